@@ -1,0 +1,102 @@
+use std::cmp::Ordering;
+use std::fmt;
+
+use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// The text is trimmed when it is made. Ids sort by code point.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(CompactString);
+
+        impl $name {
+            /// Makes the id from its text, without the white space around it.
+            pub fn new(text: impl AsRef<str>) -> Self {
+                Self(CompactString::from(text.as_ref().trim()))
+            }
+
+            /// The id's text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self::new(text)
+            }
+        }
+    };
+}
+
+id! {
+    /// A student, by the id that the management system and the portal share (iSAMS: `PupilId`, verified).
+    StudentId
+}
+id! {
+    /// A record's own id: a registration's row id or an out-of-school record's id.
+    RecordId
+}
+id! {
+    /// A registration period's id.
+    PeriodId
+}
+id! {
+    /// A code's id in the code table (iSAMS: numeric, verified).
+    CodeId
+}
+id! {
+    /// A code as a record carries it: the id of a code, or its letter.
+    RawCode
+}
+id! {
+    /// A school, as the portal's store names it.
+    SchoolId
+}
+
+/// The order of ids as the rules compare them (R1.4): missing, then all-digit ids by value, then others by code point.
+///
+/// All-digit ids of equal value (leading zeros) compare as text.
+pub(crate) fn compare_ids(a: Option<&str>, b: Option<&str>) -> Ordering {
+    fn key(id: &str) -> (bool, usize, &str, &str) {
+        if id.bytes().all(|byte| byte.is_ascii_digit()) {
+            let digits = id.trim_start_matches('0');
+            (false, digits.len(), digits, id)
+        } else {
+            (true, 0, id, id)
+        }
+    }
+    a.map(key).cmp(&b.map(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_order_missing_then_numbers_by_value_then_text() {
+        let ordered = [
+            None,
+            Some("0"),
+            Some("007"),
+            Some("7"),
+            Some("10"),
+            Some("99999999999999999999999"),
+            Some("+1"),
+            Some("1a"),
+        ];
+        for pair in ordered.windows(2) {
+            assert_eq!(compare_ids(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+        }
+    }
+}

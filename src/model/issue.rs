@@ -1,0 +1,111 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Something in the records that the school should look at (R10). It never stops a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Issue {
+    /// The source says taken and not present, and gives no code (R2).
+    AbsentWithoutCode,
+    /// An optional field could not be read and counts as missing (R1.6).
+    BadValue,
+    /// Two codes or two periods share an id and differ (R1.5).
+    ConflictingRecord,
+    /// A row lost to another of the same student, date and time (R4).
+    DuplicateRegistration,
+    /// A last-updated stamp after today or before 1990 (R1.3).
+    ImplausibleTimestamp,
+    /// An out-of-school record ends at or before its beginning (R5).
+    InvalidSpan,
+    /// An out-of-school record has no end (R5).
+    MissingEnd,
+    /// A date has registrations but no period flagged AM (R3).
+    NoAmPeriod,
+    /// The fetch holds no code table at all (R2).
+    NoCodeTable,
+    /// A date has registrations but no period flagged PM (R3).
+    NoPmPeriod,
+    /// A code is not in the code table (R2).
+    UnknownCode,
+    /// A row's period is not in the period list (R3).
+    UnknownPeriod,
+    /// A period's session flag is neither `am` nor `pm` (R3).
+    UnknownSessionFlag,
+}
+
+impl Issue {
+    /// The issue's name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AbsentWithoutCode => "absent_without_code",
+            Self::BadValue => "bad_value",
+            Self::ConflictingRecord => "conflicting_record",
+            Self::DuplicateRegistration => "duplicate_registration",
+            Self::ImplausibleTimestamp => "implausible_timestamp",
+            Self::InvalidSpan => "invalid_span",
+            Self::MissingEnd => "missing_end",
+            Self::NoAmPeriod => "no_am_period",
+            Self::NoCodeTable => "no_code_table",
+            Self::NoPmPeriod => "no_pm_period",
+            Self::UnknownCode => "unknown_code",
+            Self::UnknownPeriod => "unknown_period",
+            Self::UnknownSessionFlag => "unknown_session_flag",
+        }
+    }
+}
+
+impl fmt::Display for Issue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How often an issue was raised, with a few examples by id (or date).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssueCount {
+    /// Once for each record, or once for each date where the issue is a date's.
+    pub count: u64,
+    /// The first few in id order; empty where the records have no ids.
+    pub examples: Vec<String>,
+}
+
+/// The issues of a resolved register, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Issues(BTreeMap<Issue, IssueCount>);
+
+impl Issues {
+    const EXAMPLES: usize = 3;
+
+    pub(crate) fn raise(&mut self, issue: Issue, example: Option<&str>) {
+        let entry = self.0.entry(issue).or_default();
+        entry.count += 1;
+        // Kept sorted and short, so that the order of arrival does not show.
+        if let Some(example) = example {
+            let at =
+                entry.examples.partition_point(|known| super::ids::compare_ids(Some(known), Some(example)).is_lt());
+            if at < Self::EXAMPLES {
+                entry.examples.insert(at, example.to_owned());
+                entry.examples.truncate(Self::EXAMPLES);
+            }
+        }
+    }
+
+    /// How often the issue was raised.
+    pub fn count(&self, issue: Issue) -> u64 {
+        self.0.get(&issue).map_or(0, |entry| entry.count)
+    }
+
+    /// All issues that were raised, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (Issue, &IssueCount)> {
+        self.0.iter().map(|(issue, count)| (*issue, count))
+    }
+
+    /// Whether none was raised.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

@@ -1,0 +1,322 @@
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Timelike, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{PeriodId, RawCode, RecordId, Session, StudentId};
+
+/// What a mark says (R2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// There.
+    Present,
+    /// There, but late; the minutes are on the mark.
+    Late,
+    /// Not there, and it counts as an absence.
+    Absent,
+    /// Not there, and not expected.
+    NotRequired,
+    /// Nobody has taken this register yet. Never an absence.
+    NotTaken,
+    /// A code that the code table does not know.
+    UnknownCode,
+}
+
+impl Status {
+    /// The status's name in files and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Present => "present",
+            Self::Late => "late",
+            Self::Absent => "absent",
+            Self::NotRequired => "not_required",
+            Self::NotTaken => "not_taken",
+            Self::UnknownCode => "unknown_code",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name().replace('_', " "))
+    }
+}
+
+/// Which kind of record decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKind {
+    /// A row of a register.
+    Registration,
+    /// An out-of-school record.
+    OutOfSchool,
+}
+
+impl RecordKind {
+    /// The kind's name in files and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Registration => "registration",
+            Self::OutOfSchool => "out_of_school",
+        }
+    }
+}
+
+/// A record, by kind, id and stamp.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordReference {
+    /// Its kind.
+    pub kind: RecordKind,
+    /// Its id, if it has one.
+    pub id: Option<RecordId>,
+    /// When it was last updated, if that is known.
+    pub last_updated: Option<DateTime<Utc>>,
+}
+
+impl fmt::Display for RecordReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            RecordKind::Registration => "the registration",
+            RecordKind::OutOfSchool => "the out-of-school record",
+        })?;
+        if let Some(id) = &self.id {
+            write!(f, " {id}")?;
+        }
+        match self.last_updated {
+            Some(stamp) => write!(f, ", updated {}", stamp_text(stamp)),
+            None => f.write_str(", without a time of update"),
+        }
+    }
+}
+
+/// The rule that decided between the candidates (R10), the first that fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionRule {
+    /// There was one candidate.
+    OnlyCandidate,
+    /// An out-of-school record beat a register that was not taken.
+    NotTakenYields,
+    /// The winner was updated later than every other candidate.
+    LatestUpdate,
+    /// Equal stamps, or none: R6.2 decided.
+    TieBreak,
+}
+
+impl DecisionRule {
+    /// The rule's name in files and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OnlyCandidate => "only_candidate",
+            Self::NotTakenYields => "not_taken_yields",
+            Self::LatestUpdate => "latest_update",
+            Self::TieBreak => "tie_break",
+        }
+    }
+}
+
+/// How a session's registration was picked (R3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PickedBy {
+    /// The half-day's earliest registration.
+    TimeRule,
+    /// The earliest registration of the periods with the session's flag.
+    PeriodRule,
+}
+
+/// The session's registration (R3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PickedRegistration {
+    /// The row's id.
+    pub id: Option<RecordId>,
+    /// The row's period.
+    pub period: Option<PeriodId>,
+    /// When the register is, in school time.
+    pub at: NaiveDateTime,
+    /// The rule that picked it.
+    pub picked_by: PickedBy,
+}
+
+/// Why a record did not decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LoserReason {
+    /// It was updated earlier.
+    Older,
+    /// It has no time of update, the winner has one.
+    NoTimestamp,
+    /// The stamps are equal, or both missing.
+    Tie,
+    /// A register that was not taken says nothing.
+    NotTaken,
+    /// Another row of the same student, date and time won (R4).
+    Duplicate,
+    /// An out-of-school record of the day that does not cover the session (diagnosis only).
+    NotCovering,
+    /// Another registration of the day (diagnosis only).
+    OtherRegistration,
+}
+
+/// A record that did not decide, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loser {
+    /// The record.
+    #[serde(flatten)]
+    pub record: RecordReference,
+    /// Why it lost.
+    pub why: LoserReason,
+}
+
+/// Why a mark is what it is (R10). `Display` is a sentence for a school office.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// The rule that decided.
+    pub rule: DecisionRule,
+    /// The record that decided.
+    pub winner: RecordReference,
+    /// The session's registration, if the student has one.
+    pub registration: Option<PickedRegistration>,
+    /// The records that did not decide: candidates in the order in which they would have won, then duplicates.
+    pub losers: Vec<Loser>,
+    /// The source itself judged, without saying by which record (iSAMS REST).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub judged_by_source: bool,
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let other = self.losers.iter().find(|loser| loser.why != LoserReason::Duplicate);
+        match (self.rule, other) {
+            (DecisionRule::NotTakenYields, _) => {
+                write!(f, "{} counts, because the register has not been taken", self.winner)?;
+            }
+            (DecisionRule::LatestUpdate, Some(other)) => write!(f, "{}, is newer than {}", self.winner, other.record)?,
+            (DecisionRule::TieBreak, Some(other)) => {
+                write!(f, "{}, wins the tie with {}", self.winner, other.record)?;
+            }
+            _ => write!(f, "{}, is the only record for this session", self.winner)?,
+        }
+        let duplicates = self.losers.iter().filter(|loser| loser.why == LoserReason::Duplicate).count();
+        if duplicates > 0 {
+            write!(f, "; {duplicates} more rows of the same register were passed over")?;
+        }
+        if self.judged_by_source {
+            f.write_str("; the management system itself judged")?;
+        }
+        Ok(())
+    }
+}
+
+/// What the portal shows for one student, date and session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The student.
+    pub student: StudentId,
+    /// The school date.
+    pub date: NaiveDate,
+    /// The session.
+    pub session: Session,
+    /// What the mark says.
+    pub status: Status,
+    /// The code's letter, if there is a code and the code table has it.
+    pub code: Option<Box<str>>,
+    /// The code's name, likewise.
+    pub code_name: Option<Box<str>>,
+    /// The code as the feed gave it.
+    pub raw_code: Option<RawCode>,
+    /// Only on [`Status::Late`]; can be missing there too.
+    pub minutes_late: Option<u32>,
+    /// Why.
+    pub decision: Decision,
+}
+
+impl Mark {
+    /// Why the mark is what it is.
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// The stamp of the record that decided.
+    pub fn last_updated(&self) -> Option<DateTime<Utc>> {
+        self.decision.winner.last_updated
+    }
+
+    /// The mark's place: student, date and session, in this order.
+    pub fn key(&self) -> (&StudentId, NaiveDate, Session) {
+        (&self.student, self.date, self.session)
+    }
+
+    /// Whether the two marks say the same (R11.3): all fields of a marks file but the key. Losers are not content.
+    pub fn same_content(&self, other: &Self) -> bool {
+        let stamp = |mark: &Self| mark.last_updated().map(|stamp| stamp.timestamp_micros());
+        self.status == other.status
+            && self.code == other.code
+            && self.raw_code == other.raw_code
+            && self.minutes_late == other.minutes_late
+            && self.decision.rule == other.decision.rule
+            && self.decision.winner.kind == other.decision.winner.kind
+            && self.decision.winner.id == other.decision.winner.id
+            && stamp(self) == stamp(other)
+    }
+
+    /// The mark as one line of a marks file: a JSON object with all fields, in a fixed order, without a line feed.
+    pub fn to_json_line(&self) -> String {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            student: &'a StudentId,
+            date: NaiveDate,
+            session: Session,
+            status: Status,
+            code: Option<&'a str>,
+            raw_code: Option<&'a RawCode>,
+            minutes_late: Option<u32>,
+            decided_by: RecordKind,
+            record_id: Option<&'a RecordId>,
+            last_updated: Option<String>,
+            rule: DecisionRule,
+        }
+        let line = Line {
+            student: &self.student,
+            date: self.date,
+            session: self.session,
+            status: self.status,
+            code: self.code.as_deref(),
+            raw_code: self.raw_code.as_ref(),
+            minutes_late: self.minutes_late,
+            decided_by: self.decision.winner.kind,
+            record_id: self.decision.winner.id.as_ref(),
+            last_updated: self.last_updated().map(stamp_text),
+            rule: self.decision.rule,
+        };
+        serde_json::to_string(&line).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.code, &self.raw_code, &self.code_name) {
+            (Some(letter), _, Some(name)) => write!(f, "{letter} ({})", name.to_lowercase())?,
+            (Some(letter), ..) => write!(f, "{letter} ({})", self.status)?,
+            (None, Some(raw), _) => write!(f, "{} {raw}", self.status)?,
+            (None, None, _) => write!(f, "{}", self.status)?,
+        }
+        match self.minutes_late {
+            Some(minutes) => write!(f, ", {minutes} minutes"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A stamp as files show it: RFC 3339 in UTC with `Z`, a fraction only if it is not zero (three digits, six if needed).
+pub fn stamp_text(stamp: DateTime<Utc>) -> String {
+    let micros = stamp.nanosecond() / 1_000;
+    let format = match (micros, micros % 1_000) {
+        (0, _) => SecondsFormat::Secs,
+        (_, 0) => SecondsFormat::Millis,
+        _ => SecondsFormat::Micros,
+    };
+    stamp.to_rfc3339_opts(format, true)
+}

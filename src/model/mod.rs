@@ -1,0 +1,19 @@
+//! What the words mean: ids, times, the records a source reads, and the marks a portal shows.
+//!
+//! Nothing here decides anything; the decisions are in [`rules`](crate::rules).
+
+mod ids;
+mod issue;
+mod mark;
+mod record;
+mod time;
+
+pub(crate) use ids::compare_ids;
+pub use ids::{CodeId, PeriodId, RawCode, RecordId, SchoolId, StudentId};
+pub use issue::{Issue, IssueCount, Issues};
+pub use mark::{
+    Decision, DecisionRule, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RecordKind, RecordReference,
+    Status, stamp_text,
+};
+pub use record::{Code, OutOfSchool, Record, Registration, RegistrationPeriod, SourceVerdict, UnreadableField};
+pub use time::{FeedTime, Session, UnreadableTime};

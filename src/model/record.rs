@@ -1,0 +1,196 @@
+use serde::{Deserialize, Serialize};
+
+use super::{CodeId, FeedTime, PeriodId, RawCode, RecordId, StudentId};
+
+/// One thing that a source reads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Record {
+    /// A row of a register.
+    Registration(Registration),
+    /// An out-of-school record.
+    OutOfSchool(OutOfSchool),
+    /// A registration period.
+    Period(RegistrationPeriod),
+    /// A code of the code table.
+    Code(Code),
+}
+
+/// An optional field whose text could not be read; the record carries on without it (R1.6, issue `bad_value`).
+///
+/// Holds the field's name, never its value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnreadableField(pub String);
+
+/// What a source itself says of a row, where it decides on its own (iSAMS REST, verified).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SourceVerdict {
+    /// The register was taken for this student.
+    pub taken: bool,
+    /// The source says that the student is out of school.
+    pub out_of_school: bool,
+}
+
+/// One row of a register.
+///
+/// `Debug` leaves the comment out: it can hold medical facts.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Registration {
+    /// The row's id.
+    pub id: Option<RecordId>,
+    /// The student.
+    pub student: StudentId,
+    /// The registration period that the row belongs to.
+    pub period: Option<PeriodId>,
+    /// When the register is; never a bare date.
+    pub at: FeedTime,
+    /// Whether the student was registered as there.
+    pub registered: bool,
+    /// The code's id or letter.
+    pub code: Option<RawCode>,
+    /// Whether the student was late.
+    #[serde(default)]
+    pub late: bool,
+    /// By how many minutes.
+    #[serde(default)]
+    pub minutes_late: Option<u32>,
+    /// Free text.
+    #[serde(default)]
+    pub comment: Option<Box<str>>,
+    /// When the row was last updated.
+    pub last_updated: Option<FeedTime>,
+    /// The source's own verdict, where it gives one; `registered` is then its «is present».
+    #[serde(default)]
+    pub verdict: Option<SourceVerdict>,
+    /// Fields that could not be read.
+    #[serde(default)]
+    pub unreadable: Vec<UnreadableField>,
+}
+
+impl Registration {
+    /// A registered row with nothing else said.
+    pub fn new(student: impl Into<StudentId>, at: FeedTime) -> Self {
+        Self {
+            id: None,
+            student: student.into(),
+            period: None,
+            at,
+            registered: true,
+            code: None,
+            late: false,
+            minutes_late: None,
+            comment: None,
+            last_updated: None,
+            verdict: None,
+            unreadable: Vec::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registration")
+            .field("id", &self.id)
+            .field("student", &self.student)
+            .field("period", &self.period)
+            .field("at", &self.at)
+            .field("registered", &self.registered)
+            .field("code", &self.code)
+            .field("last_updated", &self.last_updated)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A span of time in which a student is out of school.
+///
+/// `Debug` leaves the reason out: it can hold medical facts.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OutOfSchool {
+    /// The record's id.
+    pub id: Option<RecordId>,
+    /// The student.
+    pub student: StudentId,
+    /// When it begins, included; a bare date is its start.
+    pub from: FeedTime,
+    /// When it ends, not included; a bare date is included whole (R5).
+    pub to: Option<FeedTime>,
+    /// The code's id or letter.
+    pub code: Option<RawCode>,
+    /// Free text.
+    #[serde(default)]
+    pub reason: Option<Box<str>>,
+    /// When the record was last updated.
+    pub last_updated: Option<FeedTime>,
+    /// Fields that could not be read.
+    #[serde(default)]
+    pub unreadable: Vec<UnreadableField>,
+}
+
+impl OutOfSchool {
+    /// A record of this span with nothing else said.
+    pub fn new(student: impl Into<StudentId>, from: FeedTime, to: Option<FeedTime>) -> Self {
+        Self {
+            id: None,
+            student: student.into(),
+            from,
+            to,
+            code: None,
+            reason: None,
+            last_updated: None,
+            unreadable: Vec::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for OutOfSchool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OutOfSchool")
+            .field("id", &self.id)
+            .field("student", &self.student)
+            .field("from", &self.from)
+            .field("to", &self.to)
+            .field("code", &self.code)
+            .field("last_updated", &self.last_updated)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One dated register slot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RegistrationPeriod {
+    /// The period's id.
+    pub id: PeriodId,
+    /// When the register is; never a bare date.
+    pub at: FeedTime,
+    /// The session flag as the feed gives it (`am`, `PM`, …).
+    pub session: Option<Box<str>>,
+    /// The period's name.
+    #[serde(default)]
+    pub name: Option<Box<str>>,
+    /// Fields that could not be read.
+    #[serde(default)]
+    pub unreadable: Vec<UnreadableField>,
+}
+
+/// One code of the code table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Code {
+    /// The code's id.
+    pub id: CodeId,
+    /// The code's letter.
+    #[serde(rename = "code")]
+    pub letter: Option<Box<str>>,
+    /// What the code means.
+    #[serde(default)]
+    pub name: Option<Box<str>>,
+    /// Whether the code counts as an absence.
+    pub absence: bool,
+    /// Whether the code is in use; never affects a status.
+    #[serde(default)]
+    pub active: bool,
+    /// Fields that could not be read.
+    #[serde(default)]
+    pub unreadable: Vec<UnreadableField>,
+}

@@ -1,0 +1,192 @@
+use std::fmt;
+
+use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc};
+use chrono::{MappedLocalTime, TimeZone};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+/// The half of the school day that a mark is for. `Am` sorts before `Pm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Session {
+    /// The morning session.
+    Am,
+    /// The afternoon session.
+    Pm,
+}
+
+impl Session {
+    /// Both sessions, in order.
+    pub const BOTH: [Self; 2] = [Self::Am, Self::Pm];
+
+    /// `AM` or `PM`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Am => "AM",
+            Self::Pm => "PM",
+        }
+    }
+
+    /// Reads `am` or `pm` in any case; any other text is no session (R3).
+    pub fn from_flag(text: &str) -> Option<Self> {
+        Self::BOTH.into_iter().find(|session| session.as_str().eq_ignore_ascii_case(text.trim()))
+    }
+}
+
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A time as a feed gives it: with an offset, without one (school time), or a bare date.
+///
+/// ```
+/// use rollmark::model::FeedTime;
+///
+/// assert!(matches!("2026-01-14T08:40:00".parse(), Ok(FeedTime::School(_))));
+/// assert!(matches!("2026-01-14T08:40:00.5+01:00".parse(), Ok(FeedTime::Offset(_))));
+/// assert!(matches!("2026-01-14".parse(), Ok(FeedTime::Date(_))));
+/// assert!("14/01/2026".parse::<FeedTime>().is_err());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeedTime {
+    /// A bare date.
+    Date(NaiveDate),
+    /// School time as it reads on the wall.
+    School(NaiveDateTime),
+    /// A time with an offset, so an instant.
+    Offset(DateTime<FixedOffset>),
+}
+
+impl FeedTime {
+    /// This time as an instant (R1.2). A bare date is its start. A school time that happens twice is the earlier
+    /// instant, one that never happens is moved forward by the gap.
+    pub fn instant(self, zone: Tz) -> DateTime<Utc> {
+        match self {
+            Self::Date(date) => school_instant(date.and_time(NaiveTime::MIN), zone),
+            Self::School(time) => school_instant(time, zone),
+            Self::Offset(time) => time.to_utc(),
+        }
+    }
+
+    /// This time as it reads on the school's wall (R1.1). A bare date is its start.
+    pub fn school_time(self, zone: Tz) -> NaiveDateTime {
+        match self {
+            Self::Date(date) => date.and_time(NaiveTime::MIN),
+            Self::School(time) => time,
+            Self::Offset(time) => time.with_timezone(&zone).naive_local(),
+        }
+    }
+
+    /// Whether this is a bare date.
+    pub fn is_date(self) -> bool {
+        matches!(self, Self::Date(_))
+    }
+}
+
+fn school_instant(time: NaiveDateTime, zone: Tz) -> DateTime<Utc> {
+    // In a gap, the last valid time before it carries the offset that moves the reading forward by the gap.
+    // The longest gap of any zone is the day that some Pacific islands skipped.
+    for quarters in 0..=100 {
+        let back = TimeDelta::minutes(15 * quarters);
+        match zone.from_local_datetime(&(time - back)) {
+            MappedLocalTime::Single(found) | MappedLocalTime::Ambiguous(found, _) => return found.to_utc() + back,
+            MappedLocalTime::None => {}
+        }
+    }
+    time.and_utc()
+}
+
+/// A text that is no time in any form that feeds use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a date (2026-01-14) or a date and time (2026-01-14T08:40:00, with or without an offset)")]
+pub struct UnreadableTime;
+
+impl std::str::FromStr for FeedTime {
+    type Err = UnreadableTime;
+
+    /// Reads ISO 8601 as feeds write it: seconds, a fraction and an offset can be missing.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let (date, rest) = text.split_at_checked(10).ok_or(UnreadableTime)?;
+        let date = parse_date(date)?;
+        let Some(rest) = rest.strip_prefix(['T', 't', ' ']) else {
+            return if rest.is_empty() { Ok(Self::Date(date)) } else { Err(UnreadableTime) };
+        };
+        let clock_end = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
+        let (clock, offset) = rest.split_at(clock_end);
+        let clock = clock.trim_end();
+        let format = if clock.len() == 5 { "%H:%M" } else { "%H:%M:%S%.f" };
+        let clock = NaiveTime::parse_from_str(clock, format).map_err(|_| UnreadableTime)?;
+        // A leap second has no place on a school's wall.
+        if clock.nanosecond() >= 1_000_000_000 {
+            return Err(UnreadableTime);
+        }
+        let time = date.and_time(clock);
+        match offset {
+            "" => Ok(Self::School(time)),
+            "Z" | "z" => Ok(Self::Offset(time.and_utc().fixed_offset())),
+            _ => {
+                let offset: FixedOffset = offset.parse().map_err(|_| UnreadableTime)?;
+                offset.from_local_datetime(&time).single().map(Self::Offset).ok_or(UnreadableTime)
+            }
+        }
+    }
+}
+
+fn parse_date(text: &str) -> Result<NaiveDate, UnreadableTime> {
+    let shape = text
+        .bytes()
+        .enumerate()
+        .all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() });
+    let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").map_err(|_| UnreadableTime)?;
+    // The year 0 and the last day of 9999 are left out, so that a day before or after any date exists.
+    if shape && date.year() > 0 && date.year() <= 9999 { Ok(date) } else { Err(UnreadableTime) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono_tz::Europe::London;
+
+    fn instant(text: &str, zone: Tz) -> String {
+        text.parse::<FeedTime>().unwrap().instant(zone).to_rfc3339()
+    }
+
+    #[test]
+    fn a_time_that_happens_twice_is_the_earlier_instant() {
+        assert_eq!(instant("2026-10-25T01:30:00", London), "2026-10-25T00:30:00+00:00");
+    }
+
+    #[test]
+    fn a_time_that_never_happens_is_moved_forward_by_the_gap() {
+        assert_eq!(instant("2026-03-29T01:30:00", London), "2026-03-29T01:30:00+00:00");
+        assert_eq!(instant("2011-12-30T12:00:00", chrono_tz::Pacific::Apia), "2011-12-30T22:00:00+00:00");
+    }
+
+    #[test]
+    fn a_time_with_an_offset_reads_in_school_time() {
+        let time: FeedTime = "2026-07-01T23:30:00Z".parse().unwrap();
+        assert_eq!(time.school_time(London).to_string(), "2026-07-02 00:30:00");
+    }
+
+    #[test]
+    fn other_texts_are_unreadable() {
+        for text in [
+            "",
+            "2026-13-01",
+            "2026-01-14T",
+            "2026-01-14T25:00:00",
+            "2026-01-14x",
+            "0000-01-01",
+            "2026-1-1",
+            "2026-01-14T08:40:60",
+            "é026-01-14",
+            "2026-01-14T08:40:00+99:00",
+        ] {
+            assert_eq!(text.parse::<FeedTime>(), Err(UnreadableTime), "{text}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+/// How old a source's answer can be (R9).
+///
+/// ```
+/// use chrono::{TimeDelta, Utc};
+/// use rollmark::rules::Freshness;
+///
+/// let fetched_at = Utc::now();
+/// let freshness = Freshness::new(fetched_at, TimeDelta::hours(24));
+/// assert_eq!(freshness.as_of_earliest(), fetched_at - TimeDelta::hours(24));
+/// assert!(freshness.advice().is_some());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freshness {
+    /// The instant just before the run's first request.
+    pub fetched_at: DateTime<Utc>,
+    cache_seconds: i64,
+}
+
+impl Freshness {
+    /// The longest cache expiry that is not advised against: 6 hours.
+    pub const ADVISED: TimeDelta = TimeDelta::hours(6);
+
+    /// For a fetch at this instant from a source with this cache expiry (negative counts as 0; whole seconds).
+    pub fn new(fetched_at: DateTime<Utc>, cache_expiry: TimeDelta) -> Self {
+        Self { fetched_at, cache_seconds: cache_expiry.num_seconds().max(0) }
+    }
+
+    /// The cache expiry E.
+    pub fn cache_expiry(&self) -> TimeDelta {
+        TimeDelta::try_seconds(self.cache_seconds).unwrap_or(TimeDelta::MAX)
+    }
+
+    /// The earliest moment that the fetched data can show: f − E.
+    pub fn as_of_earliest(&self) -> DateTime<Utc> {
+        self.fetched_at.checked_sub_signed(self.cache_expiry()).unwrap_or(DateTime::<Utc>::MIN_UTC)
+    }
+
+    /// The earliest of the scheduled fetches that is sure to see a change made at this instant, if any: the first with
+    /// f ≥ t + E. The schedule may be in any order.
+    pub fn visible_by(
+        &self,
+        change: DateTime<Utc>,
+        schedule: impl IntoIterator<Item = DateTime<Utc>>,
+    ) -> Option<DateTime<Utc>> {
+        let sure = change.checked_add_signed(self.cache_expiry())?;
+        schedule.into_iter().filter(|fetch| *fetch >= sure).min()
+    }
+
+    /// What to do about an expiry above 6 hours; `None` where there is nothing to do.
+    pub fn advice(&self) -> Option<String> {
+        (self.cache_expiry() > Self::ADVISED).then(|| {
+            format!(
+                "Replies can be {} hours old, so a change can be missed by the next sync. Set the cache expiry of the \
+                 API key to 4 to 6 hours in the management system's control panel; saving the key also refreshes it.",
+                self.cache_seconds.saturating_add(3_599) / 3_600
+            )
+        })
+    }
+}

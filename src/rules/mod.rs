@@ -1,0 +1,95 @@
+//! The pure decisions, R1–R10: no clock, no I/O, no async. The result depends neither on the order in which records
+//! arrive nor on a record arriving twice.
+
+mod codes;
+mod freshness;
+mod register;
+mod resolver;
+mod span;
+mod window;
+
+use chrono::NaiveTime;
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+pub use freshness::Freshness;
+pub use register::Register;
+pub use resolver::{ResolveError, Resolver};
+pub use window::{Scope, SyncWindow, Window, WindowError};
+
+/// How AM and PM registers are told apart (R3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PmRule {
+    /// Each half-day's earliest registration counts; the afternoon begins at this school time, included.
+    FirstFrom(NaiveTime),
+    /// The session flag of the row's registration period decides.
+    RegistrationPeriods,
+}
+
+impl Default for PmRule {
+    /// The first registration from 12:00 on.
+    fn default() -> Self {
+        Self::FirstFrom(NaiveTime::MIN + chrono::TimeDelta::hours(12))
+    }
+}
+
+/// Which record wins when an out-of-school record and a registration have equal stamps, or none (R6.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TieBreak {
+    /// The out-of-school record.
+    #[default]
+    OutOfSchool,
+    /// The registration.
+    Registration,
+}
+
+/// A school's settings for the decisions.
+///
+/// ```
+/// use chrono::NaiveTime;
+/// use rollmark::rules::{PmRule, Rules};
+///
+/// let half_past_one = NaiveTime::from_hms_opt(13, 30, 0).unwrap();
+/// let rules = Rules::new(chrono_tz::Europe::London).pm(PmRule::FirstFrom(half_past_one));
+/// assert_eq!(rules.pm_rule(), PmRule::FirstFrom(half_past_one));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Rules {
+    zone: Tz,
+    pm_rule: PmRule,
+    tie_break: TieBreak,
+}
+
+impl Rules {
+    /// The default rules in the school's IANA time zone: PM from 12:00, ties to the out-of-school record.
+    pub fn new(zone: Tz) -> Self {
+        Self { zone, pm_rule: PmRule::default(), tie_break: TieBreak::default() }
+    }
+
+    /// Sets how AM and PM registers are told apart.
+    #[must_use]
+    pub fn pm(mut self, rule: PmRule) -> Self {
+        self.pm_rule = rule;
+        self
+    }
+
+    /// Sets which record wins a tie.
+    #[must_use]
+    pub fn tie_break(mut self, tie_break: TieBreak) -> Self {
+        self.tie_break = tie_break;
+        self
+    }
+
+    /// The school's time zone.
+    pub fn zone(&self) -> Tz {
+        self.zone
+    }
+
+    /// How AM and PM registers are told apart.
+    pub fn pm_rule(&self) -> PmRule {
+        self.pm_rule
+    }
+}

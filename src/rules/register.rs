@@ -1,0 +1,347 @@
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use chrono_tz::Tz;
+
+use super::codes::CodeTable;
+use super::span::{Span, end_of};
+use super::{PmRule, Rules, Scope, TieBreak};
+use crate::model::{
+    Decision, DecisionRule, Issues, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RawCode, RecordId,
+    RecordKind, RecordReference, Registration, Session, Status, StudentId, compare_ids,
+};
+
+/// One student's rows at the earliest time of each session of a date: the session's registration and its duplicates.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Day {
+    am: Vec<Registration>,
+    pm: Vec<Registration>,
+}
+
+impl Day {
+    fn rows(&self, session: Session) -> &[Registration] {
+        match session {
+            Session::Am => &self.am,
+            Session::Pm => &self.pm,
+        }
+    }
+
+    pub(super) fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: Tz) {
+        let rows = match session {
+            Session::Am => &mut self.am,
+            Session::Pm => &mut self.pm,
+        };
+        match rows.first().map(|first| at.cmp(&first.at.school_time(zone))) {
+            Some(Ordering::Greater) => return,
+            Some(Ordering::Less) => rows.clear(),
+            Some(Ordering::Equal) if rows.contains(&row) => return,
+            _ => {}
+        }
+        // Nearly always the only one.
+        rows.reserve_exact(1);
+        rows.push(row);
+    }
+}
+
+pub(super) struct RegisterParts {
+    pub(super) rules: Rules,
+    pub(super) scope: Scope,
+    pub(super) codes: CodeTable,
+    pub(super) days: BTreeMap<StudentId, BTreeMap<NaiveDate, Day>>,
+    pub(super) spans: BTreeMap<StudentId, Vec<Span>>,
+    pub(super) assigned: BTreeSet<(NaiveDate, Session)>,
+    pub(super) period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>>,
+    pub(super) unknown_period_days: BTreeSet<(StudentId, NaiveDate)>,
+    pub(super) issues: Issues,
+}
+
+/// A resolved window: every mark in scope, worked out when asked for.
+#[derive(Clone, Debug)]
+pub struct Register {
+    rules: Rules,
+    scope: Scope,
+    codes: CodeTable,
+    days: BTreeMap<StudentId, BTreeMap<NaiveDate, Day>>,
+    spans: BTreeMap<StudentId, Vec<Span>>,
+    assigned: BTreeSet<(NaiveDate, Session)>,
+    in_session: BTreeSet<(NaiveDate, Session)>,
+    period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>>,
+    unknown_period_days: BTreeSet<(StudentId, NaiveDate)>,
+    issues: Issues,
+}
+
+impl Register {
+    pub(super) fn new(parts: RegisterParts) -> Self {
+        let in_session = parts.assigned.iter().chain(parts.period_times.keys()).copied().collect();
+        let mut register = Self {
+            rules: parts.rules,
+            scope: parts.scope,
+            codes: parts.codes,
+            days: parts.days,
+            spans: parts.spans,
+            assigned: parts.assigned,
+            in_session,
+            period_times: parts.period_times,
+            unknown_period_days: parts.unknown_period_days,
+            issues: parts.issues,
+        };
+        register.settle_duplicates();
+        register
+    }
+
+    /// Puts the winner of each register first (R4) and counts the losers.
+    fn settle_duplicates(&mut self) {
+        let zone = self.rules.zone();
+        for day in self.days.values_mut().flat_map(BTreeMap::values_mut) {
+            for rows in [&mut day.am, &mut day.pm] {
+                rows.sort_by(|a, b| compare_duplicates(b, a, zone));
+                for loser in rows.iter().skip(1) {
+                    self.issues
+                        .raise(crate::model::Issue::DuplicateRegistration, loser.id.as_ref().map(RecordId::as_str));
+                }
+            }
+        }
+    }
+
+    /// The mark of one student, date and session; `None` where there is none, or it is out of scope.
+    pub fn mark(&self, student: &StudentId, date: NaiveDate, session: Session) -> Option<Mark> {
+        if !self.in_session.contains(&(date, session)) {
+            return None;
+        }
+        let rows = self.days.get(student).and_then(|days| days.get(&date)).map_or(&[][..], |day| day.rows(session));
+        let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
+        self.decide(student, date, session, rows, spans)
+    }
+
+    /// All marks, sorted by student (code points), date, session.
+    pub fn marks(&self) -> impl Iterator<Item = Mark> + '_ {
+        self.students().into_iter().flat_map(|student| self.student(student))
+    }
+
+    /// One student's marks, sorted by date, session.
+    pub fn student<'a>(&'a self, student: &'a StudentId) -> impl Iterator<Item = Mark> + 'a {
+        self.in_session.iter().filter_map(|(date, session)| self.mark(student, *date, *session))
+    }
+
+    /// One date's marks, sorted by student, session.
+    pub fn day(&self, date: NaiveDate) -> impl Iterator<Item = Mark> + '_ {
+        self.students().into_iter().flat_map(move |student| {
+            Session::BOTH.into_iter().filter_map(move |session| self.mark(student, date, session))
+        })
+    }
+
+    /// The students with any record in the window, sorted by code point.
+    pub fn students(&self) -> BTreeSet<&StudentId> {
+        self.days.keys().chain(self.spans.keys()).collect()
+    }
+
+    /// What the school should look at.
+    pub fn issues(&self) -> &Issues {
+        &self.issues
+    }
+
+    /// The scope that was resolved.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Whether this fetch proves that a student without a mark has none (R11.4): a row of any student stands in that
+    /// session on that date, and no row of this student and date was passed over for its unknown period.
+    pub fn proves_absence_of_mark(&self, student: &StudentId, date: NaiveDate, session: Session) -> bool {
+        self.assigned.contains(&(date, session)) && !self.unknown_period_days.contains(&(student.clone(), date))
+    }
+
+    fn covers(&self, span: &Span, date: NaiveDate, session: Session, register: Option<NaiveDateTime>) -> bool {
+        match (register, self.rules.pm_rule) {
+            (Some(time), _) => span.covers(time),
+            (None, PmRule::FirstFrom(pm_start)) => {
+                let (midnight, noon) = (date.and_time(NaiveTime::MIN), date.and_time(pm_start));
+                match session {
+                    Session::Am => span.overlaps(midnight, noon),
+                    Session::Pm => span.overlaps(noon, end_of(date)),
+                }
+            }
+            (None, PmRule::RegistrationPeriods) => {
+                self.period_times.get(&(date, session)).is_some_and(|times| times.iter().any(|time| span.covers(*time)))
+            }
+        }
+    }
+
+    fn decide(
+        &self,
+        student: &StudentId,
+        date: NaiveDate,
+        session: Session,
+        rows: &[Registration],
+        spans: &[Span],
+    ) -> Option<Mark> {
+        let zone = self.rules.zone();
+        let row = rows.first();
+        let at = row.map(|row| row.at.school_time(zone));
+        let mut candidates: Vec<Candidate<'_>> = spans
+            .iter()
+            .filter(|span| self.covers(span, date, session, at))
+            .map(Candidate::OutOfSchool)
+            .chain(row.map(|row| Candidate::Registration(row, stamp_of(row, zone))))
+            .collect();
+        candidates.sort_by(|a, b| b.compare(a, self.rules.tie_break));
+        let (winner, others) = candidates.split_first()?;
+
+        let rule = if others.is_empty() {
+            DecisionRule::OnlyCandidate
+        } else if others.iter().any(Candidate::is_not_taken) {
+            DecisionRule::NotTakenYields
+        } else if others.iter().all(|other| other.stamp() < winner.stamp()) {
+            DecisionRule::LatestUpdate
+        } else {
+            DecisionRule::TieBreak
+        };
+        let mut losers: Vec<Loser> = Vec::with_capacity(others.len() + rows.len().saturating_sub(1));
+        losers.extend(others.iter().map(|other| Loser { record: other.reference(), why: other.why_lost_to(winner) }));
+        losers.extend(rows.iter().skip(1).map(|row| Loser {
+            record: Candidate::Registration(row, stamp_of(row, zone)).reference(),
+            why: LoserReason::Duplicate,
+        }));
+
+        let (outcome, judged_by_source) = match winner {
+            Candidate::Registration(row, _) => (self.judge(row), row.verdict.is_some()),
+            Candidate::OutOfSchool(span) => (self.judge_absence(span.record.code.as_ref(), Status::Absent), false),
+        };
+        let late_minutes = match (outcome.status, winner) {
+            (Status::Late, Candidate::Registration(row, _)) => row.minutes_late,
+            _ => None,
+        };
+        Some(Mark {
+            student: student.clone(),
+            date,
+            session,
+            status: outcome.status,
+            code: outcome.letter,
+            code_name: outcome.name,
+            raw_code: outcome.raw,
+            minutes_late: late_minutes,
+            decision: Decision {
+                rule,
+                winner: winner.reference(),
+                registration: row.zip(at).map(|(row, at)| PickedRegistration {
+                    id: row.id.clone(),
+                    period: row.period.clone(),
+                    at,
+                    picked_by: match self.rules.pm_rule {
+                        PmRule::FirstFrom(_) => PickedBy::TimeRule,
+                        PmRule::RegistrationPeriods => PickedBy::PeriodRule,
+                    },
+                }),
+                losers,
+                judged_by_source,
+            },
+        })
+    }
+
+    /// What a registration row says (R2).
+    fn judge(&self, row: &Registration) -> Outcome {
+        if row.registered {
+            let status = if row.late { Status::Late } else { Status::Present };
+            return Outcome { status, ..self.judge_absence(row.code.as_ref(), status) };
+        }
+        let without_code = match row.verdict {
+            Some(verdict) if verdict.taken || verdict.out_of_school => Status::Absent,
+            _ => Status::NotTaken,
+        };
+        self.judge_absence(row.code.as_ref(), without_code)
+    }
+
+    /// The status of a code (R2's «no» rows), or the given one where there is no code.
+    fn judge_absence(&self, code: Option<&RawCode>, without_code: Status) -> Outcome {
+        let Some(raw) = code else {
+            return Outcome { status: without_code, letter: None, name: None, raw: None };
+        };
+        let found = self.codes.find(raw);
+        let status = match found {
+            _ if self.codes.is_empty() => Status::Absent,
+            Some(code) if code.absence => Status::Absent,
+            Some(_) => Status::NotRequired,
+            None => Status::UnknownCode,
+        };
+        Outcome {
+            status,
+            letter: found.and_then(|code| code.letter.clone()),
+            name: found.and_then(|code| code.name.clone()),
+            raw: Some(raw.clone()),
+        }
+    }
+}
+
+struct Outcome {
+    status: Status,
+    letter: Option<Box<str>>,
+    name: Option<Box<str>>,
+    raw: Option<RawCode>,
+}
+
+/// A record that competes for a session (R6).
+enum Candidate<'a> {
+    Registration(&'a Registration, Option<DateTime<Utc>>),
+    OutOfSchool(&'a Span),
+}
+
+impl Candidate<'_> {
+    fn stamp(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Registration(_, stamp) => *stamp,
+            Self::OutOfSchool(span) => span.stamp,
+        }
+    }
+
+    fn is_not_taken(&self) -> bool {
+        matches!(self, Self::Registration(row, _) if is_not_taken(row))
+    }
+
+    /// The greater wins (R6). There is at most one registration among the candidates.
+    fn compare(&self, other: &Self, tie_break: TieBreak) -> Ordering {
+        let is_preferred = |candidate: &Self| match candidate {
+            Self::Registration(..) => tie_break == TieBreak::Registration,
+            Self::OutOfSchool(_) => tie_break == TieBreak::OutOfSchool,
+        };
+        (!self.is_not_taken(), self.stamp()).cmp(&(!other.is_not_taken(), other.stamp())).then_with(|| {
+            match (self, other) {
+                (Self::OutOfSchool(a), Self::OutOfSchool(b)) => a.compare_ties(b),
+                _ => is_preferred(self).cmp(&is_preferred(other)),
+            }
+        })
+    }
+
+    fn reference(&self) -> RecordReference {
+        let (kind, id) = match self {
+            Self::Registration(row, _) => (RecordKind::Registration, row.id.clone()),
+            Self::OutOfSchool(span) => (RecordKind::OutOfSchool, span.record.id.clone()),
+        };
+        RecordReference { kind, id, last_updated: self.stamp() }
+    }
+
+    fn why_lost_to(&self, winner: &Self) -> LoserReason {
+        match (self.stamp(), winner.stamp()) {
+            _ if self.is_not_taken() => LoserReason::NotTaken,
+            (None, Some(_)) => LoserReason::NoTimestamp,
+            (own, winning) if own == winning => LoserReason::Tie,
+            _ => LoserReason::Older,
+        }
+    }
+}
+
+fn is_not_taken(row: &Registration) -> bool {
+    !row.registered && row.code.is_none() && row.verdict.is_none_or(|verdict| !verdict.taken && !verdict.out_of_school)
+}
+
+fn stamp_of(row: &Registration, zone: Tz) -> Option<DateTime<Utc>> {
+    row.last_updated.map(|stamp| stamp.instant(zone))
+}
+
+/// The greater wins (R4).
+fn compare_duplicates(a: &Registration, b: &Registration, zone: Tz) -> Ordering {
+    (stamp_of(a, zone), !is_not_taken(a))
+        .cmp(&(stamp_of(b, zone), !is_not_taken(b)))
+        .then_with(|| compare_ids(a.id.as_ref().map(RecordId::as_str), b.id.as_ref().map(RecordId::as_str)))
+        .then_with(|| a.cmp(b))
+}

@@ -1,0 +1,377 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, Utc};
+
+use super::codes::CodeTable;
+use super::register::{Day, RegisterParts};
+use super::span::{FIRST_REAL_YEAR, Span};
+use super::{PmRule, Register, Rules, Scope, Window};
+use crate::model::{
+    Code, FeedTime, Issue, Issues, OutOfSchool, PeriodId, Record, RecordId, Registration, RegistrationPeriod, Session,
+    StudentId,
+};
+
+/// Records from which no register can be resolved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// The period rule found no period in the window, but registrations.
+    #[error(
+        "the window holds registrations but the list of registration periods is empty; \
+         give the key access to the registration periods, or tell PM by time"
+    )]
+    NoPeriods,
+    /// A period came again with another flag after registrations that depend on it.
+    #[error(
+        "registration period {0} came twice with different sessions, once after the registrations; send periods first"
+    )]
+    LatePeriod(PeriodId),
+    /// A registration or a period has a date but no time.
+    #[error("a registration or registration period has a date but no time")]
+    BareDate,
+}
+
+/// Folds records, in any order, into what a [`Register`] needs.
+///
+/// Memory grows with students × days, with out-of-school records and with rows that raise an issue, not with rows.
+/// Codes and periods should come first; under the period rule, a registration whose period is not known yet is kept.
+///
+/// ```
+/// use rollmark::model::{Record, Registration, Session, StudentId};
+/// use rollmark::rules::{Resolver, Rules, Scope, SyncWindow};
+///
+/// let today = "2026-11-20".parse().unwrap();
+/// let scope = Scope::all(SyncWindow::default().ending(today));
+/// let mut resolver = Resolver::new(Rules::new(chrono_tz::Europe::London), scope);
+/// resolver.push(Record::Registration(Registration::new("4733683260", "2026-11-20T08:40:00".parse().unwrap())));
+/// let register = resolver.finish()?;
+/// let mark = register.mark(&StudentId::new("4733683260"), today, Session::Am).unwrap();
+/// assert_eq!(mark.to_string(), "present");
+/// # Ok::<(), rollmark::rules::ResolveError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Resolver {
+    rules: Rules,
+    scope: Scope,
+    codes: CodeTable,
+    periods: BTreeMap<PeriodId, BTreeSet<RegistrationPeriod>>,
+    late_period: Option<PeriodId>,
+    bare_date: bool,
+    days: BTreeMap<StudentId, BTreeMap<NaiveDate, Day>>,
+    assigned: BTreeSet<(NaiveDate, Session)>,
+    dates: BTreeSet<NaiveDate>,
+    /// Rows whose period is not known (yet), of any student.
+    unplaced: HashSet<Registration>,
+    /// Rows in scope that raise, or may raise, an issue of their content.
+    noted: HashSet<Registration>,
+    versions: HashMap<(StudentId, RecordId), Span>,
+    nameless: HashSet<OutOfSchool>,
+}
+
+impl Resolver {
+    /// A resolver for one school's records and one scope.
+    pub fn new(rules: Rules, scope: Scope) -> Self {
+        Self {
+            rules,
+            scope,
+            codes: CodeTable::default(),
+            periods: BTreeMap::new(),
+            late_period: None,
+            bare_date: false,
+            days: BTreeMap::new(),
+            assigned: BTreeSet::new(),
+            dates: BTreeSet::new(),
+            unplaced: HashSet::new(),
+            noted: HashSet::new(),
+            versions: HashMap::new(),
+            nameless: HashSet::new(),
+        }
+    }
+
+    /// Takes one record.
+    pub fn push(&mut self, record: Record) {
+        match record {
+            Record::Registration(row) => self.push_registration(row),
+            Record::OutOfSchool(record) => self.push_out_of_school(record),
+            Record::Period(period) => self.push_period(period),
+            Record::Code(code) => self.codes.insert(code),
+        }
+    }
+
+    fn push_registration(&mut self, row: Registration) {
+        if row.at.is_date() {
+            self.bare_date = true;
+            return;
+        }
+        let at = row.at.school_time(self.rules.zone());
+        if !self.scope.window.contains(at.date()) {
+            return;
+        }
+        self.dates.insert(at.date());
+        if self.scope.has_student(&row.student) && self.may_raise_issue(&row) {
+            self.noted.insert(row.clone());
+        }
+        match self.rules.pm_rule() {
+            PmRule::FirstFrom(pm_start) => {
+                let session = if at.time() < pm_start { Session::Am } else { Session::Pm };
+                self.assign(row, at, session);
+            }
+            PmRule::RegistrationPeriods => match flag_of(&self.periods, &row) {
+                Flag::Session(session) => self.assign(row, at, session),
+                Flag::None => {}
+                Flag::UnknownPeriod => {
+                    self.unplaced.insert(row);
+                }
+            },
+        }
+    }
+
+    fn assign(&mut self, row: Registration, at: NaiveDateTime, session: Session) {
+        self.assigned.insert((at.date(), session));
+        if self.scope.has_student(&row.student) {
+            if !self.days.contains_key(&row.student) {
+                self.days.insert(row.student.clone(), BTreeMap::new());
+            }
+            if let Some(days) = self.days.get_mut(&row.student) {
+                days.entry(at.date()).or_default().take(row, at, session, self.rules.zone());
+            }
+        }
+    }
+
+    fn may_raise_issue(&self, row: &Registration) -> bool {
+        !row.unreadable.is_empty()
+            || row.last_updated.is_some_and(|stamp| is_implausible(stamp, self.rules, self.scope.window))
+            || (!row.registered
+                && match &row.code {
+                    // A letter can stop being unique, an id stays: rows found by id need no second look.
+                    Some(code) => self.codes.by_id(code).is_none(),
+                    None => row.verdict.is_some(),
+                })
+    }
+
+    fn push_out_of_school(&mut self, record: OutOfSchool) {
+        if !self.scope.has_student(&record.student) {
+            return;
+        }
+        match record.id.clone() {
+            None => {
+                self.nameless.insert(record);
+            }
+            Some(id) => {
+                let key = (record.student.clone(), id);
+                let span = Span::new(record, self.rules.zone());
+                match self.versions.get(&key) {
+                    Some(known) if known.compare_versions(&span).is_ge() => {}
+                    _ => {
+                        self.versions.insert(key, span);
+                    }
+                }
+            }
+        }
+    }
+
+    fn push_period(&mut self, period: RegistrationPeriod) {
+        if self.rules.pm_rule() != PmRule::RegistrationPeriods {
+            return;
+        }
+        if period.at.is_date() {
+            self.bare_date = true;
+            return;
+        }
+        if !self.scope.window.contains(period.at.school_time(self.rules.zone()).date()) {
+            return;
+        }
+        let id = period.id.clone();
+        let known = self.periods.entry(id.clone()).or_default();
+        let before = known.last().map(session_of);
+        known.insert(period);
+        // Rows already passed over or assigned by the first flag cannot be taken back.
+        if before.is_some_and(|before| known.last().map(session_of) != Some(before)) && !self.dates.is_empty() {
+            self.late_period = Some(id);
+        }
+    }
+
+    /// Resolves what was pushed.
+    ///
+    /// # Errors
+    /// See [`ResolveError`].
+    pub fn finish(mut self) -> Result<Register, ResolveError> {
+        if self.bare_date {
+            return Err(ResolveError::BareDate);
+        }
+        if let Some(id) = self.late_period {
+            return Err(ResolveError::LatePeriod(id));
+        }
+        let by_periods = self.rules.pm_rule() == PmRule::RegistrationPeriods;
+        if by_periods && self.periods.is_empty() && !self.dates.is_empty() {
+            return Err(ResolveError::NoPeriods);
+        }
+
+        let mut issues = Issues::default();
+        let mut unknown_period_days = BTreeSet::new();
+        for row in std::mem::take(&mut self.unplaced) {
+            let at = row.at.school_time(self.rules.zone());
+            match flag_of(&self.periods, &row) {
+                Flag::Session(session) => self.assign(row, at, session),
+                Flag::None => {}
+                Flag::UnknownPeriod if self.scope.has_student(&row.student) => {
+                    issues.raise(Issue::UnknownPeriod, row.id.as_ref().map(RecordId::as_str));
+                    unknown_period_days.insert((row.student, at.date()));
+                }
+                Flag::UnknownPeriod => {}
+            }
+        }
+        if by_periods {
+            self.raise_period_issues(&mut issues);
+        }
+        self.raise_code_issues(&mut issues);
+        for row in &self.noted {
+            self.raise_row_issues(row, &mut issues);
+        }
+
+        let mut spans: BTreeMap<StudentId, Vec<Span>> = BTreeMap::new();
+        let zone = self.rules.zone();
+        let nameless = std::mem::take(&mut self.nameless).into_iter().map(|record| Span::new(record, zone));
+        for span in std::mem::take(&mut self.versions).into_values().chain(nameless) {
+            if span.reaches_into(self.scope.window) {
+                self.raise_span_issues(&span, &mut issues);
+                if span.is_valid() {
+                    spans.entry(span.record.student.clone()).or_default().push(span);
+                }
+            }
+        }
+
+        let mut period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>> = BTreeMap::new();
+        for period in self.periods.values().filter_map(BTreeSet::last) {
+            if let Some(session) = session_of(period) {
+                let at = period.at.school_time(zone);
+                period_times.entry((at.date(), session)).or_default().insert(at);
+            }
+        }
+        Ok(Register::new(RegisterParts {
+            rules: self.rules,
+            scope: self.scope,
+            codes: self.codes,
+            days: self.days,
+            spans,
+            assigned: self.assigned,
+            period_times,
+            unknown_period_days,
+            issues,
+        }))
+    }
+
+    fn raise_period_issues(&self, issues: &mut Issues) {
+        let mut flagged = BTreeSet::new();
+        for (id, records) in &self.periods {
+            let id = Some(id.as_str());
+            for _ in 1..records.len() {
+                issues.raise(Issue::ConflictingRecord, id);
+            }
+            for period in records {
+                if period.session.as_deref().is_some_and(|text| !text.trim().is_empty()) && session_of(period).is_none()
+                {
+                    issues.raise(Issue::UnknownSessionFlag, id);
+                }
+                if !period.unreadable.is_empty() {
+                    issues.raise(Issue::BadValue, id);
+                }
+            }
+            if let Some(period) = records.last()
+                && let Some(session) = session_of(period)
+            {
+                flagged.insert((period.at.school_time(self.rules.zone()).date(), session));
+            }
+        }
+        for date in &self.dates {
+            for (session, issue) in [(Session::Am, Issue::NoAmPeriod), (Session::Pm, Issue::NoPmPeriod)] {
+                if !flagged.contains(&(*date, session)) {
+                    issues.raise(issue, Some(&date.to_string()));
+                }
+            }
+        }
+    }
+
+    fn raise_code_issues(&self, issues: &mut Issues) {
+        if self.codes.is_empty() {
+            issues.raise(Issue::NoCodeTable, None);
+        }
+        for (id, losing) in self.codes.conflicts() {
+            for _ in 0..losing {
+                issues.raise(Issue::ConflictingRecord, Some(id.as_str()));
+            }
+        }
+        for code in self.codes.records().filter(|code: &&Code| !code.unreadable.is_empty()) {
+            issues.raise(Issue::BadValue, Some(code.id.as_str()));
+        }
+    }
+
+    fn raise_row_issues(&self, row: &Registration, issues: &mut Issues) {
+        let id = row.id.as_ref().map(RecordId::as_str);
+        if !row.unreadable.is_empty() {
+            issues.raise(Issue::BadValue, id);
+        }
+        if row.last_updated.is_some_and(|stamp| is_implausible(stamp, self.rules, self.scope.window)) {
+            issues.raise(Issue::ImplausibleTimestamp, id);
+        }
+        if !row.registered {
+            match (&row.code, row.verdict) {
+                (Some(code), _) if !self.codes.is_empty() && self.codes.find(code).is_none() => {
+                    issues.raise(Issue::UnknownCode, id);
+                }
+                (None, Some(verdict)) if verdict.taken && !verdict.out_of_school => {
+                    issues.raise(Issue::AbsentWithoutCode, id);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn raise_span_issues(&self, span: &Span, issues: &mut Issues) {
+        let id = span.id().map(RecordId::as_str);
+        let record = &span.record;
+        let raised = [
+            (!record.unreadable.is_empty(), Issue::BadValue),
+            (span.end_was_missing, Issue::MissingEnd),
+            (!span.is_valid(), Issue::InvalidSpan),
+            (
+                record.last_updated.is_some_and(|stamp| is_implausible(stamp, self.rules, self.scope.window)),
+                Issue::ImplausibleTimestamp,
+            ),
+            (
+                !self.codes.is_empty() && record.code.as_ref().is_some_and(|code| self.codes.find(code).is_none()),
+                Issue::UnknownCode,
+            ),
+        ];
+        for (_, issue) in raised.into_iter().filter(|(raise, _)| *raise) {
+            issues.raise(issue, id);
+        }
+    }
+}
+
+/// What the period list says of a row.
+enum Flag {
+    Session(Session),
+    None,
+    UnknownPeriod,
+}
+
+fn flag_of(periods: &BTreeMap<PeriodId, BTreeSet<RegistrationPeriod>>, row: &Registration) -> Flag {
+    match row.period.as_ref().and_then(|id| periods.get(id)).and_then(BTreeSet::last) {
+        Some(period) => session_of(period).map_or(Flag::None, Flag::Session),
+        None => Flag::UnknownPeriod,
+    }
+}
+
+fn session_of(period: &RegistrationPeriod) -> Option<Session> {
+    Session::from_flag(period.session.as_deref()?)
+}
+
+/// A stamp at or after the midnight that ends today, or before 1990 (R1.3).
+fn is_implausible(stamp: FeedTime, rules: Rules, window: Window) -> bool {
+    let midnight = |date: NaiveDate| -> DateTime<Utc> { FeedTime::Date(date).instant(rules.zone()) };
+    let stamp = stamp.instant(rules.zone());
+    let end_of_today = window.today().and_then(|today| today.checked_add_days(Days::new(1)));
+    end_of_today.is_some_and(|end| stamp >= midnight(end))
+        || NaiveDate::from_ymd_opt(FIRST_REAL_YEAR, 1, 1).is_some_and(|first| stamp < midnight(first))
+}

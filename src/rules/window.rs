@@ -1,0 +1,128 @@
+use std::collections::BTreeSet;
+
+use chrono::{Days, NaiveDate};
+use serde::{Deserialize, Serialize};
+
+use crate::model::StudentId;
+
+/// How far a sync looks back and ahead of today (R8). The default is the last 30 days: 31 dates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SyncWindow {
+    /// Days before today, the earliest included: N days are N + 1 dates.
+    pub days: u32,
+    /// Days after today, the latest included.
+    pub look_ahead: u32,
+}
+
+impl Default for SyncWindow {
+    fn default() -> Self {
+        Self { days: 30, look_ahead: 0 }
+    }
+}
+
+impl SyncWindow {
+    /// The window as dates, for a today that the caller passes in. A window past the calendar's ends stops there.
+    ///
+    /// ```
+    /// use rollmark::rules::SyncWindow;
+    ///
+    /// let window = SyncWindow::default().ending("2026-11-21".parse().unwrap());
+    /// assert_eq!(window.from().to_string(), "2026-10-22");
+    /// assert_eq!(window.to().to_string(), "2026-11-21");
+    /// ```
+    pub fn ending(self, today: NaiveDate) -> Window {
+        Window {
+            from: today.checked_sub_days(Days::new(self.days.into())).unwrap_or(NaiveDate::MIN),
+            to: today.checked_add_days(Days::new(self.look_ahead.into())).unwrap_or(LAST),
+            today: Some(today),
+        }
+    }
+}
+
+/// The last date a window can hold; the day after it exists.
+const LAST: NaiveDate = match NaiveDate::MAX.pred_opt() {
+    Some(date) => date,
+    None => NaiveDate::MAX,
+};
+
+/// A range that ends before it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the date range ends ({to}) before it starts ({from}); swap the two dates")]
+pub struct WindowError {
+    from: NaiveDate,
+    to: NaiveDate,
+}
+
+/// A range of school dates, both ends included, and the today that belongs to it, if one was passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Window {
+    from: NaiveDate,
+    to: NaiveDate,
+    today: Option<NaiveDate>,
+}
+
+impl Window {
+    /// An explicit range, both ends included.
+    ///
+    /// # Errors
+    /// The range ends before it starts.
+    pub fn between(from: NaiveDate, to: NaiveDate) -> Result<Self, WindowError> {
+        if from > to {
+            return Err(WindowError { from, to });
+        }
+        Ok(Self { from, to: to.min(LAST), today: None })
+    }
+
+    /// Passes today, against which stamps from the future are told (R1.3).
+    #[must_use]
+    pub fn with_today(mut self, today: NaiveDate) -> Self {
+        self.today = Some(today);
+        self
+    }
+
+    /// The first date, included.
+    pub fn from(&self) -> NaiveDate {
+        self.from
+    }
+
+    /// The last date, included.
+    pub fn to(&self) -> NaiveDate {
+        self.to
+    }
+
+    /// The passed today.
+    pub fn today(&self) -> Option<NaiveDate> {
+        self.today
+    }
+
+    /// Whether the date lies in the window.
+    pub fn contains(&self, date: NaiveDate) -> bool {
+        self.from <= date && date <= self.to
+    }
+}
+
+/// What a run may touch: the window's dates, and the named students, or all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// The dates.
+    pub window: Window,
+    /// The named students; `None` is all.
+    pub students: Option<BTreeSet<StudentId>>,
+}
+
+impl Scope {
+    /// All students of the window.
+    pub fn all(window: Window) -> Self {
+        Self { window, students: None }
+    }
+
+    /// Whether the student is in scope.
+    pub fn has_student(&self, student: &StudentId) -> bool {
+        self.students.as_ref().is_none_or(|students| students.contains(student))
+    }
+
+    /// Whether a mark of this student and date is in scope.
+    pub fn contains(&self, student: &StudentId, date: NaiveDate) -> bool {
+        self.window.contains(date) && self.has_student(student)
+    }
+}
