@@ -4,3 +4,7 @@
 
 pub mod model;
 pub mod rules;
+#[cfg(feature = "sync")]
+pub mod source;
+#[cfg(feature = "sync")]
+pub mod store;

@@ -1,0 +1,90 @@
+use std::fmt;
+use std::time::Duration;
+
+/// What kind of failure a [`SourceError`] is, by what a caller can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SourceErrorKind {
+    /// Nobody answers, or the connection broke: check the address and the network.
+    Connection,
+    /// The key, client or token was refused: check the credentials.
+    Credentials,
+    /// The credentials lack a right: allocate it in the management system.
+    NotAllowed,
+    /// Too many requests: wait.
+    Throttled,
+    /// The source has failed on its side: try later.
+    Server,
+    /// The reply is not what was asked for (a web page, half a document, no document).
+    BadReply,
+    /// A record lacks a required field or has an unreadable one: map it, or mend it at the source.
+    BadRecord,
+    /// Part of what was asked for is missing from the reply.
+    Incomplete,
+    /// The reply is larger than the limits allow.
+    TooLarge,
+    /// The time that was set has run out.
+    TimedOut,
+    /// The source was set up wrongly.
+    Configuration,
+}
+
+/// A fetch that failed. One line that says what happened and what to do; it never holds a key, a URL's query, a reply's
+/// body or anything about a pupil beyond ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceError {
+    kind: SourceErrorKind,
+    message: String,
+    is_temporary: bool,
+    retry_after: Option<Duration>,
+}
+
+impl SourceError {
+    /// A failure that a new try would meet again.
+    pub fn permanent(kind: SourceErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), is_temporary: false, retry_after: None }
+    }
+
+    /// A failure that a new try can escape.
+    pub fn temporary(kind: SourceErrorKind, message: impl Into<String>) -> Self {
+        Self { is_temporary: true, ..Self::permanent(kind, message) }
+    }
+
+    /// Adds how long the source asks to wait.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
+        self
+    }
+
+    /// The same failure after all tries were used up: no longer temporary, and the message says what was tried.
+    #[must_use]
+    pub fn given_up(mut self, tried: &str) -> Self {
+        self.is_temporary = false;
+        self.message = format!("{} ({tried})", self.message);
+        self
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> SourceErrorKind {
+        self.kind
+    }
+
+    /// Whether a new try can succeed without anything being changed.
+    pub fn is_temporary(&self) -> bool {
+        self.is_temporary
+    }
+
+    /// How long the source asks to wait before a new try.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for SourceError {}

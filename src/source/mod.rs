@@ -1,0 +1,99 @@
+//! Where records come from: [`AttendanceSource`], its request, its stream and its error.
+
+mod error;
+mod request;
+
+use std::fmt::{Debug, Display};
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use futures::stream::BoxStream;
+
+pub use error::{SourceError, SourceErrorKind};
+pub use request::{Completeness, FetchCounters, FetchRequest, FetchedKind, Part, Tally};
+
+use crate::model::Record;
+
+/// What a source streams: records, then the verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // Records are nearly all of them.
+pub enum SourceRecord {
+    /// A record, in any order; codes and periods should come first.
+    Record(Record),
+    /// What was asked and answered in full. The last item, exactly once.
+    Complete(Completeness),
+}
+
+/// The records of one fetch. It borrows nothing, and dropping it cancels the fetch.
+pub type RecordStream = BoxStream<'static, Result<SourceRecord, SourceError>>;
+
+/// What a source can give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Records say when they were last updated.
+    pub has_stamps: bool,
+    /// The source has registration periods with a session flag.
+    pub has_period_flags: bool,
+    /// The source has out-of-school records.
+    pub has_out_of_school: bool,
+    /// Nothing older or newer than today can be read; a sync narrows its window to today and says so.
+    pub today_only: bool,
+    /// How old a reply can be (R9). Zero where nothing is cached.
+    pub cache_expiry: TimeDelta,
+}
+
+impl Default for Capabilities {
+    /// Everything, from replies that are never cached.
+    fn default() -> Self {
+        Self {
+            has_stamps: true,
+            has_period_flags: true,
+            has_out_of_school: true,
+            today_only: false,
+            cache_expiry: TimeDelta::zero(),
+        }
+    }
+}
+
+impl Capabilities {
+    /// Sets how old a reply can be.
+    #[must_use]
+    pub fn cached_for(mut self, cache_expiry: TimeDelta) -> Self {
+        self.cache_expiry = cache_expiry;
+        self
+    }
+}
+
+/// A school's management system, as far as attendance goes.
+///
+/// # Contract
+/// - A fetch reads **everybody's** records of the window's dates: whether the school was in session shows only there.
+///   Records outside the window can be among them. Out-of-school records that overlap the window belong to it,
+///   wherever they begin.
+/// - **Order** is free. Codes and periods should come first: a late one costs memory, never correctness.
+/// - **Completeness**: the stream's last item is [`SourceRecord::Complete`], once, only if every part was read in full.
+///   A stream that ends without it was cut short, and nothing of it counts.
+/// - **Errors** end the stream. One for which [`SourceError::is_temporary`] says so can be tried again from the start;
+///   a source that has its own retries says so only where a new fetch has a fresh chance.
+/// - **Cancellation**: dropping the stream stops the work and leaves nothing half done.
+/// - `Debug` and `Display` name the source without any secret.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait AttendanceSource: Debug + Display + Send + Sync + 'static {
+    /// What this source can give. The same on every call.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Reads a window.
+    ///
+    /// # Errors
+    /// What fails before the first record; later failures are items of the stream.
+    async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError>;
+}
+
+#[cfg(feature = "mock")]
+impl Display for MockAttendanceSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a mock")
+    }
+}

@@ -1,0 +1,133 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chrono::NaiveDate;
+use serde::Serialize;
+
+use crate::rules::Window;
+
+/// What a fetch asks for: a window, never single students.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FetchRequest {
+    /// The dates, both ends included.
+    pub window: Window,
+    /// Whether registration periods are needed (the period rule).
+    pub periods: bool,
+    /// What the fetch costs; a source counts here as it goes, also on the way to a failure.
+    pub counters: FetchCounters,
+}
+
+impl FetchRequest {
+    /// A request for a window, without registration periods.
+    pub fn new(window: Window) -> Self {
+        Self { window, periods: false, counters: FetchCounters::default() }
+    }
+
+    /// Asks for registration periods too.
+    #[must_use]
+    pub fn with_periods(mut self, periods: bool) -> Self {
+        self.periods = periods;
+        self
+    }
+}
+
+/// What fetching costs. Clones count together, so that the counts of a repeated fetch add up.
+#[derive(Clone, Debug, Default)]
+pub struct FetchCounters(Arc<[AtomicU64; 3]>);
+
+/// The state of [`FetchCounters`] at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Requests sent, with every attempt and token call.
+    pub requests: u64,
+    /// Attempts beyond each request's first.
+    pub retries: u64,
+    /// Bytes of reply bodies, after decompression.
+    pub bytes: u64,
+}
+
+impl FetchCounters {
+    /// Counts a request.
+    pub fn add_request(&self) {
+        self.0[0].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a repeated attempt; the request that it makes is counted apart.
+    pub fn add_retry(&self) {
+        self.0[1].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts bytes read.
+    pub fn add_bytes(&self, bytes: u64) {
+        self.0[2].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The counts so far.
+    pub fn tally(&self) -> Tally {
+        let [requests, retries, bytes] = [0, 1, 2].map(|at| self.0[at].load(Ordering::Relaxed));
+        Tally { requests, retries, bytes }
+    }
+}
+
+/// A kind of record that a source is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum FetchedKind {
+    /// Rows of registers.
+    Registrations,
+    /// Out-of-school records.
+    OutOfSchool,
+    /// Registration periods.
+    Periods,
+    /// The code table.
+    Codes,
+}
+
+/// One part of a fetch that was answered in full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The kind of record.
+    pub kind: FetchedKind,
+    /// The first date asked for, included.
+    pub from: NaiveDate,
+    /// The last date asked for, included.
+    pub to: NaiveDate,
+    /// Rows in the accepted reply, before any window.
+    pub rows: u64,
+}
+
+/// What was asked and answered in full: the evidence on which a sync may decide (R11.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Completeness {
+    /// The parts, in any order.
+    pub parts: Vec<Part>,
+}
+
+impl Completeness {
+    /// The verdict of a source that answers a whole window at once: one part of each kind, with its number of rows.
+    pub fn whole(window: Window, rows: impl IntoIterator<Item = (FetchedKind, u64)>) -> Self {
+        let part = |(kind, rows)| Part { kind, from: window.from(), to: window.to(), rows };
+        Self { parts: rows.into_iter().map(part).collect() }
+    }
+
+    /// Rows of a kind over all parts.
+    pub fn rows(&self, kind: FetchedKind) -> u64 {
+        self.parts.iter().filter(|part| part.kind == kind).map(|part| part.rows).sum()
+    }
+
+    /// Whether the parts of a kind leave no date of the window out.
+    pub fn covers(&self, kind: FetchedKind, window: Window) -> bool {
+        let mut parts: Vec<_> = self.parts.iter().filter(|part| part.kind == kind).collect();
+        parts.sort_by_key(|part| part.from);
+        let mut missing_from = Some(window.from());
+        for part in parts {
+            match missing_from {
+                Some(date) if part.from <= date && date <= part.to => missing_from = part.to.succ_opt(),
+                _ => {}
+            }
+        }
+        missing_from.is_none_or(|date| date > window.to())
+    }
+}
