@@ -8,3 +8,5 @@ pub mod rules;
 pub mod source;
 #[cfg(feature = "sync")]
 pub mod store;
+#[cfg(feature = "sync")]
+pub mod sync;
