@@ -125,14 +125,17 @@ impl AttendanceSync {
         school: impl Into<SchoolId>,
         rules: Rules,
     ) -> Self {
-        Self {
-            source: Arc::new(source),
-            store: Arc::new(store),
-            school: school.into(),
-            rules,
-            wait_for_other_run: Duration::ZERO,
-            listener: None,
-        }
+        Self::shared(Arc::new(source), Arc::new(store), school, rules)
+    }
+
+    /// Like [`new`](Self::new), for a source or a store that others use too or that was chosen at run time.
+    pub fn shared(
+        source: Arc<dyn AttendanceSource>,
+        store: Arc<dyn MarkStore>,
+        school: impl Into<SchoolId>,
+        rules: Rules,
+    ) -> Self {
+        Self { source, store, school: school.into(), rules, wait_for_other_run: Duration::ZERO, listener: None }
     }
 
     /// Sets how long a run waits for another run of the school to end.
