@@ -75,10 +75,10 @@ pub enum SyncEvent {
 /// ```
 pub struct AttendanceSync {
     source: Arc<dyn AttendanceSource>,
-    store: Arc<dyn MarkStore>,
-    school: SchoolId,
-    rules: Rules,
-    wait_for_other_run: Duration,
+    pub(super) store: Arc<dyn MarkStore>,
+    pub(super) school: SchoolId,
+    pub(super) rules: Rules,
+    pub(super) wait_for_other_run: Duration,
     listener: Option<Listener>,
 }
 
@@ -93,6 +93,8 @@ pub struct Planned {
     pub plan: Plan,
     /// What the store holds in scope.
     pub snapshot: Snapshot,
+    /// The run as the store will record it, still without a number.
+    pub run: Run,
 }
 
 impl Planned {
@@ -185,7 +187,7 @@ impl AttendanceSync {
             loop {
                 let planned = self.plan(&request, &resolved, started).await?;
                 prepare(&planned).map_err(SyncError::Prepare)?;
-                match self.apply(&resolved, &planned, lease).await {
+                match self.apply(&planned, lease).await {
                     Err(SyncError::Store(error)) if error.kind() == StoreErrorKind::Moved && tries < TRIES => {
                         tries += 1;
                     }
@@ -309,22 +311,23 @@ impl AttendanceSync {
             advice: resolved.advice.clone(),
             duration_ms: millis(started),
         };
-        Ok(Planned { report, plan, snapshot })
+        let run = Run {
+            number: 0,
+            freshness: *freshness,
+            scope: resolved.scope.clone(),
+            rules: self.rules,
+            marks: plan.counts,
+            withheld: report.withheld.clone(),
+            issues: report.issues.clone(),
+        };
+        Ok(Planned { report, plan, snapshot, run })
     }
 
-    async fn apply(&self, resolved: &Resolved, planned: &Planned, lease: LeaseToken) -> Result<u64, SyncError> {
+    async fn apply(&self, planned: &Planned, lease: LeaseToken) -> Result<u64, SyncError> {
         let changes = ChangeSet {
             revision: planned.snapshot.revision,
             writes: planned.plan.writes(),
-            run: Run {
-                number: 0,
-                freshness: resolved.freshness,
-                scope: resolved.scope.clone(),
-                rules: self.rules,
-                marks: planned.plan.counts,
-                withheld: planned.report.withheld.clone(),
-                issues: planned.report.issues.clone(),
-            },
+            run: planned.run.clone(),
             lease: Some(lease),
         };
         Ok(self.store.apply(&self.school, &changes).await?)

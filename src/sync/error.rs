@@ -26,6 +26,9 @@ pub enum SyncError {
     /// The source reaches today only, and today is not in the window, or was not passed.
     #[error("the source can only read today, and the date range does not hold today; choose a range with today in it")]
     NotToday,
+    /// A saved plan is not for this school, these rules or this state of the store.
+    #[error("the plan was made for another school, other rules or another state of the store; make a new plan")]
+    PlanOutdated,
     /// Another run holds the school's lease.
     #[error("another run is syncing this school; try again when it has ended, 30 seconds at most after it was stopped")]
     Busy,

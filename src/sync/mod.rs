@@ -7,6 +7,7 @@ mod error;
 mod lease;
 mod plan;
 mod report;
+mod saved;
 
 use std::collections::BTreeSet;
 
@@ -16,6 +17,7 @@ pub use engine::{AttendanceSync, Planned, SyncEvent};
 pub use error::SyncError;
 pub use plan::{Guards, MassChange, Plan, PlannedChange, WithheldChange};
 pub use report::{Fetched, ReportWindow, SyncReport};
+pub use saved::SavedPlan;
 
 use crate::model::StudentId;
 use crate::rules::{Scope, SyncWindow, Window};
