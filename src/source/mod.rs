@@ -1,6 +1,8 @@
 //! Where records come from: [`AttendanceSource`], its request, its stream and its error.
 
 mod error;
+mod fake;
+mod fake_school;
 mod request;
 
 use std::fmt::{Debug, Display};
@@ -10,6 +12,8 @@ use chrono::TimeDelta;
 use futures::stream::BoxStream;
 
 pub use error::{SourceError, SourceErrorKind};
+pub use fake::{FakeSource, TestClock};
+pub use fake_school::FakeSchool;
 pub use request::{Completeness, FetchCounters, FetchRequest, FetchedKind, Part, Tally};
 
 use crate::model::Record;

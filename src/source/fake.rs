@@ -1,0 +1,254 @@
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use futures::StreamExt;
+
+use super::{
+    AttendanceSource, Capabilities, Completeness, FakeSchool, FetchRequest, FetchedKind, RecordStream, SourceError,
+    SourceRecord,
+};
+use crate::model::{FeedTime, OutOfSchool, Record};
+use crate::rules::Window;
+
+/// A clock that only moves when a test moves it. Clones are the same clock.
+#[derive(Clone, Debug)]
+pub struct TestClock(Arc<Mutex<DateTime<Utc>>>);
+
+impl TestClock {
+    /// A clock that stands at this instant.
+    pub fn new(now: DateTime<Utc>) -> Self {
+        Self(Arc::new(Mutex::new(now)))
+    }
+
+    /// The instant at which it stands.
+    pub fn now(&self) -> DateTime<Utc> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves it.
+    pub fn advance(&self, by: TimeDelta) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
+    }
+}
+
+/// A source in memory with the real rules of the game. Clones are the same source.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures::StreamExt;
+/// use rollmark::rules::Window;
+/// use rollmark::source::{AttendanceSource, FakeSchool, FakeSource, FetchRequest};
+///
+/// let mut school = FakeSchool::new();
+/// school.registration("100", "4733683260", "2026-11-20T08:40:00").present();
+/// let source = FakeSource::new(school);
+/// source.cut_next_after(1);
+/// let date = "2026-11-20".parse()?;
+/// let items = source.fetch(&FetchRequest::new(Window::between(date, date)?)).await?.count().await;
+/// assert_eq!(items, 1, "a row, and no verdict");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct FakeSource(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    school: FakeSchool,
+    shuffle: Option<u64>,
+    duplicates: bool,
+    cache: Option<(TimeDelta, TestClock)>,
+    replies: HashMap<(NaiveDate, NaiveDate, bool), CachedReply>,
+    faults: VecDeque<Fault>,
+}
+
+/// When it was made, and what it says.
+type CachedReply = (DateTime<Utc>, Vec<SourceRecord>);
+
+#[derive(Debug)]
+enum Fault {
+    Fail(SourceError),
+    CutAfter(usize),
+    BreakAfter(usize, SourceError),
+}
+
+impl FakeSource {
+    /// A source that answers at once, in order and in full.
+    pub fn new(school: FakeSchool) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            school,
+            shuffle: None,
+            duplicates: false,
+            cache: None,
+            replies: HashMap::new(),
+            faults: VecDeque::new(),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends registrations and out-of-school records in another order, the same for the same seed.
+    #[must_use]
+    pub fn shuffled(self, seed: u64) -> Self {
+        self.lock().shuffle = Some(seed);
+        self
+    }
+
+    /// Sends every record twice.
+    #[must_use]
+    pub fn with_duplicates(self) -> Self {
+        self.lock().duplicates = true;
+        self
+    }
+
+    /// Answers the same request with the same reply for this long by the test's clock.
+    #[must_use]
+    pub fn cached_for(self, expiry: TimeDelta, clock: &TestClock) -> Self {
+        self.lock().cache = Some((expiry, clock.clone()));
+        self
+    }
+
+    /// Changes the school. Replies that are cached stay as they are.
+    pub fn change(&self, change: impl FnOnce(&mut FakeSchool)) {
+        change(&mut self.lock().school);
+    }
+
+    /// The next fetch fails. Faults queue up, one for each fetch.
+    pub fn fail_next(&self, error: SourceError) {
+        self.lock().faults.push_back(Fault::Fail(error));
+    }
+
+    /// The next fetch ends after so many records, without a verdict.
+    pub fn cut_next_after(&self, records: usize) {
+        self.lock().faults.push_back(Fault::CutAfter(records));
+    }
+
+    /// The next fetch breaks off with an error after so many records.
+    pub fn break_next_after(&self, records: usize, error: SourceError) {
+        self.lock().faults.push_back(Fault::BreakAfter(records, error));
+    }
+}
+
+impl fmt::Display for FakeSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a fake school in memory")
+    }
+}
+
+impl State {
+    fn reply(&mut self, request: &FetchRequest) -> Vec<SourceRecord> {
+        let key = (request.window.from(), request.window.to(), request.periods);
+        if let Some((expiry, clock)) = &self.cache
+            && let Some((at, reply)) = self.replies.get(&key)
+            && clock.now() < *at + *expiry
+        {
+            return reply.clone();
+        }
+        let reply = self.answer(request);
+        if let Some((_, clock)) = &self.cache {
+            self.replies.insert(key, (clock.now(), reply.clone()));
+        }
+        reply
+    }
+
+    fn answer(&self, request: &FetchRequest) -> Vec<SourceRecord> {
+        let window = request.window;
+        let twice = |record: Record| std::iter::repeat_n(record, if self.duplicates { 2 } else { 1 });
+        let is_asked = |record: &Record| match record {
+            Record::Code(_) => true,
+            Record::Period(period) => request.periods && is_in(period.at, window),
+            Record::Registration(row) => is_in(row.at, window),
+            Record::OutOfSchool(record) => may_overlap(record, window),
+        };
+        let all = self.school.records().filter(is_asked).flat_map(twice);
+        let (first, mut rows): (Vec<Record>, Vec<Record>) =
+            all.partition(|record| matches!(record, Record::Code(_) | Record::Period(_)));
+        if let Some(seed) = self.shuffle {
+            shuffle(&mut rows, seed);
+        }
+        let count = |kind| {
+            let of_kind = |record: &&Record| kind_of(record) == kind;
+            first.iter().chain(&rows).filter(of_kind).count() as u64
+        };
+        let mut kinds = vec![FetchedKind::Codes, FetchedKind::Registrations, FetchedKind::OutOfSchool];
+        kinds.extend(request.periods.then_some(FetchedKind::Periods));
+        let verdict = Completeness::whole(window, kinds.into_iter().map(|kind| (kind, count(kind))));
+        let records = first.into_iter().chain(rows).map(SourceRecord::Record);
+        records.chain([SourceRecord::Complete(verdict)]).collect()
+    }
+}
+
+fn kind_of(record: &Record) -> FetchedKind {
+    match record {
+        Record::Code(_) => FetchedKind::Codes,
+        Record::Period(_) => FetchedKind::Periods,
+        Record::Registration(_) => FetchedKind::Registrations,
+        Record::OutOfSchool(_) => FetchedKind::OutOfSchool,
+    }
+}
+
+/// A source knows its school's time zone; the fake lets a time with an offset through if it can lie in the window.
+fn is_in(time: FeedTime, window: Window) -> bool {
+    match time {
+        FeedTime::Date(date) => window.contains(date),
+        FeedTime::School(time) => window.contains(time.date()),
+        FeedTime::Offset(time) => {
+            [-1, 0, 1].into_iter().any(|days| window.contains((time.naive_local() + TimeDelta::days(days)).date()))
+        }
+    }
+}
+
+fn may_overlap(record: &OutOfSchool, window: Window) -> bool {
+    let wide = TimeDelta::days(1);
+    let wall = |time: FeedTime| match time {
+        FeedTime::Date(date) => date.and_time(NaiveTime::MIN),
+        FeedTime::School(time) => time,
+        FeedTime::Offset(time) => time.naive_local(),
+    };
+    let starts_after = (wall(record.from) - wide).date() > window.to();
+    let ends_before =
+        record.to.is_some_and(|to| wall(to) > wall(record.from) && (wall(to) + wide).date() < window.from());
+    !starts_after && !ends_before
+}
+
+/// The same order for the same seed, on every machine (a linear congruential generator and Fisher–Yates).
+fn shuffle(rows: &mut [Record], mut seed: u64) {
+    for last in (1..rows.len()).rev() {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let other = (seed >> 33) as usize % (last + 1);
+        rows.swap(last, other);
+    }
+}
+
+#[async_trait]
+impl AttendanceSource for FakeSource {
+    fn capabilities(&self) -> Capabilities {
+        let expiry = self.lock().cache.as_ref().map(|(expiry, _)| *expiry);
+        Capabilities::default().cached_for(expiry.unwrap_or_default())
+    }
+
+    async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
+        request.counters.add_request();
+        let mut state = self.lock();
+        let fault = state.faults.pop_front();
+        let mut items: Vec<Result<SourceRecord, SourceError>> = match fault {
+            Some(Fault::Fail(error)) => return Err(error),
+            _ => state.reply(request).into_iter().map(Ok).collect(),
+        };
+        match fault {
+            Some(Fault::CutAfter(records)) => items.truncate(records.min(items.len().saturating_sub(1))),
+            Some(Fault::BreakAfter(records, error)) => {
+                items.truncate(records.min(items.len().saturating_sub(1)));
+                items.push(Err(error));
+            }
+            _ => {}
+        }
+        Ok(futures::stream::iter(items).boxed())
+    }
+}
