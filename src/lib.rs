@@ -49,6 +49,8 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(any(feature = "isams", feature = "simulator"))]
+pub mod isams;
 pub mod model;
 pub mod rules;
 #[cfg(feature = "sync")]

@@ -1,0 +1,357 @@
+//! The Batch API: what is asked for, in which parts, and how a reply is accepted.
+
+use std::fmt::Write;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
+use chrono::{Days, NaiveDate};
+use futures::{StreamExt, TryStreamExt};
+use reqwest::header;
+use secrecy::ExposeSecret;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::body::read_error;
+use super::fields::{Item, record};
+use super::message::Message;
+use super::source::Settings;
+use super::transport::{self, out_of_time};
+use super::xml::{self, Sink};
+use crate::source::{Completeness, FetchRequest, FetchedKind, Part, SourceError, SourceErrorKind, SourceRecord};
+
+/// A reply up to this size is read whole before a row of it is let out, so it can be asked for again or in parts.
+const SMALL: usize = 4 << 20;
+/// Records that go out together.
+const BATCH: usize = 256;
+/// How often one request is tried.
+const TRIES: usize = 4;
+
+type Sender = mpsc::Sender<Vec<SourceRecord>>;
+
+/// One request: which kinds, over which dates.
+#[derive(Clone, Debug)]
+struct Ask {
+    kinds: Vec<FetchedKind>,
+    from: NaiveDate,
+    to: NaiveDate,
+    /// How many days earlier out-of-school records are asked for.
+    look_back: u32,
+}
+
+impl Ask {
+    fn from_of(&self, kind: FetchedKind) -> NaiveDate {
+        let days = if kind == FetchedKind::OutOfSchool { self.look_back } else { 0 };
+        self.from.checked_sub_days(Days::new(days.into())).unwrap_or(self.from)
+    }
+
+    /// The parts to ask for instead; none of a single day.
+    fn split(&self) -> Vec<Self> {
+        let mut parts = Vec::new();
+        if self.look_back > 0 && self.kinds.contains(&FetchedKind::OutOfSchool) {
+            let before = self.from.pred_opt().unwrap_or(self.from);
+            let from = self.from_of(FetchedKind::OutOfSchool);
+            parts.push(Self { kinds: vec![FetchedKind::OutOfSchool], from, to: before, look_back: 0 });
+        }
+        let days = (self.to - self.from).num_days();
+        if days > 0 {
+            let middle = self.from + chrono::TimeDelta::days(days / 2);
+            let second = middle.succ_opt().unwrap_or(self.to);
+            for (from, to) in [(self.from, middle), (second, self.to)] {
+                parts.push(Self { kinds: self.kinds.clone(), from, to, look_back: 0 });
+            }
+        } else if !parts.is_empty() {
+            parts.push(Self { look_back: 0, ..self.clone() });
+        }
+        parts
+    }
+
+    /// The documented body (verified); the end date is taken for exclusive (assumed).
+    fn body(&self) -> String {
+        let mut methods = String::new();
+        let mut filters = String::new();
+        let end = self.to.succ_opt().unwrap_or(self.to);
+        for kind in &self.kinds {
+            let (method, filter) = match kind {
+                FetchedKind::Registrations => ("GetRegistrationStatus", Some("RegistrationStatus")),
+                FetchedKind::OutOfSchool => ("GetOutOfSchoolPupils", Some("OutOfSchoolPupils")),
+                FetchedKind::Periods => ("GetRegistrationPeriods", Some("RegistrationPeriods")),
+                FetchedKind::Codes => ("GetRegistrationCodes", None),
+            };
+            let _ = write!(methods, "<Method>Registration_{method}</Method>");
+            if let Some(filter) = filter {
+                let _ = write!(filters, r#"<{filter} StartDate="{}" EndDate="{end}" />"#, self.from_of(*kind));
+            }
+        }
+        let filters = if filters.is_empty() { filters } else { format!("<Registration>{filters}</Registration>") };
+        format!(
+            r#"<?xml version="1.0" encoding="utf-8"?><Filters><MethodsToRun>{methods}</MethodsToRun>{filters}</Filters>"#
+        )
+    }
+}
+
+/// What a reply held.
+#[derive(Debug, Default)]
+struct Reply {
+    /// Rows of each container that was there.
+    rows: Vec<(FetchedKind, u64)>,
+    message: Option<Message>,
+    /// The records, unless they were let out already.
+    records: Vec<SourceRecord>,
+}
+
+/// A failed attempt; once rows are out, only a new fetch from the start can help.
+struct Failed {
+    error: SourceError,
+    rows_are_out: bool,
+}
+
+impl From<SourceError> for Failed {
+    fn from(error: SourceError) -> Self {
+        Self { error, rows_are_out: false }
+    }
+}
+
+pub(super) struct Fetch {
+    settings: Arc<Settings>,
+    request: FetchRequest,
+    sender: Sender,
+    deadline: Instant,
+    started: Instant,
+}
+
+impl Fetch {
+    pub(super) fn new(settings: Arc<Settings>, request: FetchRequest, sender: Sender) -> Self {
+        let started = Instant::now();
+        let deadline = started.checked_add(settings.total_deadline).unwrap_or(started);
+        Self { settings, request, sender, deadline, started }
+    }
+
+    /// Everything that the request asks for, then the verdict.
+    pub(super) async fn run(self) -> Result<(), SourceError> {
+        let window = self.request.window;
+        let mut tables = vec![FetchedKind::Codes];
+        tables.extend(self.request.periods.then_some(FetchedKind::Periods));
+        let ask = |kinds, look_back| Ask { kinds, from: window.from(), to: window.to(), look_back };
+        let rows = ask(vec![FetchedKind::Registrations, FetchedKind::OutOfSchool], self.settings.look_back_days);
+        // Codes and periods come first, so that a registration is understood as it arrives.
+        let mut waiting = vec![ask(tables, 0)];
+        if self.settings.start_split.load(Ordering::Relaxed) {
+            waiting.extend(rows.split());
+        } else {
+            waiting.push(rows);
+        }
+        waiting.reverse();
+        let mut verdict = Completeness::default();
+        while let Some(ask) = waiting.pop() {
+            let reply = self.ask(&ask).await?;
+            if self.is_suspect(&reply) {
+                let parts = ask.split();
+                if parts.is_empty() {
+                    return Err(SourceError::permanent(
+                        SourceErrorKind::Incomplete,
+                        format!(
+                            "the reply for {} has exactly the number of rows at which iSAMS is known to cut; raise or \
+                             switch off the suspicious number if the day really has so many",
+                            ask.from
+                        ),
+                    ));
+                }
+                waiting.extend(parts.into_iter().rev());
+                continue;
+            }
+            for kind in &ask.kinds {
+                let rows = reply.rows.iter().find(|(found, _)| found == kind).map_or(0, |(_, rows)| *rows);
+                verdict.parts.push(Part { kind: *kind, from: ask.from_of(*kind), to: ask.to, rows });
+            }
+            self.send(reply.records).await;
+        }
+        self.send(vec![SourceRecord::Complete(verdict)]).await;
+        Ok(())
+    }
+
+    /// Whoever no longer listens has dropped the whole fetch.
+    async fn send(&self, records: Vec<SourceRecord>) {
+        let _ = self.sender.send(records).await;
+    }
+
+    fn is_suspect(&self, reply: &Reply) -> bool {
+        let is = |(kind, rows): &(FetchedKind, u64)| {
+            *kind != FetchedKind::Codes && self.settings.suspicious_rows == Some(*rows) && *rows > 0
+        };
+        reply.rows.iter().any(is)
+    }
+
+    /// Asks until there is an answer, or no point in asking.
+    async fn ask(&self, ask: &Ask) -> Result<Reply, SourceError> {
+        let mut waits = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(250))
+            .with_max_times(TRIES - 1)
+            .with_jitter()
+            .build();
+        let mut tries = 1;
+        loop {
+            let failed = match self.attempt(ask).await {
+                Ok(reply) => return Ok(reply),
+                Err(failed) => failed,
+            };
+            if failed.rows_are_out || !failed.error.is_temporary() {
+                return Err(failed.error);
+            }
+            let wait = waits.next().map(|wait| failed.error.retry_after().unwrap_or(wait));
+            match wait.filter(|wait| Instant::now() + *wait < self.deadline) {
+                Some(wait) => sleep(wait).await,
+                None => {
+                    let seconds = self.started.elapsed().as_secs_f32();
+                    let times = if tries == 1 { "once".to_owned() } else { format!("{tries} times") };
+                    return Err(failed.error.given_up(&format!("tried {times} in {seconds:.1} s")));
+                }
+            }
+            tries += 1;
+            self.request.counters.add_retry();
+        }
+    }
+
+    async fn attempt(&self, ask: &Ask) -> Result<Reply, Failed> {
+        let settings = &self.settings;
+        let mut url = settings.url.clone();
+        let path = format!("{}/api/batch/1.0/xml.ashx", url.path().trim_end_matches('/'));
+        url.set_path(&path);
+        let request = settings
+            .client
+            .post(url)
+            .query(&[("apiKey", settings.key.expose_secret())])
+            .header(header::CONTENT_TYPE, "application/xml")
+            .body(ask.body());
+        let response = transport::send(request, self.deadline, &self.request.counters).await?;
+        let status = response.status();
+        let headers = response.headers().clone();
+        let counters = self.request.counters.clone();
+        let mut chunks = transport::chunks(response, self.deadline, settings.max_bytes, counters);
+
+        let mut beginning: Vec<Bytes> = Vec::new();
+        let mut length = 0;
+        let mut is_whole = false;
+        while length <= SMALL {
+            match chunks.next().await {
+                Some(chunk) => {
+                    let chunk = chunk.map_err(|error| read_error(&error))?;
+                    length += chunk.len();
+                    beginning.push(chunk);
+                }
+                None => {
+                    is_whole = true;
+                    break;
+                }
+            }
+        }
+        if !status.is_success() {
+            let fallback = transport::status_error(status, &headers);
+            let body = std::io::Cursor::new(beginning.concat());
+            let read = self.parse(body, ask, None).await;
+            return Err(match read {
+                Ok(Reply { message: Some(message), .. }) => {
+                    message.into_error(status.as_u16(), &[&settings.key]).with_retry_after(fallback.retry_after())
+                }
+                Err(Failed { error, .. }) if super::body::web_page() == error && !fallback.is_temporary() => {
+                    error.given_up(&format!("HTTP status {}", status.as_u16()))
+                }
+                _ => fallback,
+            }
+            .into());
+        }
+        if is_whole && length == 0 {
+            let message = "the reply is empty; check the address and the key's methods";
+            return Err(SourceError::permanent(SourceErrorKind::BadReply, message).into());
+        }
+        let reply = if is_whole {
+            self.parse(std::io::Cursor::new(beginning.concat()), ask, None).await?
+        } else {
+            let all = futures::stream::iter(beginning.into_iter().map(Ok)).chain(chunks).into_stream();
+            let body = SyncIoBridge::new(StreamReader::new(Box::pin(all)));
+            self.parse(body, ask, Some(self.sender.clone())).await?
+        };
+        if let Some(message) = reply.message {
+            return Err(message.into_error(status.as_u16(), &[&settings.key]).into());
+        }
+        if let Some(missing) = ask.kinds.iter().find(|kind| !reply.rows.iter().any(|(found, _)| found == *kind)) {
+            return Err(Failed {
+                error: SourceError::permanent(
+                    SourceErrorKind::Incomplete,
+                    format!("the reply has no place for the {missing} that were asked for; check the key's methods"),
+                ),
+                rows_are_out: !is_whole,
+            });
+        }
+        if !is_whole && self.is_suspect(&reply) {
+            settings.start_split.store(true, Ordering::Relaxed);
+            let message = "a large reply has exactly the number of rows at which iSAMS is known to cut";
+            let error = SourceError::temporary(SourceErrorKind::Incomplete, message);
+            return Err(Failed { error, rows_are_out: true });
+        }
+        Ok(reply)
+    }
+
+    /// Parses on a thread where waiting for bytes blocks nobody. With a sender, rows go out as they are read.
+    async fn parse(
+        &self,
+        body: impl Read + Send + 'static,
+        ask: &Ask,
+        sender: Option<Sender>,
+    ) -> Result<Reply, Failed> {
+        let settings = Arc::clone(&self.settings);
+        let asked = ask.kinds.clone();
+        let parsing = spawn_blocking(move || {
+            let mut collector = Collector { settings, asked, reply: Reply::default(), sender, rows_are_out: false };
+            match xml::read(body, &mut collector).and_then(|message| collector.flush().map(|()| message)) {
+                Ok(message) => Ok(Reply { message, ..collector.reply }),
+                Err(error) => Err(Failed { error, rows_are_out: collector.rows_are_out }),
+            }
+        });
+        parsing.await.unwrap_or_else(|_| Err(out_of_time().into()))
+    }
+}
+
+/// Turns items into records, and lets them out in batches if it may.
+struct Collector {
+    settings: Arc<Settings>,
+    asked: Vec<FetchedKind>,
+    reply: Reply,
+    sender: Option<Sender>,
+    rows_are_out: bool,
+}
+
+impl Collector {
+    fn flush(&mut self) -> Result<(), SourceError> {
+        let Some(sender) = &self.sender else { return Ok(()) };
+        let batch = std::mem::replace(&mut self.reply.records, Vec::with_capacity(BATCH));
+        self.rows_are_out |= !batch.is_empty();
+        // Nobody listens any more: the reading ends, and with it the request.
+        sender.blocking_send(batch).map_err(|_| out_of_time())
+    }
+}
+
+impl Sink for Collector {
+    fn container(&mut self, kind: FetchedKind) {
+        if !self.reply.rows.iter().any(|(found, _)| *found == kind) {
+            self.reply.rows.push((kind, 0));
+        }
+    }
+
+    fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError> {
+        if !self.asked.contains(&kind) {
+            return Ok(());
+        }
+        let record = record(&Item { kind, fields }, &self.settings.names)?;
+        if let Some((_, rows)) = self.reply.rows.iter_mut().find(|(found, _)| *found == kind) {
+            *rows += 1;
+        }
+        self.reply.records.push(SourceRecord::Record(record));
+        if self.sender.is_some() && self.reply.records.len() >= BATCH { self.flush() } else { Ok(()) }
+    }
+}

@@ -1,0 +1,100 @@
+//! A reply's body as the parsers read it: decoded, and within limits.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
+
+use crate::source::{SourceError, SourceErrorKind};
+
+/// The longest text, name or tag of a reply; real ones are a thousand times shorter.
+pub(super) const LONGEST_TEXT: usize = 1 << 20;
+
+/// How deep a reply's elements may nest; real ones nest five deep.
+pub(super) const DEEPEST: usize = 32;
+
+/// A body in UTF-8: a byte order mark decides, else it is taken for UTF-8 (what a document claims of itself is known to
+/// be wrong). Refuses to give out more than [`LONGEST_TEXT`] between two [`progress`](Self::progress) calls.
+pub(super) struct Body<R: Read> {
+    reader: BufReader<DecodeReaderBytes<R, Vec<u8>>>,
+    since_progress: usize,
+    is_at_end: bool,
+}
+
+impl<R: Read> Body<R> {
+    pub(super) fn new(raw: R) -> Self {
+        let decoded = DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(raw);
+        Self { reader: BufReader::with_capacity(64 << 10, decoded), since_progress: 0, is_at_end: false }
+    }
+
+    /// The parser has made something of what it read.
+    pub(super) fn progress(&mut self) {
+        self.since_progress = 0;
+    }
+
+    /// Whether the parser has seen the end.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.is_at_end
+    }
+
+    /// The first bytes after white space, without taking them.
+    pub(super) fn peek(&mut self) -> io::Result<&[u8]> {
+        let bytes = self.reader.fill_buf()?;
+        Ok(bytes.trim_ascii_start())
+    }
+}
+
+impl<R: Read> Read for Body<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let length = available.len().min(buffer.len());
+        buffer.iter_mut().zip(&available[..length]).for_each(|(to, from)| *to = *from);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl<R: Read> BufRead for Body<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.since_progress > LONGEST_TEXT {
+            return Err(io::Error::other(too_large("a text or tag of more than a megabyte")));
+        }
+        let bytes = self.reader.fill_buf()?;
+        self.is_at_end = bytes.is_empty();
+        Ok(bytes)
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.since_progress += amount;
+        self.reader.consume(amount);
+    }
+}
+
+pub(super) fn too_large(what: &str) -> SourceError {
+    SourceError::permanent(SourceErrorKind::TooLarge, format!("the reply holds {what}, so it was not read on"))
+}
+
+/// The error that a failed read stands for: our own, if one of our readers raised it.
+pub(super) fn read_error(error: &io::Error) -> SourceError {
+    let own = error.get_ref().and_then(|inner| inner.downcast_ref::<SourceError>());
+    own.cloned().unwrap_or_else(|| {
+        SourceError::temporary(SourceErrorKind::Connection, "the connection broke off in the middle of the reply")
+    })
+}
+
+pub(super) fn ended_early() -> SourceError {
+    SourceError::temporary(SourceErrorKind::BadReply, "the reply ends in the middle of the document")
+}
+
+pub(super) fn web_page() -> SourceError {
+    SourceError::permanent(
+        SourceErrorKind::BadReply,
+        "the reply is an HTML page instead of data, a login page or a proxy's; check the address",
+    )
+}
+
+/// Whether a document begins like a web page.
+pub(super) fn is_web_page(beginning: &[u8]) -> bool {
+    let begins =
+        |with: &str| beginning.get(..with.len()).is_some_and(|bytes| bytes.eq_ignore_ascii_case(with.as_bytes()));
+    begins("<!doctype html") || begins("<html")
+}

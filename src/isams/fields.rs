@@ -1,0 +1,285 @@
+use crate::model::{Code, FeedTime, OutOfSchool, RawCode, Record, Registration, RegistrationPeriod, UnreadableField};
+use crate::source::{FetchedKind, SourceError, SourceErrorKind};
+
+macro_rules! field_names {
+    ($($(#[$doc:meta])* $name:ident: [$($default:literal),*],)*) => {
+        /// The node names under which each field is looked for, in order of preference and without regard to case.
+        ///
+        /// The first listed name that is present with a value wins; attributes and child elements count alike. The names
+        /// of registration statuses and codes are verified, those of out-of-school records and registration periods
+        /// assumed. Replace a list where a tenant uses other names:
+        ///
+        /// ```
+        /// use rollmark::isams::FieldNames;
+        ///
+        /// let mut names = FieldNames::default();
+        /// names.out_of_school_from = vec!["AwayFrom".to_owned()];
+        /// ```
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct FieldNames {
+            $($(#[$doc])* pub $name: Vec<String>,)*
+        }
+
+        impl Default for FieldNames {
+            fn default() -> Self {
+                Self { $($name: vec![$($default.to_owned()),*],)* }
+            }
+        }
+    };
+}
+
+field_names! {
+        /// A registration's row id.
+        registration_id: ["Id"],
+        /// A registration's student; required.
+        registration_student: ["PupilId", "SchoolId", "StudentId"],
+        /// A registration's period.
+        registration_period: ["PeriodId", "RegistrationPeriodId"],
+        /// When the register is; required.
+        registration_time: ["RegistrationDateTime", "DateTime"],
+        /// Whether the student was registered; required.
+        registration_registered: ["Registered"],
+        /// A registration's code.
+        registration_code: ["Code", "CodeId"],
+        /// Whether the student was late.
+        registration_late: ["Late"],
+        /// By how many minutes.
+        registration_minutes_late: ["MinutesLate"],
+        /// A registration's free text.
+        registration_comment: ["Reason"],
+        /// When a registration was last updated.
+        registration_updated: ["LastUpdated", "LastUpdatedDate", "UpdatedDate", "ModifiedDate"],
+        /// An out-of-school record's id.
+        out_of_school_id: ["Id", "OutOfSchoolId"],
+        /// An out-of-school record's student; required.
+        out_of_school_student: ["PupilId", "SchoolId", "StudentId"],
+        /// When an out-of-school record begins; required.
+        out_of_school_from: ["StartDateTime", "StartDate", "DateFrom", "From", "Start"],
+        /// When an out-of-school record ends.
+        out_of_school_to: ["EndDateTime", "EndDate", "FinishDate", "DateTo", "To", "End"],
+        /// An out-of-school record's code.
+        out_of_school_code: ["Code", "CodeId", "AbsenceCode", "AbsenceCodeId", "RegistrationCode"],
+        /// An out-of-school record's free text.
+        out_of_school_reason: ["Reason"],
+        /// When an out-of-school record was last updated.
+        out_of_school_updated: ["LastUpdated", "LastUpdatedDate", "UpdatedDate", "SubmitDateTime", "ModifiedDate"],
+        /// A registration period's id; required.
+        period_id: ["Id", "PeriodId", "RegistrationPeriodId"],
+        /// When a registration period's register is; required.
+        period_time: ["RegistrationDateTime", "DateTime", "Time", "Start"],
+        /// A registration period's session flag.
+        period_session: ["AmPm", "Session", "RegistrationType", "Type"],
+        /// A registration period's name.
+        period_name: ["Name", "FriendlyName"],
+        /// A code's id; required.
+        code_id: ["Id"],
+        /// A code's letter.
+        code_letter: ["Code"],
+        /// A code's name.
+        code_name: ["Name"],
+        /// Whether a code counts as an absence; required.
+        code_absence: ["Absence"],
+        /// Whether a code is in use.
+        code_active: ["Active"],
+}
+
+/// One item of a reply: its fields by name, without empty ones.
+pub(super) struct Item<'a> {
+    pub(super) kind: FetchedKind,
+    pub(super) fields: &'a [(String, String)],
+}
+
+impl<'a> Item<'a> {
+    fn get(&self, names: &[String]) -> Option<(&'a str, &'a str)> {
+        let find = |name: &String| self.fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name));
+        names.iter().find_map(find).map(|(field, value)| (field.as_str(), value.as_str()))
+    }
+
+    fn text(&self, names: &[String]) -> Option<&'a str> {
+        self.get(names).map(|(_, value)| value)
+    }
+
+    fn required(&self, names: &[String], what: &str, option: &str) -> Result<(&'a str, &'a str), SourceError> {
+        self.get(names).ok_or_else(|| {
+            let mut present: Vec<String> = self.fields.iter().map(|(name, _)| printable(name)).collect();
+            present.sort();
+            present.dedup();
+            let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
+            bad_record(format!(
+                "one of the {} has no field for its {what}; its fields are: {present}; say which one it is with FieldNames::{option}",
+                self.kind
+            ))
+        })
+    }
+
+    fn unreadable(&self, field: &str, what: &str) -> SourceError {
+        bad_record(format!(
+            "one of the {} has an unreadable {what} in its field {}; mend it in the management system",
+            self.kind,
+            printable(field)
+        ))
+    }
+
+    fn required_flag(&self, names: &[String], what: &str, option: &str) -> Result<bool, SourceError> {
+        let (field, value) = self.required(names, what, option)?;
+        flag(value).ok_or_else(|| self.unreadable(field, what))
+    }
+
+    /// A required time; a bare date is refused unless it may be one.
+    fn required_time(
+        &self,
+        names: &[String],
+        what: &str,
+        option: &str,
+        may_be_date: bool,
+    ) -> Result<FeedTime, SourceError> {
+        let (field, value) = self.required(names, what, option)?;
+        match value.parse::<FeedTime>() {
+            Ok(time) if may_be_date || !time.is_date() => Ok(time),
+            _ => Err(self.unreadable(field, what)),
+        }
+    }
+
+    /// An optional field, read; what can't be read is missing and noted.
+    fn optional<T>(
+        &self,
+        names: &[String],
+        unreadable: &mut Vec<UnreadableField>,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let (field, value) = self.get(names)?;
+        let read = read(value);
+        if read.is_none() {
+            unreadable.push(UnreadableField(field.to_owned()));
+        }
+        read
+    }
+
+    /// A date without a time of day beside a field that holds one and that no list names: reading on would be a guess.
+    fn refuse_split_time(&self, times: &[(Option<FeedTime>, &str)], known: &[&[String]]) -> Result<(), SourceError> {
+        let Some((_, option)) = times.iter().find(|(time, _)| time.is_some_and(FeedTime::is_date)) else {
+            return Ok(());
+        };
+        let is_known =
+            |field: &str| known.iter().any(|names| names.iter().any(|name| name.eq_ignore_ascii_case(field)));
+        match self.fields.iter().find(|(field, value)| is_time_of_day(value) && !is_known(field)) {
+            None => Ok(()),
+            Some((field, _)) => Err(bad_record(format!(
+                "one of the {} has a date without a time, and a time of day in its field {}; say which field holds both \
+                 with FieldNames::{option}",
+                self.kind,
+                printable(field)
+            ))),
+        }
+    }
+}
+
+/// Reads an item as a record (R1.6).
+pub(super) fn record(item: &Item<'_>, names: &FieldNames) -> Result<Record, SourceError> {
+    Ok(match item.kind {
+        FetchedKind::Registrations => Record::Registration(registration(item, names)?),
+        FetchedKind::OutOfSchool => Record::OutOfSchool(out_of_school(item, names)?),
+        FetchedKind::Periods => Record::Period(period(item, names)?),
+        FetchedKind::Codes => Record::Code(code(item, names)?),
+    })
+}
+
+fn registration(item: &Item<'_>, names: &FieldNames) -> Result<Registration, SourceError> {
+    let (_, student) = item.required(&names.registration_student, "student", "registration_student")?;
+    let at = item.required_time(&names.registration_time, "time", "registration_time", false)?;
+    let mut row = Registration::new(student, at);
+    row.registered =
+        item.required_flag(&names.registration_registered, "registered flag", "registration_registered")?;
+    row.id = item.text(&names.registration_id).map(Into::into);
+    row.period = item.text(&names.registration_period).map(Into::into);
+    row.code = item.text(&names.registration_code).map(RawCode::from);
+    row.comment = item.text(&names.registration_comment).map(Into::into);
+    let unreadable = &mut row.unreadable;
+    row.late = item.optional(&names.registration_late, unreadable, flag).unwrap_or(false);
+    let minutes = item.optional(&names.registration_minutes_late, unreadable, |text| text.parse::<i64>().ok());
+    // Negative minutes are missing (R2).
+    row.minutes_late = minutes.and_then(|minutes| minutes.try_into().ok());
+    row.last_updated = item.optional(&names.registration_updated, unreadable, |text| text.parse().ok());
+    Ok(row)
+}
+
+fn out_of_school(item: &Item<'_>, names: &FieldNames) -> Result<OutOfSchool, SourceError> {
+    let (_, student) = item.required(&names.out_of_school_student, "student", "out_of_school_student")?;
+    let from = item.required_time(&names.out_of_school_from, "beginning", "out_of_school_from", true)?;
+    let mut unreadable = Vec::new();
+    let to = item.optional(&names.out_of_school_to, &mut unreadable, |text| text.parse().ok());
+    let times = [(Some(from), "out_of_school_from"), (to, "out_of_school_to")];
+    let known: [&[String]; 7] = [
+        &names.out_of_school_id,
+        &names.out_of_school_student,
+        &names.out_of_school_from,
+        &names.out_of_school_to,
+        &names.out_of_school_code,
+        &names.out_of_school_reason,
+        &names.out_of_school_updated,
+    ];
+    item.refuse_split_time(&times, &known)?;
+    let mut record = OutOfSchool::new(student, from, to);
+    record.id = item.text(&names.out_of_school_id).map(Into::into);
+    record.code = item.text(&names.out_of_school_code).map(RawCode::from);
+    record.reason = item.text(&names.out_of_school_reason).map(Into::into);
+    record.last_updated = item.optional(&names.out_of_school_updated, &mut unreadable, |text| text.parse().ok());
+    record.unreadable = unreadable;
+    Ok(record)
+}
+
+fn period(item: &Item<'_>, names: &FieldNames) -> Result<RegistrationPeriod, SourceError> {
+    let (_, id) = item.required(&names.period_id, "id", "period_id")?;
+    let (field, value) = item.required(&names.period_time, "time", "period_time")?;
+    let at: FeedTime = value.parse().map_err(|_| item.unreadable(field, "time"))?;
+    let known: [&[String]; 4] = [&names.period_id, &names.period_time, &names.period_session, &names.period_name];
+    item.refuse_split_time(&[(Some(at), "period_time")], &known)?;
+    if at.is_date() {
+        return Err(item.unreadable(field, "time"));
+    }
+    Ok(RegistrationPeriod {
+        id: id.into(),
+        at,
+        session: item.text(&names.period_session).map(Into::into),
+        name: item.text(&names.period_name).map(Into::into),
+        unreadable: Vec::new(),
+    })
+}
+
+fn code(item: &Item<'_>, names: &FieldNames) -> Result<Code, SourceError> {
+    let (_, id) = item.required(&names.code_id, "id", "code_id")?;
+    let mut unreadable = Vec::new();
+    Ok(Code {
+        id: id.into(),
+        letter: item.text(&names.code_letter).map(Into::into),
+        name: item.text(&names.code_name).map(Into::into),
+        absence: item.required_flag(&names.code_absence, "absence flag", "code_absence")?,
+        active: item.optional(&names.code_active, &mut unreadable, flag).unwrap_or(false),
+        unreadable,
+    })
+}
+
+fn flag(text: &str) -> Option<bool> {
+    match text {
+        "1" => Some(true),
+        "0" => Some(false),
+        _ if text.eq_ignore_ascii_case("true") => Some(true),
+        _ if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
+}
+
+fn is_time_of_day(text: &str) -> bool {
+    chrono::NaiveTime::parse_from_str(text, "%H:%M:%S%.f").is_ok()
+        || chrono::NaiveTime::parse_from_str(text, "%H:%M").is_ok()
+}
+
+fn bad_record(message: String) -> SourceError {
+    SourceError::permanent(SourceErrorKind::BadRecord, message)
+}
+
+/// A name from outside as an error can show it: short, and without control characters.
+pub(super) fn printable(name: &str) -> String {
+    name.chars().filter(|letter| !letter.is_control()).take(60).collect()
+}

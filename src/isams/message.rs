@@ -1,0 +1,73 @@
+use secrecy::{ExposeSecret, SecretString};
+
+use super::fields::printable;
+use crate::source::{SourceError, SourceErrorKind};
+
+/// A `<Message>` of the API (verified): what iSAMS says instead of data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) name: String,
+    pub(super) title: String,
+    pub(super) description: String,
+}
+
+/// What a failing server says of a deadlock or a lock time-out is worth another try.
+const TRY_AGAIN: [&str; 2] = ["deadlocked", "lock request time out"];
+
+impl Message {
+    pub(super) fn from_fields(fields: &[(String, String)]) -> Self {
+        let get = |wanted: &str| {
+            let field = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            field.map(|(_, value)| value.clone()).unwrap_or_default()
+        };
+        Self { name: get("MessageName"), title: get("Title"), description: get("Description") }
+    }
+
+    /// The message as an error; the status counts where the message's name says nothing.
+    pub(super) fn into_error(self, status: u16, secrets: &[&SecretString]) -> SourceError {
+        let said = self.quoted(secrets);
+        let is = |name: &str| self.name.eq_ignore_ascii_case(name);
+        if is("InvalidApiKey") || (status == 401 && !is("MethodsNotAllocatedToKeyException")) {
+            SourceError::permanent(
+                SourceErrorKind::Credentials,
+                format!("iSAMS refuses the API key; check the key and its limits in the control panel{said}"),
+            )
+        } else if is("MethodsNotAllocatedToKeyException") || status == 403 {
+            SourceError::permanent(
+                SourceErrorKind::NotAllowed,
+                format!("the API key lacks a method; allocate it to the key in the control panel{said}"),
+            )
+        } else if TRY_AGAIN.iter().any(|text| self.description.to_lowercase().contains(text)) {
+            SourceError::temporary(SourceErrorKind::Server, format!("iSAMS was too busy to answer{said}"))
+        } else if matches!(status, 408 | 429 | 502..=504) {
+            SourceError::temporary(
+                SourceErrorKind::Server,
+                format!("iSAMS can't answer now (HTTP status {status}){said}"),
+            )
+        } else {
+            SourceError::permanent(
+                SourceErrorKind::Server,
+                format!("iSAMS answered with an error (HTTP status {status}){said}"),
+            )
+        }
+    }
+
+    /// Its title and description on one line, without a secret.
+    fn quoted(&self, secrets: &[&SecretString]) -> String {
+        let texts = [&self.title, &self.description].map(|text| {
+            let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            for secret in secrets.iter().map(|secret| secret.expose_secret().trim_matches(['{', '}'])) {
+                if !secret.is_empty() {
+                    line = line.replace(secret, "…");
+                }
+            }
+            line.chars().filter(|letter| !letter.is_control()).take(300).collect::<String>()
+        });
+        let said: Vec<&str> = texts.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+        match said.is_empty() {
+            true if self.name.is_empty() => String::new(),
+            true => format!(": {}", printable(&self.name)),
+            false => format!(": {}", said.join(": ")),
+        }
+    }
+}

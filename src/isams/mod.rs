@@ -1,0 +1,29 @@
+//! The iSAMS source over HTTP.
+//!
+//! What is **verified** was seen in public documentation, in public clients or in real replies: the Batch API's address,
+//! request body, key cache and error messages, the nodes of registration statuses and of the code table, a declaration
+//! of UTF-16 over 8-bit bytes, `NULL` as a missing node. What is **assumed**, because nothing public settles it: the nodes
+//! of out-of-school records and registration periods (see [`FieldNames`]), that `EndDate` is exclusive (one more day is
+//! asked for, and the rest is dropped), that out-of-school records are filtered by their beginning (they are asked for from
+//! 180 days before the window on), that the date filters are part of the cache's key, and that a reply can be cut at
+//! 2,000 rows.
+
+#[cfg(feature = "isams")]
+mod batch;
+#[cfg(feature = "isams")]
+mod body;
+#[cfg(feature = "isams")]
+mod fields;
+#[cfg(feature = "isams")]
+mod message;
+#[cfg(feature = "isams")]
+mod source;
+#[cfg(feature = "isams")]
+mod transport;
+#[cfg(feature = "isams")]
+mod xml;
+
+#[cfg(feature = "isams")]
+pub use fields::FieldNames;
+#[cfg(feature = "isams")]
+pub use source::Isams;

@@ -1,0 +1,143 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use futures::StreamExt;
+use reqwest::{Client, Url};
+use secrecy::SecretString;
+use tokio::sync::mpsc;
+
+use super::{FieldNames, batch, transport};
+use crate::source::{AttendanceSource, Capabilities, FetchRequest, RecordStream, SourceError};
+
+/// A school's iSAMS.
+///
+/// `Debug` and `Display` show the address only, never a credential.
+///
+/// ```
+/// use chrono::TimeDelta;
+/// use rollmark::isams::Isams;
+///
+/// let source = Isams::batch("https://school.isams.cloud", "00000000-0000-0000-0000-000000000000".to_owned())?
+///     .cache_expiry(TimeDelta::hours(6));
+/// assert_eq!(source.to_string(), "iSAMS at school.isams.cloud");
+/// # Ok::<(), rollmark::source::SourceError>(())
+/// ```
+#[derive(Clone)]
+pub struct Isams(Arc<Settings>);
+
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) client: Client,
+    pub(super) url: Url,
+    pub(super) key: SecretString,
+    pub(super) names: FieldNames,
+    pub(super) cache_expiry: TimeDelta,
+    pub(super) total_deadline: Duration,
+    pub(super) max_bytes: u64,
+    pub(super) suspicious_rows: Option<u64>,
+    pub(super) look_back_days: u32,
+    /// A large reply was found to be cut: ask in parts from the start.
+    pub(super) start_split: Arc<AtomicBool>,
+}
+
+impl Isams {
+    /// The Batch API with an API key. The address's path, if it has one, comes before the API's.
+    ///
+    /// # Errors
+    /// The address is no URL, or is plain http to another host than this machine.
+    pub fn batch(url: &str, api_key: impl Into<String>) -> Result<Self, SourceError> {
+        let url = transport::parse_url(url)?;
+        Ok(Self(Arc::new(Settings {
+            client: transport::client(&url)?,
+            url,
+            key: SecretString::from(api_key.into()),
+            names: FieldNames::default(),
+            cache_expiry: TimeDelta::hours(24),
+            total_deadline: Duration::from_secs(180),
+            max_bytes: 2 << 30,
+            suspicious_rows: Some(2_000),
+            look_back_days: 180,
+            start_split: Arc::default(),
+        })))
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {
+        set(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// Sets what the key's cache expiry is set to in iSAMS. The default is iSAMS's own: 24 hours.
+    #[must_use]
+    pub fn cache_expiry(self, expiry: TimeDelta) -> Self {
+        self.with(|settings| settings.cache_expiry = expiry)
+    }
+
+    /// Sets how long a whole fetch may take, with every retry. The default is 3 minutes.
+    #[must_use]
+    pub fn total_deadline(self, longest: Duration) -> Self {
+        self.with(|settings| settings.total_deadline = longest)
+    }
+
+    /// Sets how large a reply may be, after decompression. The default is 2 GiB.
+    #[must_use]
+    pub fn max_bytes(self, most: u64) -> Self {
+        self.with(|settings| settings.max_bytes = most)
+    }
+
+    /// Sets the number of rows at which a reply is suspected to be cut (assumed: 2,000); `None` suspects nothing.
+    #[must_use]
+    pub fn suspicious_rows(self, rows: Option<u64>) -> Self {
+        self.with(|settings| settings.suspicious_rows = rows)
+    }
+
+    /// Sets how many days before the window out-of-school records are asked for (assumed to be filtered by their
+    /// beginning). The default is 180.
+    #[must_use]
+    pub fn look_back_days(self, days: u32) -> Self {
+        self.with(|settings| settings.look_back_days = days)
+    }
+
+    /// Sets under which names the fields of each record are looked for.
+    #[must_use]
+    pub fn field_names(self, names: FieldNames) -> Self {
+        self.with(|settings| settings.names = names)
+    }
+}
+
+impl fmt::Display for Isams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "iSAMS at {}", self.0.url.host_str().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Isams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Isams").field(&self.0.url.host_str()).finish()
+    }
+}
+
+/// Batches of records that wait to be resolved.
+const WAITING: usize = 8;
+
+#[async_trait]
+impl AttendanceSource for Isams {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().cached_for(self.0.cache_expiry)
+    }
+
+    async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let fetch = batch::Fetch::new(Arc::clone(&self.0), request.clone(), sender);
+        // The fetch runs as the stream is read, and stops with it.
+        let running = futures::stream::once(fetch.run()).filter_map(async |result| result.err().map(Err));
+        let rows = futures::stream::unfold(receiver, async |mut receiver| {
+            let batch = receiver.recv().await?;
+            Some((futures::stream::iter(Vec::into_iter(batch).map(Ok)), receiver))
+        });
+        Ok(futures::stream::select(rows.flatten(), running).boxed())
+    }
+}

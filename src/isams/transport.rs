@@ -1,0 +1,175 @@
+//! One HTTP request, and what its failure means.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::{Stream, StreamExt};
+use reqwest::{Client, Response, StatusCode, Url, header, redirect};
+use tokio::time::{Instant, timeout_at};
+
+use crate::source::{FetchCounters, SourceError, SourceErrorKind};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest wait that a server's wish is granted.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+fn configuration(message: impl Into<String>) -> SourceError {
+    SourceError::permanent(SourceErrorKind::Configuration, message)
+}
+
+/// Reads and checks a tenant's address.
+pub(super) fn parse_url(text: &str) -> Result<Url, SourceError> {
+    let url = Url::parse(text.trim())
+        .map_err(|_| configuration("the tenant's address is not a URL; https://school.isams.cloud is one"))?;
+    if url.host_str().is_none_or(str::is_empty) || !matches!(url.scheme(), "http" | "https") {
+        return Err(configuration("the tenant's address is not an https URL; https://school.isams.cloud is one"));
+    }
+    if url.scheme() == "http" && !is_loopback(&url) {
+        return Err(configuration("the tenant's address is plain http, which would show the key to others; use https"));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err(configuration("the tenant's address must hold neither a password nor a query; pass the key apart"));
+    }
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+pub(super) fn client(url: &Url) -> Result<Client, SourceError> {
+    let host = url.host_str().map(str::to_owned);
+    let same_host = redirect::Policy::custom(move |attempt| {
+        let is_same = attempt.url().host_str() == host.as_deref();
+        let is_safe = attempt.url().scheme() == "https" || is_loopback(attempt.url());
+        // What is not followed comes back as the redirect that it is.
+        if is_same && is_safe && attempt.previous().len() < 5 { attempt.follow() } else { attempt.stop() }
+    });
+    let mut builder = Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .redirect(same_host)
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .user_agent(concat!("rollmark/", env!("CARGO_PKG_VERSION")));
+    if is_loopback(url) {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(|_| configuration("this machine's TLS set-up does not work; check its certificates"))
+}
+
+/// Sends a request. An answer with any status is an answer.
+pub(super) async fn send(
+    request: reqwest::RequestBuilder,
+    deadline: Instant,
+    counters: &FetchCounters,
+) -> Result<Response, SourceError> {
+    counters.add_request();
+    match timeout_at(deadline, request.send()).await {
+        Err(_) => Err(out_of_time()),
+        // reqwest's own text names the whole URL, and with it the key.
+        Ok(Err(error)) => Err(connection(&error.without_url())),
+        Ok(Ok(response)) => Ok(response),
+    }
+}
+
+pub(super) fn out_of_time() -> SourceError {
+    SourceError::permanent(SourceErrorKind::TimedOut, "the reply did not come within the time that is set for a fetch")
+}
+
+fn connection(error: &reqwest::Error) -> SourceError {
+    let (kind, message) = if error.is_timeout() {
+        (SourceErrorKind::TimedOut, "iSAMS did not answer in time; check the address and the network")
+    } else if error.is_connect() {
+        (SourceErrorKind::Connection, "nobody answers at the tenant's address; check the address and the network")
+    } else {
+        (SourceErrorKind::Connection, "the connection broke off before the reply")
+    };
+    SourceError::temporary(kind, message)
+}
+
+/// The chunks of a body, counted after decompression, within a size and a deadline.
+pub(super) fn chunks(
+    response: Response,
+    deadline: Instant,
+    max_bytes: u64,
+    counters: FetchCounters,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static {
+    let body = response.bytes_stream().boxed();
+    futures::stream::unfold((body, 0_u64), move |(mut body, so_far)| {
+        let counters = counters.clone();
+        async move {
+            let chunk = match timeout_at(deadline, body.next()).await {
+                Err(_) => Err(io::Error::other(out_of_time())),
+                Ok(None) => return None,
+                Ok(Some(Err(error))) => Err(io::Error::other(broken_body(&error.without_url()))),
+                Ok(Some(Ok(chunk))) => Ok(chunk),
+            };
+            let length = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+            counters.add_bytes(length);
+            let so_far = so_far + length;
+            if so_far > max_bytes {
+                let error = SourceError::permanent(
+                    SourceErrorKind::TooLarge,
+                    format!("the reply is larger than the limit of {max_bytes} bytes; ask for fewer days, or raise it"),
+                );
+                return Some((Err(io::Error::other(error)), (body, 0)));
+            }
+            Some((chunk, (body, so_far)))
+        }
+    })
+    .boxed()
+}
+
+fn broken_body(error: &reqwest::Error) -> SourceError {
+    let message = if error.is_timeout() {
+        "the reply stopped coming in the middle"
+    } else if error.is_decode() {
+        "the reply breaks off, or its compression is damaged"
+    } else {
+        "the connection broke off in the middle of the reply"
+    };
+    SourceError::temporary(SourceErrorKind::Connection, message)
+}
+
+/// What a status other than 200 means where the body says nothing.
+pub(super) fn status_error(status: StatusCode, headers: &header::HeaderMap) -> SourceError {
+    let code = status.as_u16();
+    let permanent = |kind, message: &str| SourceError::permanent(kind, format!("{message} (HTTP status {code})"));
+    match code {
+        300..=399 => permanent(
+            SourceErrorKind::BadReply,
+            "the tenant's address answers with a redirect to another place, which is not followed; check the address",
+        ),
+        401 => permanent(SourceErrorKind::Credentials, "iSAMS refuses the API key or client; check the credentials"),
+        403 => permanent(
+            SourceErrorKind::NotAllowed,
+            "iSAMS refuses the request; check the rights, IP and domain limits of the key",
+        ),
+        404 => permanent(SourceErrorKind::BadReply, "there is no iSAMS interface at this address; check the address"),
+        408 | 429 | 502..=504 => {
+            let kind = if code == 429 { SourceErrorKind::Throttled } else { SourceErrorKind::Server };
+            SourceError::temporary(kind, format!("iSAMS can't answer now (HTTP status {code})"))
+                .with_retry_after(retry_after(headers))
+        }
+        _ => permanent(SourceErrorKind::Server, "iSAMS answered with an error and did not say which"),
+    }
+}
+
+/// `Retry-After` as seconds or as a date, up to a cap.
+fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = DateTime::parse_from_rfc2822(text).ok()?;
+            (until.to_utc() - Utc::now()).to_std().unwrap_or_default()
+        }
+    };
+    Some(wait.min(LONGEST_WAIT))
+}

@@ -1,0 +1,227 @@
+//! Batch XML, read as events: never more of a feed than one item.
+
+use std::io::Read;
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
+
+use super::body::{Body, DEEPEST, LONGEST_TEXT, ended_early, is_web_page, read_error, too_large, web_page};
+use super::message::Message;
+use crate::source::{FetchedKind, SourceError, SourceErrorKind};
+
+/// More fields than any item has.
+const MOST_FIELDS: usize = 512;
+
+/// What a parser finds: the containers of a reply, and their items.
+pub(super) trait Sink {
+    /// A container that was asked for is there.
+    fn container(&mut self, kind: FetchedKind);
+    /// One item of it; its fields by name, without empty ones.
+    fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError>;
+}
+
+/// The container of each kind; the items of the last two are assumed, so every child counts as one.
+pub(super) fn container_kind(name: &str) -> Option<FetchedKind> {
+    let containers = [
+        ("RegistrationStatuses", FetchedKind::Registrations),
+        ("RegistrationCodes", FetchedKind::Codes),
+        ("OutOfSchoolPupils", FetchedKind::OutOfSchool),
+        ("RegistrationPeriods", FetchedKind::Periods),
+    ];
+    containers.into_iter().find(|(container, _)| container.eq_ignore_ascii_case(name)).map(|(_, kind)| kind)
+}
+
+/// Where the parser stands.
+enum Place {
+    Outside,
+    /// In a container (or in a message) that opened at this depth.
+    In(Option<FetchedKind>, usize),
+}
+
+/// The fields of one item, kept for the next to save allocations.
+#[derive(Default)]
+struct Fields {
+    list: Vec<(String, String)>,
+    used: usize,
+}
+
+impl Fields {
+    fn open(&mut self, name: &str) -> Result<(), SourceError> {
+        if self.used >= MOST_FIELDS {
+            return Err(too_large("a record with hundreds of fields"));
+        }
+        match self.list.get_mut(self.used) {
+            Some((known, value)) => {
+                known.clear();
+                known.push_str(name);
+                value.clear();
+            }
+            None => self.list.push((name.to_owned(), String::new())),
+        }
+        self.used += 1;
+        Ok(())
+    }
+
+    fn append(&mut self, text: &str) -> Result<(), SourceError> {
+        let Some((_, value)) = self.used.checked_sub(1).and_then(|at| self.list.get_mut(at)) else { return Ok(()) };
+        if value.len() + text.len() > LONGEST_TEXT {
+            return Err(too_large("a text of more than a megabyte"));
+        }
+        value.push_str(text);
+        Ok(())
+    }
+
+    /// The last field is whole: it is trimmed, and dropped if nothing is left (R1.6).
+    fn close(&mut self) {
+        let Some((_, value)) = self.used.checked_sub(1).and_then(|at| self.list.get_mut(at)) else { return };
+        value.truncate(value.trim_end().len());
+        let blanks = value.len() - value.trim_start().len();
+        value.drain(..blanks);
+        if value.is_empty() {
+            self.used -= 1;
+        }
+    }
+
+    fn get(&self) -> &[(String, String)] {
+        self.list.get(..self.used).unwrap_or_default()
+    }
+
+    fn clear(&mut self) {
+        self.used = 0;
+    }
+}
+
+/// Reads one reply. A message of the API in it is given back, whatever else there is.
+pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Message>, SourceError> {
+    let mut body = Body::new(raw);
+    let beginning = body.peek().map_err(|error| read_error(&error))?;
+    if is_web_page(beginning) {
+        return Err(web_page());
+    }
+    if !beginning.is_empty() && !beginning.starts_with(b"<") {
+        return Err(SourceError::permanent(SourceErrorKind::BadReply, "the reply is not XML; check the address"));
+    }
+    let mut reader = Reader::from_reader(body);
+    reader.config_mut().expand_empty_elements = true;
+    let mut buffer = Vec::new();
+    let mut fields = Fields::default();
+    let mut depth = 0_usize;
+    let mut place = Place::Outside;
+    let mut message = None;
+    let mut has_root = false;
+    loop {
+        buffer.clear();
+        let event = match reader.read_event_into(&mut buffer) {
+            Ok(event) => event,
+            Err(error) => return Err(xml_error(&error, reader.get_ref().is_at_end())),
+        };
+        match event {
+            Event::Start(tag) => {
+                has_root = true;
+                depth += 1;
+                if depth > DEEPEST {
+                    return Err(too_large("elements that nest too deep"));
+                }
+                start(&tag, depth, &mut place, &mut fields, sink)?;
+            }
+            Event::End(_) => {
+                match place {
+                    Place::In(kind, opened) if depth == opened => {
+                        if kind.is_none() {
+                            message = Some(Message::from_fields(fields.get()));
+                        }
+                        fields.clear();
+                        place = Place::Outside;
+                    }
+                    Place::In(Some(kind), opened) if depth == opened + 1 => {
+                        sink.item(kind, fields.get())?;
+                        fields.clear();
+                    }
+                    // A message's children are fields; an item's grandchildren's text is its children's.
+                    Place::In(None, opened) if depth == opened + 1 => fields.close(),
+                    Place::In(Some(_), opened) if depth == opened + 2 => fields.close(),
+                    _ => {}
+                }
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    break;
+                }
+            }
+            Event::Text(text) if is_in_field(&place, depth) => fields.append(&text)?,
+            Event::CData(text) if is_in_field(&place, depth) => fields.append(&text)?,
+            Event::GeneralRef(entity) if is_in_field(&place, depth) => {
+                let character = entity.resolve_char_ref().ok().flatten().map(String::from);
+                match character.as_deref().or_else(|| quick_xml::escape::resolve_predefined_entity(&entity)) {
+                    Some(text) => fields.append(text)?,
+                    None => return Err(refused("an entity that XML does not define")),
+                }
+            }
+            Event::DocType(_) => return Err(refused("a document type declaration")),
+            Event::Eof if has_root || depth > 0 => return Err(ended_early()),
+            Event::Eof => return Err(SourceError::permanent(SourceErrorKind::BadReply, "the reply holds no document")),
+            _ => {}
+        }
+        reader.get_mut().progress();
+    }
+    Ok(message)
+}
+
+fn is_in_field(place: &Place, depth: usize) -> bool {
+    match place {
+        Place::Outside => false,
+        Place::In(None, opened) => depth > *opened,
+        Place::In(Some(_), opened) => depth > *opened + 1,
+    }
+}
+
+fn start(
+    tag: &BytesStart<'_>,
+    depth: usize,
+    place: &mut Place,
+    fields: &mut Fields,
+    sink: &mut impl Sink,
+) -> Result<(), SourceError> {
+    let name = tag.local_name();
+    let name: &str = name.as_ref();
+    match *place {
+        Place::Outside => {
+            if let Some(kind) = container_kind(name) {
+                sink.container(kind);
+                *place = Place::In(Some(kind), depth);
+            } else if name.eq_ignore_ascii_case("Message") {
+                *place = Place::In(None, depth);
+            }
+        }
+        Place::In(Some(_), opened) if depth == opened + 1 => {
+            for attribute in tag.attributes().with_checks(false) {
+                let attribute = attribute.map_err(|_| refused("an attribute that is not well formed"))?;
+                fields.open(attribute.key.local_name().into_inner())?;
+                let value = quick_xml::escape::unescape(&attribute.value)
+                    .map_err(|_| refused("an entity that XML does not define"))?;
+                fields.append(&value)?;
+                fields.close();
+            }
+        }
+        Place::In(Some(_), opened) if depth == opened + 2 => fields.open(name)?,
+        Place::In(None, opened) if depth == opened + 1 => fields.open(name)?,
+        Place::In(..) => {}
+    }
+    Ok(())
+}
+
+fn xml_error(error: &quick_xml::Error, is_at_end: bool) -> SourceError {
+    match error {
+        quick_xml::Error::Io(error) => read_error(error),
+        quick_xml::Error::Encoding(_) => not_text(),
+        _ if is_at_end => ended_early(),
+        _ => SourceError::permanent(SourceErrorKind::BadReply, "the reply is not well-formed XML"),
+    }
+}
+
+fn refused(what: &str) -> SourceError {
+    SourceError::permanent(SourceErrorKind::BadReply, format!("the reply holds {what}, which iSAMS never sends"))
+}
+
+fn not_text() -> SourceError {
+    SourceError::permanent(SourceErrorKind::BadReply, "the reply is neither UTF-8 nor UTF-16 with a byte order mark")
+}
