@@ -45,7 +45,7 @@ struct Ask {
 }
 
 impl Ask {
-    fn from_of(&self, kind: FetchedKind) -> NaiveDate {
+    fn start_of(&self, kind: FetchedKind) -> NaiveDate {
         let days = if kind == FetchedKind::OutOfSchool { self.look_back } else { 0 };
         self.from.checked_sub_days(Days::new(days.into())).unwrap_or(self.from)
     }
@@ -55,7 +55,7 @@ impl Ask {
         let mut parts = Vec::new();
         if self.look_back > 0 && self.kinds.contains(&FetchedKind::OutOfSchool) {
             let before = self.from.pred_opt().unwrap_or(self.from);
-            let from = self.from_of(FetchedKind::OutOfSchool);
+            let from = self.start_of(FetchedKind::OutOfSchool);
             parts.push(Self { kinds: vec![FetchedKind::OutOfSchool], from, to: before, look_back: 0 });
         }
         let days = (self.to - self.from).num_days();
@@ -85,7 +85,7 @@ impl Ask {
             };
             let _ = write!(methods, "<Method>Registration_{method}</Method>");
             if let Some(filter) = filter {
-                let _ = write!(filters, r#"<{filter} StartDate="{}" EndDate="{end}" />"#, self.from_of(*kind));
+                let _ = write!(filters, r#"<{filter} StartDate="{}" EndDate="{end}" />"#, self.start_of(*kind));
             }
         }
         let filters = if filters.is_empty() { filters } else { format!("<Registration>{filters}</Registration>") };
@@ -167,7 +167,7 @@ impl Fetch {
             }
             for kind in &ask.kinds {
                 let rows = reply.rows.iter().find(|(found, _)| found == kind).map_or(0, |(_, rows)| *rows);
-                verdict.parts.push(Part { kind: *kind, from: ask.from_of(*kind), to: ask.to, rows });
+                verdict.parts.push(Part { kind: *kind, from: ask.start_of(*kind), to: ask.to, rows });
             }
             self.send(reply.records).await;
         }

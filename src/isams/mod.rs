@@ -16,6 +16,8 @@ mod body;
 mod fields;
 #[cfg(feature = "isams")]
 mod message;
+#[cfg(feature = "simulator")]
+pub mod simulator;
 #[cfg(feature = "isams")]
 mod source;
 #[cfg(feature = "isams")]

@@ -218,7 +218,7 @@ fn may_overlap(record: &OutOfSchool, window: Window) -> bool {
 }
 
 /// The same order for the same seed, on every machine (a linear congruential generator and Fisher–Yates).
-fn shuffle(rows: &mut [Record], mut seed: u64) {
+pub(crate) fn shuffle<T>(rows: &mut [T], mut seed: u64) {
     for last in (1..rows.len()).rev() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let other = (seed >> 33) as usize % (last + 1);

@@ -12,6 +12,8 @@ use chrono::TimeDelta;
 use futures::stream::BoxStream;
 
 pub use error::{SourceError, SourceErrorKind};
+#[cfg(feature = "simulator")]
+pub(crate) use fake::shuffle;
 pub use fake::{FakeSource, TestClock};
 pub use fake_school::FakeSchool;
 pub use request::{Completeness, FetchCounters, FetchRequest, FetchedKind, Part, Tally};

@@ -1,0 +1,251 @@
+use std::fmt::{self, Display, Write};
+
+use bytes::Bytes;
+use chrono::{NaiveDate, TimeDelta};
+use hyper::StatusCode;
+use quick_xml::Reader;
+use quick_xml::escape::escape;
+use quick_xml::events::{BytesStart, Event};
+
+use super::{Reply, State};
+use crate::model::FeedTime;
+use crate::source::FakeSchool;
+
+/// A method of the Batch API, the filter element that it needs, and the container that it fills.
+pub(super) struct BatchMethod {
+    pub(super) name: &'static str,
+    filter: Option<&'static str>,
+    container: &'static str,
+}
+
+const fn method(name: &'static str, filter: Option<&'static str>, container: &'static str) -> BatchMethod {
+    BatchMethod { name, filter, container }
+}
+
+pub(super) const METHODS: [BatchMethod; 4] = [
+    method("Registration_GetRegistrationCodes", None, "RegistrationCodes"),
+    method("Registration_GetRegistrationPeriods", Some("RegistrationPeriods"), "RegistrationPeriods"),
+    method("Registration_GetRegistrationStatus", Some("RegistrationStatus"), "RegistrationStatuses"),
+    method("Registration_GetOutOfSchoolPupils", Some("OutOfSchoolPupils"), "OutOfSchoolPupils"),
+];
+
+/// What a request's body asks for.
+#[derive(Default)]
+struct Filters {
+    methods: Vec<String>,
+    /// Filter element, start, end (not included).
+    ranges: Vec<(String, NaiveDate, NaiveDate)>,
+}
+
+/// An error as iSAMS sends it: it declares UTF-16 over 8-bit bytes (verified).
+pub(super) fn message(status: StatusCode, name: &str, title: &str, description: &str) -> Reply {
+    let xml = format!(
+        "<?xml version=\"1.0\" encoding=\"utf-16\"?>\r\n<Message><MessageId>0</MessageId><MessageName>{name}</MessageName>\
+         <Title>{title}</Title><Description>{}</Description></Message>",
+        escape(description)
+    );
+    Reply::xml(status, xml)
+}
+
+pub(super) fn answer(body: &[u8], state: &mut State) -> Reply {
+    let Some(filters) = read_filters(body) else {
+        return message(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "UnhandledException",
+            "Unhandled exception",
+            "Data at the root level is invalid. Line 1, position 1.",
+        );
+    };
+    let asked: Vec<&BatchMethod> = METHODS
+        .iter()
+        .filter(|method| match filters.methods.is_empty() {
+            true => state.methods.iter().any(|allowed| allowed == method.name),
+            false => filters.methods.iter().any(|asked| asked == method.name),
+        })
+        .collect();
+    let is_allowed = |name: &str| state.methods.iter().any(|allowed| allowed == name);
+    let refused: Vec<&str> = filters.methods.iter().map(String::as_str).filter(|name| !is_allowed(name)).collect();
+    if !refused.is_empty() {
+        let description = format!("The following methods are not allocated to the key: {}.", refused.join(", "));
+        let name = "MethodsNotAllocatedToKeyException";
+        return message(StatusCode::FORBIDDEN, name, "Methods not allocated to key", &description);
+    }
+    let is_missing = |method: &&&BatchMethod| {
+        method.filter.is_some_and(|needed| !filters.ranges.iter().any(|(filter, ..)| filter == needed))
+    };
+    if let Some(method) = asked.iter().find(is_missing) {
+        let description = format!("The method {} needs a filter with a start and an end date.", method.name);
+        let name = "FiltersRequiredException";
+        return message(StatusCode::INTERNAL_SERVER_ERROR, name, "Filters required", &description);
+    }
+    Reply::xml(StatusCode::OK, cached(body, state, |state| document(&asked, &filters, state)))
+}
+
+fn cached(request: &[u8], state: &mut State, make: impl FnOnce(&State) -> String) -> Bytes {
+    let Some((expiry, clock)) = state.cache.clone() else { return make(state).into() };
+    let request = String::from_utf8_lossy(request).into_owned();
+    if let Some((made, reply)) = state.replies.get(&request)
+        && clock.now() < *made + expiry
+    {
+        return reply.clone();
+    }
+    let reply = Bytes::from(make(state));
+    state.replies.insert(request, (clock.now(), reply.clone()));
+    reply
+}
+
+fn read_filters(body: &[u8]) -> Option<Filters> {
+    let mut reader = Reader::from_reader(body);
+    let mut filters = Filters::default();
+    let mut buffer = Vec::new();
+    let mut is_method = false;
+    let mut has_root = false;
+    loop {
+        match reader.read_event_into(&mut buffer).ok()? {
+            Event::Start(tag) | Event::Empty(tag) => {
+                let name = tag.local_name();
+                let name: &str = name.as_ref();
+                has_root |= name == "Filters";
+                is_method = name == "Method";
+                if let Some((start, end)) = range(&tag) {
+                    filters.ranges.push((name.to_owned(), start, end));
+                }
+            }
+            Event::Text(text) if is_method => filters.methods.push(text.trim().to_owned()),
+            Event::End(_) => is_method = false,
+            Event::Eof => return has_root.then_some(filters),
+            _ => {}
+        }
+        buffer.clear();
+    }
+}
+
+fn range(tag: &BytesStart<'_>) -> Option<(NaiveDate, NaiveDate)> {
+    let date = |name: &str| {
+        let attribute = tag.try_get_attribute(name).ok()??;
+        attribute.value.parse::<FeedTime>().ok().map(date_of)
+    };
+    Some((date("StartDate")?, date("EndDate")?))
+}
+
+fn date_of(time: FeedTime) -> NaiveDate {
+    match time {
+        FeedTime::Date(date) => date,
+        FeedTime::School(time) => time.date(),
+        FeedTime::Offset(time) => time.naive_local().date(),
+    }
+}
+
+/// A time as the wire has it.
+struct Wire(FeedTime);
+
+impl Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            FeedTime::Date(date) => write!(f, "{date}"),
+            FeedTime::School(time) => write!(f, "{}", time.format("%Y-%m-%dT%H:%M:%S%.f")),
+            FeedTime::Offset(time) => f.write_str(&time.to_rfc3339()),
+        }
+    }
+}
+
+fn document(asked: &[&BatchMethod], filters: &Filters, state: &State) -> String {
+    let mut xml = String::from("<iSAMS><RegistrationManager>");
+    for method in asked {
+        let range = filters.ranges.iter().find(|(filter, ..)| Some(filter.as_str()) == method.filter);
+        let range = range.map_or((NaiveDate::MIN, NaiveDate::MAX), |(_, start, end)| (*start, *end));
+        let mut rows = rows(method, &state.school, range);
+        if let Some(seed) = state.shuffle {
+            crate::source::shuffle(&mut rows, seed);
+        }
+        rows.truncate(state.row_cap.unwrap_or(usize::MAX));
+        let container = method.container;
+        if rows.is_empty() {
+            let _ = write!(xml, "<{container} />");
+        } else {
+            let _ = write!(xml, "<{container}>{}</{container}>", rows.concat());
+        }
+    }
+    xml.push_str("</RegistrationManager></iSAMS>");
+    xml
+}
+
+/// A child element, or nothing for NULL.
+fn node(xml: &mut String, name: &str, value: Option<impl Display>) {
+    if let Some(value) = value {
+        let _ = write!(xml, "<{name}>{}</{name}>", escape(value.to_string()));
+    }
+}
+
+fn item(name: &str, id: Option<impl Display>, children: String) -> String {
+    match id {
+        Some(id) => format!("<{name} Id=\"{}\">{children}</{name}>", escape(id.to_string())),
+        None => format!("<{name}>{children}</{name}>"),
+    }
+}
+
+/// The rows of a method within [start, end).
+fn rows(method: &BatchMethod, school: &FakeSchool, (start, end): (NaiveDate, NaiveDate)) -> Vec<String> {
+    let is_in = |time: FeedTime| (start..end).contains(&date_of(time));
+    let flag = |value: bool| Some(u8::from(value));
+    match method.container {
+        "RegistrationCodes" => {
+            let row = |code: &crate::model::Code| {
+                let mut xml = String::new();
+                node(&mut xml, "Code", code.letter.as_ref());
+                node(&mut xml, "Name", code.name.as_ref());
+                node(&mut xml, "Absence", flag(code.absence));
+                node(&mut xml, "Active", flag(code.active));
+                item("RegistrationCode", Some(&code.id), xml)
+            };
+            school.codes().iter().map(row).collect()
+        }
+        "RegistrationPeriods" => {
+            let row = |period: &crate::model::RegistrationPeriod| {
+                let mut xml = String::new();
+                node(&mut xml, "DateTime", Some(Wire(period.at)));
+                node(&mut xml, "AmPm", period.session.as_ref());
+                node(&mut xml, "Name", period.name.as_ref());
+                item("RegistrationPeriod", Some(&period.id), xml)
+            };
+            school.periods().iter().filter(|period| is_in(period.at)).map(row).collect()
+        }
+        "RegistrationStatuses" => {
+            let row = |row: &crate::model::Registration| {
+                let mut xml = String::new();
+                node(&mut xml, "PupilId", Some(&row.student));
+                node(&mut xml, "Registered", flag(row.registered));
+                node(&mut xml, "RegistrationDateTime", Some(Wire(row.at)));
+                node(&mut xml, "Code", row.code.as_ref().map(|code| code.as_str()));
+                node(&mut xml, "Reason", row.comment.as_ref());
+                node(&mut xml, "Late", row.late.then_some(1));
+                node(&mut xml, "MinutesLate", row.minutes_late);
+                node(&mut xml, "Alert", Some(0));
+                node(&mut xml, "ParentNotificationSent", Some(0));
+                node(&mut xml, "Author", row.last_updated.map(|_| "STAFF"));
+                node(&mut xml, "LastUpdated", row.last_updated.map(Wire));
+                node(&mut xml, "PeriodId", row.period.as_ref());
+                item("RegistrationStatus", row.id.as_ref(), xml)
+            };
+            school.registrations().iter().filter(|row| is_in(row.at)).map(row).collect()
+        }
+        _ => {
+            // A record without a believable end reaches to the end of its first date.
+            let overlaps = |record: &&crate::model::OutOfSchool| {
+                let last = record.to.map_or(date_of(record.from), date_of).max(date_of(record.from));
+                date_of(record.from) < end && last + TimeDelta::days(1) > start
+            };
+            let row = |record: &crate::model::OutOfSchool| {
+                let mut xml = String::new();
+                node(&mut xml, "PupilId", Some(&record.student));
+                node(&mut xml, "StartDateTime", Some(Wire(record.from)));
+                node(&mut xml, "EndDateTime", record.to.map(Wire));
+                node(&mut xml, "Code", record.code.as_ref().map(|code| code.as_str()));
+                node(&mut xml, "Reason", record.reason.as_ref());
+                node(&mut xml, "LastUpdated", record.last_updated.map(Wire));
+                item("OutOfSchoolPupil", record.id.as_ref(), xml)
+            };
+            school.all_out_of_school().iter().filter(overlaps).map(row).collect()
+        }
+    }
+}
