@@ -189,11 +189,13 @@ impl OutOfSchool {
 }
 
 const DEMO_STUDENTS: u64 = 40;
+/// So many students' PM register of today is taken only in the second act.
+const DEMO_NOT_TAKEN: u64 = 6;
 /// Registers of a day: start, minutes until it is taken, session flag.
 const DEMO_REGISTERS: [(&str, &str, Option<&str>); 4] = [
     ("08:40:00", "08:52:00", Some("am")),
     ("10:05:00", "10:11:00", None),
-    ("12:10:00", "12:16:00", None),
+    ("11:15:00", "11:21:00", None),
     ("13:30:00", "13:41:00", Some("pm")),
 ];
 
@@ -213,7 +215,7 @@ fn demo_student(number: u64) -> StudentId {
 
 impl FakeSchool {
     /// A school for demonstrations, which follows from today alone: forty students, four registers a day, AM at 08:40
-    /// and PM at 13:30, some absences and out-of-school records. Today's PM register is not taken yet.
+    /// and PM at 13:30, some absences and out-of-school records. Today's PM register is not taken yet for some.
     pub fn demo(today: NaiveDate) -> Self {
         let mut school = Self::new();
         let codes = [
@@ -233,7 +235,7 @@ impl FakeSchool {
                     row_number += 1;
                     let row = school.registration(&row_number.to_string(), demo_student(number).as_str(), &at);
                     row.in_period(period.as_str());
-                    if date == today && flag == Some("pm") {
+                    if date == today && flag == Some("pm") && number < DEMO_NOT_TAKEN {
                         continue;
                     }
                     row.updated(&format!("{date}T{taken}"));

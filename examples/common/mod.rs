@@ -1,0 +1,221 @@
+//! The flags that the example binaries share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use clap::{Args, ValueEnum};
+use rollmark::isams::Isams;
+use rollmark::rules::{PmRule, Rules, SyncWindow, TieBreak, Window};
+use rollmark::store::{MarkStore, MemoryStore};
+
+/// Where the records come from.
+#[derive(Args, Clone)]
+pub struct SourceFlags {
+    /// The tenant; without it, the simulator
+    #[arg(long, env = "ISAMS_URL")]
+    url: Option<String>,
+    /// Batch API key
+    #[arg(long, env = "ISAMS_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// Which interface to read
+    #[arg(long, value_enum, default_value_t = Interface::Xml)]
+    format: Interface,
+    /// What the key's cache expiry is set to: 24h, 90m, 0s [default: 24h]
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    cache_expiry: Option<TimeDelta>,
+}
+
+#[derive(ValueEnum, Clone, Copy)]
+enum Interface {
+    Xml,
+}
+
+impl SourceFlags {
+    /// The tenant that the flags name, or none for the simulator.
+    ///
+    /// The error is a wrong flag.
+    pub fn tenant(&self) -> Result<Option<Isams>, String> {
+        // An empty environment variable is one that is not set.
+        let given = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
+        let tenant = match (given(&self.url), given(&self.api_key)) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => {
+                return Err("there is an --api-key but no --url; name the tenant that it belongs to".to_owned());
+            }
+            (Some(_), None) => return Err("a --url needs an --api-key".to_owned()),
+            (Some(url), Some(key)) => Isams::batch(&url, key),
+        };
+        tenant.map(|tenant| Some(self.set_up(tenant))).map_err(|error| error.to_string())
+    }
+
+    /// The simulator at this address, with the key that it knows.
+    pub fn simulated(&self, simulator: &rollmark::isams::simulator::Simulator) -> Result<Isams, String> {
+        let source = Isams::batch(&simulator.url(), simulator.api_key());
+        source.map(|source| self.set_up(source)).map_err(|error| error.to_string())
+    }
+
+    fn set_up(&self, source: Isams) -> Isams {
+        match self.cache_expiry {
+            Some(expiry) => source.cache_expiry(expiry),
+            None => source,
+        }
+    }
+}
+
+/// How marks are decided.
+#[derive(Args, Clone)]
+pub struct RuleFlags {
+    /// The school's IANA time zone
+    #[arg(long, default_value = "Europe/London", value_parser = parse_zone)]
+    timezone: Tz,
+    /// How AM and PM registers are told apart
+    #[arg(long, value_enum, default_value_t = PmRuleName::Time)]
+    pm_rule: PmRuleName,
+    /// When PM begins under the time rule, included
+    #[arg(long, default_value = "12:00", value_parser = parse_clock, value_name = "HH:MM")]
+    pm_start: NaiveTime,
+    /// Which record wins a tie
+    #[arg(long, value_enum, default_value_t = TieName::OutOfSchool)]
+    tie: TieName,
+}
+
+#[derive(ValueEnum, Clone, Copy)]
+enum PmRuleName {
+    Time,
+    Periods,
+}
+
+#[derive(ValueEnum, Clone, Copy)]
+enum TieName {
+    OutOfSchool,
+    Registration,
+}
+
+impl RuleFlags {
+    pub fn rules(&self) -> Rules {
+        let pm_rule = match self.pm_rule {
+            PmRuleName::Time => PmRule::FirstFrom(self.pm_start),
+            PmRuleName::Periods => PmRule::RegistrationPeriods,
+        };
+        let tie_break = match self.tie {
+            TieName::OutOfSchool => TieBreak::OutOfSchool,
+            TieName::Registration => TieBreak::Registration,
+        };
+        Rules::new(self.timezone).pm(pm_rule).tie_break(tie_break)
+    }
+}
+
+/// When a run happens, and which dates it covers.
+#[derive(Args, Clone)]
+pub struct WindowFlags {
+    /// The moment at which the run is taken to happen [default: the clock]
+    #[arg(long, value_parser = parse_instant, value_name = "RFC3339")]
+    now: Option<DateTime<Utc>>,
+    /// The school's today [default: the school date of --now]
+    #[arg(long, value_parser = parse_date, value_name = "DATE")]
+    today: Option<NaiveDate>,
+    /// Days before today [default: 30]
+    #[arg(long, value_name = "N", conflicts_with_all = ["from", "to"])]
+    days: Option<u32>,
+    /// Days after today [default: 0]
+    #[arg(long, value_name = "N", conflicts_with_all = ["from", "to"])]
+    look_ahead: Option<u32>,
+    /// The first date of an explicit range, included
+    #[arg(long, value_parser = parse_date, value_name = "DATE", requires = "to")]
+    from: Option<NaiveDate>,
+    /// The last date of an explicit range, included
+    #[arg(long, value_parser = parse_date, value_name = "DATE", requires = "from")]
+    to: Option<NaiveDate>,
+}
+
+impl WindowFlags {
+    pub fn now(&self) -> DateTime<Utc> {
+        self.now.unwrap_or_else(Utc::now)
+    }
+
+    pub fn today(&self, zone: Tz) -> NaiveDate {
+        self.today.unwrap_or_else(|| self.now().with_timezone(&zone).date_naive())
+    }
+
+    /// The error is a wrong flag.
+    pub fn window(&self, zone: Tz) -> Result<Window, String> {
+        let today = self.today(zone);
+        match (self.from, self.to) {
+            (Some(from), Some(to)) => {
+                Window::between(from, to).map(|window| window.with_today(today)).map_err(|error| error.to_string())
+            }
+            _ => {
+                let window = SyncWindow::default();
+                let days = self.days.unwrap_or(window.days);
+                let look_ahead = self.look_ahead.unwrap_or(window.look_ahead);
+                Ok(SyncWindow { days, look_ahead }.ending(today))
+            }
+        }
+    }
+}
+
+/// Where marks live.
+#[derive(Clone)]
+pub enum StorePlace {
+    Memory,
+}
+
+impl std::str::FromStr for StorePlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "memory" => Ok(Self::Memory),
+            _ => Err("not a store; say memory".to_owned()),
+        }
+    }
+}
+
+impl StorePlace {
+    pub fn open(&self) -> Arc<dyn MarkStore> {
+        match self {
+            Self::Memory => Arc::new(MemoryStore::new()),
+        }
+    }
+}
+
+fn parse_zone(text: &str) -> Result<Tz, String> {
+    text.parse().map_err(|_| "not an IANA time zone; Europe/London is one".to_owned())
+}
+
+fn parse_clock(text: &str) -> Result<NaiveTime, String> {
+    let time = NaiveTime::parse_from_str(text, "%H:%M").ok().filter(|_| text.len() == 5);
+    time.ok_or_else(|| "not a time of day; 13:30 is one".to_owned())
+}
+
+fn parse_date(text: &str) -> Result<NaiveDate, String> {
+    let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|_| text.len() == 10);
+    date.ok_or_else(|| "not a date; 2026-11-20 is one".to_owned())
+}
+
+fn parse_instant(text: &str) -> Result<DateTime<Utc>, String> {
+    DateTime::parse_from_rfc3339(text)
+        .map(|instant| instant.to_utc())
+        .map_err(|_| "not a moment; 2026-11-20T18:00:00Z is one".to_owned())
+}
+
+/// A number with one unit: hours, minutes or seconds.
+fn parse_duration(text: &str) -> Result<TimeDelta, String> {
+    let wrong = || "not a duration; say 24h, 90m or 0s".to_owned();
+    let unit_at = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at)).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(unit_at);
+    let seconds = match unit {
+        "h" => 3_600,
+        "m" => 60,
+        "s" => 1,
+        _ => return Err(wrong()),
+    };
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number: i64 = number.parse().ok().filter(|_| digits).ok_or_else(wrong)?;
+    number.checked_mul(seconds).and_then(TimeDelta::try_seconds).ok_or_else(wrong)
+}
+
+/// How long a second run of the same school waits for the first.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);

@@ -1,0 +1,293 @@
+//! Syncs a school into a store: `cargo run --release --example sync`.
+//!
+//! Without flags it starts a made-up school on a loopback port, syncs it over real HTTP, lets the school change, syncs
+//! again, and prints what changed and why. `--help` lists the flags for a real tenant.
+
+mod common;
+
+use std::error::Error;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use common::{LONGEST_WAIT, RuleFlags, SourceFlags, StorePlace, WindowFlags};
+use indicatif::{ProgressBar, ProgressStyle};
+use rollmark::isams::Isams;
+use rollmark::isams::simulator::Simulator;
+use rollmark::model::{Mark, SchoolId};
+use rollmark::rules::Window;
+use rollmark::source::FakeSchool;
+use rollmark::store::MarkStore;
+use rollmark::sync::{AttendanceSync, Guards, Planned, PlannedChange, SyncEvent, SyncReport, SyncRequest};
+
+/// Syncs a school's AM and PM marks into a store.
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    source: SourceFlags,
+    #[command(flatten)]
+    rules: RuleFlags,
+    #[command(flatten)]
+    window: WindowFlags,
+    /// Only this student; can be repeated [default: all]
+    #[arg(long = "student", value_name = "ID")]
+    students: Vec<String>,
+    /// The school's key in the store
+    #[arg(long, value_name = "ID", default_value = "school")]
+    school: String,
+    /// Where marks live: memory
+    #[arg(long, default_value = "memory")]
+    store: StorePlace,
+    /// Writes the store's marks in scope after the run, one JSON object a line; - is standard output
+    #[arg(long, value_name = "FILE")]
+    marks: Option<PathBuf>,
+    /// Writes the run's report as a JSON object
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Plans and prints, writes nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Lifts the limits on removals and on vanished records, never the proof
+    #[arg(long)]
+    allow_removals: bool,
+    /// Lifts the stop on mass change
+    #[arg(long)]
+    allow_mass_change: bool,
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let flags = Flags::parse();
+    let window = flags.window.window(flags.rules.rules().zone()).unwrap_or_else(|error| wrong_flags(error));
+    let tenant = flags.source.tenant().unwrap_or_else(|error| wrong_flags(error));
+    let outcome = match tenant {
+        Some(tenant) => sync_tenant(&flags, tenant, window).await,
+        None => tell_story(&flags, window).await,
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn wrong_flags(message: String) -> ! {
+    Flags::command().error(ErrorKind::ValueValidation, message).exit()
+}
+
+async fn sync_tenant(flags: &Flags, tenant: Isams, window: Window) -> Result<ExitCode, Failure> {
+    let store = flags.store.open();
+    let mut outputs = Outputs::default();
+    let mut planned_changes = Vec::new();
+    let report = flags
+        .sync(tenant, store)
+        .run_with(flags.request(window), |planned| {
+            planned_changes = sentences(&planned.plan.changes);
+            outputs = Outputs::prepare(flags, planned)?;
+            Ok(())
+        })
+        .await?;
+    outputs.finish(&report)?;
+    if flags.dry_run {
+        planned_changes.iter().for_each(|line| flags.say(line));
+    }
+    flags.say(&report.to_string());
+    Ok(if report.marks.withheld > 0 { ExitCode::from(3) } else { ExitCode::SUCCESS })
+}
+
+/// Two syncs of a made-up school that changes in between.
+async fn tell_story(flags: &Flags, window: Window) -> Result<ExitCode, Failure> {
+    let today = flags.window.today(flags.rules.rules().zone());
+    let simulator = Simulator::start(FakeSchool::demo(today)).await?;
+    let store = flags.store.open();
+    flags.say(&format!("A made-up school is served at {}.\n\nFirst sync", simulator.url()));
+    let sync = flags.sync(flags.source.simulated(&simulator)?, Arc::clone(&store));
+    let report = sync.run(flags.request(window)).await?;
+    flags.say(&report.to_string());
+
+    simulator.change(|school| school.demo_changes(today));
+    flags.say(
+        "\nThen the school corrects a register, resaves an out-of-school record, and takes a PM register.\n\nSecond sync",
+    );
+    let mut outputs = Outputs::default();
+    let mut changes = Vec::new();
+    let report = sync
+        .run_with(flags.request(window), |planned| {
+            changes = sentences(&planned.plan.changes);
+            outputs = Outputs::prepare(flags, planned)?;
+            Ok(())
+        })
+        .await?;
+    outputs.finish(&report)?;
+    changes.iter().for_each(|line| flags.say(line));
+    flags.say(&report.to_string());
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Flags {
+    fn sync(&self, source: Isams, store: Arc<dyn MarkStore>) -> AttendanceSync {
+        let school = SchoolId::new(&self.school);
+        AttendanceSync::shared(Arc::new(source), store, school, self.rules.rules())
+            .wait_for_other_run(LONGEST_WAIT)
+            .on_event(progress())
+    }
+
+    fn request(&self, window: Window) -> SyncRequest {
+        let mut guards = Guards::default();
+        guards.allow_removals = self.allow_removals;
+        guards.allow_mass_change = self.allow_mass_change;
+        let request = SyncRequest::targeted(window).guards(guards).dry_run(self.dry_run).at(self.window.now());
+        if self.students.is_empty() { request } else { request.students(self.students.iter().map(String::as_str)) }
+    }
+
+    /// Prints for people; standard output is theirs unless the marks go there.
+    fn say(&self, text: &str) {
+        // A reader that has gone away is no failure of the sync.
+        let _ = match self.marks.as_deref() {
+            Some(path) if path == Path::new("-") => writeln!(std::io::stderr(), "{text}"),
+            _ => writeln!(std::io::stdout(), "{text}"),
+        };
+    }
+}
+
+fn sentences(changes: &[PlannedChange]) -> Vec<String> {
+    const MOST: usize = 50;
+    let sentence = |change: &PlannedChange| {
+        let text = |mark: &Option<Arc<Mark>>| mark.as_ref().map_or("no mark".to_owned(), |mark| mark.to_string());
+        let mark = change.after.as_ref().or(change.before.as_ref())?;
+        let why = match &change.after {
+            Some(after) => after.decision().to_string(),
+            None => "the source no longer yields it".to_owned(),
+        };
+        let (before, after) = (text(&change.before), text(&change.after));
+        Some(format!("{} {} {}: {before} → {after}, because {why}", mark.student, mark.date, mark.session))
+    };
+    let mut lines: Vec<String> = changes.iter().take(MOST).filter_map(sentence).collect();
+    if changes.len() > MOST {
+        lines.push(format!("… and {} more", changes.len() - MOST));
+    }
+    lines
+}
+
+/// The output files, written before the commit and put in their places after it.
+#[derive(Default)]
+struct Outputs {
+    marks: Option<Output>,
+    report: Option<Output>,
+}
+
+impl Outputs {
+    fn prepare(flags: &Flags, planned: &Planned) -> Result<Self, Failure> {
+        let marks = flags.marks.as_deref().map(Output::create).transpose()?;
+        let mut outputs = Self { marks, report: flags.report.as_deref().map(Output::create).transpose()? };
+        if let Some(output) = &mut outputs.marks {
+            output.write(|file| {
+                for mark in planned.marks_after() {
+                    writeln!(file, "{}", mark.to_json_line())?;
+                }
+                Ok(())
+            })?;
+        }
+        // The report goes in once without its last figures, so that a full disk shows before the commit.
+        outputs.write_report(&planned.report)?;
+        Ok(outputs)
+    }
+
+    fn write_report(&mut self, report: &SyncReport) -> Result<(), Failure> {
+        let Some(output) = &mut self.report else { return Ok(()) };
+        let text = serde_json::to_string_pretty(report)?;
+        output.write(|file| writeln!(file, "{text}"))
+    }
+
+    fn finish(mut self, report: &SyncReport) -> Result<(), Failure> {
+        self.write_report(report)?;
+        [self.marks, self.report].into_iter().flatten().try_for_each(Output::put)
+    }
+}
+
+/// A file that takes its place only when it is whole.
+struct Output {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl Output {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let path = if path == Path::new("-") { Path::new("/dev/stdout") } else { path };
+        // What is not a plain file (standard output, a pipe) has no place to move to.
+        let is_plain = path.is_file() || !path.exists();
+        let folder = match path.parent() {
+            _ if !is_plain => std::env::temp_dir(),
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        if !folder.is_dir() {
+            return Err(format!("the folder {} is not there; create it first", folder.display()).into());
+        }
+        let file = tempfile::NamedTempFile::new_in(&folder)
+            .map_err(|error| format!("can't write in the folder {}: {error}", folder.display()))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    fn write(&mut self, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Failure> {
+        let write = || {
+            self.file.as_file().set_len(0)?;
+            std::io::Seek::rewind(&mut self.file)?;
+            let mut buffered = std::io::BufWriter::new(&mut self.file);
+            fill(&mut buffered)?;
+            buffered.flush()
+        };
+        write().map_err(|error| format!("can't write {}: {error}", self.path.display()).into())
+    }
+
+    fn put(mut self) -> Result<(), Failure> {
+        let path = self.path;
+        let failed = |error: std::io::Error| format!("can't write {}: {error}", path.display());
+        if path.is_file() || !path.exists() {
+            let target = path.canonicalize().unwrap_or_else(|_| path.clone());
+            self.file.persist(target).map_err(|error| failed(error.error))?;
+            return Ok(());
+        }
+        std::io::Seek::rewind(&mut self.file).map_err(failed)?;
+        let mut target = std::fs::OpenOptions::new().write(true).open(&path).map_err(failed)?;
+        std::io::copy(&mut self.file, &mut target).map_err(failed)?;
+        Ok(())
+    }
+}
+
+/// A spinner on a terminal, plain lines elsewhere; both on standard error.
+fn progress() -> impl Fn(SyncEvent) + Send + Sync + 'static {
+    let spinner = std::io::stderr().is_terminal().then(|| {
+        let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
+        ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+    });
+    move |event| {
+        let (message, is_last) = match event {
+            SyncEvent::FetchStarted { attempt: 1 } => ("reading".to_owned(), false),
+            SyncEvent::FetchStarted { attempt } => (format!("reading again, attempt {attempt}"), false),
+            SyncEvent::Read { records } => (format!("reading: {records} records"), false),
+            SyncEvent::Resolved { records } => (format!("read {records} records"), false),
+            SyncEvent::Planned { changes, withheld } => (format!("{changes} changes, {withheld} withheld"), false),
+            SyncEvent::Applied { run } => (format!("written as run {run}"), true),
+            _ => return,
+        };
+        match (&spinner, event) {
+            (Some(spinner), _) if is_last => spinner.finish_and_clear(),
+            (Some(spinner), _) => {
+                spinner.set_message(message);
+                spinner.tick();
+            }
+            (None, SyncEvent::Read { .. }) => {}
+            (None, _) => eprintln!("{message}"),
+        }
+    }
+}
