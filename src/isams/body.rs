@@ -91,10 +91,3 @@ pub(super) fn web_page() -> SourceError {
         "the reply is an HTML page instead of data, a login page or a proxy's; check the address",
     )
 }
-
-/// Whether a document begins like a web page.
-pub(super) fn is_web_page(beginning: &[u8]) -> bool {
-    let begins =
-        |with: &str| beginning.get(..with.len()).is_some_and(|bytes| bytes.eq_ignore_ascii_case(with.as_bytes()));
-    begins("<!doctype html") || begins("<html")
-}

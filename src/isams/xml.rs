@@ -5,7 +5,7 @@ use std::io::Read;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use super::body::{Body, DEEPEST, LONGEST_TEXT, ended_early, is_web_page, read_error, too_large, web_page};
+use super::body::{Body, DEEPEST, LONGEST_TEXT, ended_early, read_error, too_large, web_page};
 use super::message::Message;
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
@@ -95,9 +95,6 @@ impl Fields {
 pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Message>, SourceError> {
     let mut body = Body::new(raw);
     let beginning = body.peek().map_err(|error| read_error(&error))?;
-    if is_web_page(beginning) {
-        return Err(web_page());
-    }
     if !beginning.is_empty() && !beginning.starts_with(b"<") {
         return Err(SourceError::permanent(SourceErrorKind::BadReply, "the reply is not XML; check the address"));
     }
@@ -156,6 +153,11 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
                     None => return Err(refused("an entity that XML does not define")),
                 }
             }
+            Event::DocType(kind)
+                if kind.trim_start().get(..4).is_some_and(|name| name.eq_ignore_ascii_case("html")) =>
+            {
+                return Err(web_page());
+            }
             Event::DocType(_) => return Err(refused("a document type declaration")),
             Event::Eof if has_root || depth > 0 => return Err(ended_early()),
             Event::Eof => return Err(SourceError::permanent(SourceErrorKind::BadReply, "the reply holds no document")),
@@ -183,6 +185,9 @@ fn start(
 ) -> Result<(), SourceError> {
     let name = tag.local_name();
     let name: &str = name.as_ref();
+    if depth == 1 && name.eq_ignore_ascii_case("html") {
+        return Err(web_page());
+    }
     match *place {
         Place::Outside => {
             if let Some(kind) = container_kind(name) {

@@ -1,3 +1,5 @@
-//! What several test binaries share.
+//! What several test binaries share; none uses all of it.
+#![allow(dead_code)]
 
 pub mod case;
+pub mod tenant;

@@ -1,0 +1,50 @@
+//! A loopback server that answers every request with the same bytes.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+
+/// Answers with these bytes, status line and headers included, and closes the connection.
+pub fn answering(reply: impl Into<Vec<u8>>) -> String {
+    let reply = reply.into();
+    answering_with(move |stream| {
+        let _ = stream.write_all(&reply);
+    })
+}
+
+/// Lets a function answer each request.
+pub fn answering_with(answer: impl Fn(&mut std::net::TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            read_request(&mut stream);
+            answer(&mut stream);
+        }
+    });
+    url
+}
+
+fn read_request(stream: &mut std::net::TcpStream) {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    while !request.ends_with(b"</Filters>") {
+        match stream.read(&mut buffer) {
+            Ok(length) if length > 0 => request.extend_from_slice(&buffer[..length]),
+            _ => return,
+        }
+    }
+}
+
+/// A reply with status 200 and this body.
+pub fn ok(body: impl AsRef<[u8]>) -> Vec<u8> {
+    with_status("200 OK", body)
+}
+
+/// A reply with this status and body.
+pub fn with_status(status: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let mut reply =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len()).into_bytes();
+    reply.extend_from_slice(body);
+    reply
+}

@@ -1,0 +1,291 @@
+//! The Batch API over real HTTP: every way it fails has its own error, and costs little.
+
+mod common;
+
+use std::io::Write;
+use std::time::Duration;
+
+use common::tenant::{answering, answering_with, ok, with_status};
+use futures::StreamExt;
+use rollmark::isams::simulator::{Fault, Simulator};
+use rollmark::isams::{FieldNames, Isams};
+use rollmark::model::{Record, Registration};
+use rollmark::rules::Window;
+use rollmark::source::{
+    AttendanceSource, FakeSchool, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord,
+};
+
+const KEY: &str = "1b2c3d4e-secret-key";
+
+fn window() -> Window {
+    Window::between("2026-11-16".parse().unwrap(), "2026-11-20".parse().unwrap()).unwrap()
+}
+
+async fn fetch(source: &Isams) -> Result<Vec<SourceRecord>, SourceError> {
+    let request = FetchRequest::new(window());
+    source.fetch(&request).await?.collect::<Vec<_>>().await.into_iter().collect()
+}
+
+async fn error_of(url: &str) -> SourceError {
+    let error = fetch(&Isams::batch(url, KEY).unwrap()).await.unwrap_err();
+    assert!(!error.to_string().contains("secret-key"), "{error}");
+    assert!(!error.to_string().contains('\n'), "{error}");
+    error
+}
+
+fn document(statuses: &str) -> String {
+    format!(
+        "<iSAMS><RegistrationManager><RegistrationCodes /><RegistrationStatuses>{statuses}</RegistrationStatuses>\
+         <OutOfSchoolPupils /></RegistrationManager></iSAMS>"
+    )
+}
+
+fn status(inner: &str) -> String {
+    document(&format!(
+        "<RegistrationStatus Id=\"1\"><PupilId>4733683260</PupilId><Registered>0</Registered>\
+         <RegistrationDateTime>2026-11-20T08:40:00</RegistrationDateTime>{inner}</RegistrationStatus>"
+    ))
+}
+
+async fn only_row(body: impl AsRef<[u8]>) -> Registration {
+    let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap()).await.unwrap();
+    let mut rows = items.into_iter().filter_map(|item| match item {
+        SourceRecord::Record(Record::Registration(row)) => Some(row),
+        _ => None,
+    });
+    let row = rows.next().unwrap();
+    assert!(rows.next().is_none());
+    row
+}
+
+#[tokio::test]
+async fn a_school_arrives_as_it_is_with_a_verdict_at_the_end() {
+    let today = "2026-11-20".parse().unwrap();
+    let school = FakeSchool::demo(today);
+    let simulator = Simulator::start(school.clone()).await.unwrap();
+    let items = fetch(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap()).await.unwrap();
+    let Some((SourceRecord::Complete(verdict), records)) = items.split_last() else { panic!("no verdict") };
+    assert!(verdict.covers(FetchedKind::Registrations, window()));
+    assert!(verdict.covers(FetchedKind::OutOfSchool, window()));
+    let is_in_window = |row: &&Registration| window().contains(row.at.school_time(chrono_tz::Europe::London).date());
+    let expected: Vec<_> = school.registrations().iter().filter(is_in_window).collect();
+    let rows: Vec<_> = records
+        .iter()
+        .filter_map(|item| match item {
+            SourceRecord::Record(Record::Registration(row)) if is_in_window(&row) => Some(row),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(rows, expected);
+}
+
+#[tokio::test]
+async fn what_can_pass_is_tried_again_and_counted() {
+    let simulator = Simulator::start(FakeSchool::new()).await.unwrap();
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    for fault in [Fault::Deadlock, Fault::LockTimeOut, Fault::Status(503, None), Fault::Reset, Fault::HalfDocument] {
+        simulator.fail_next(fault);
+        let request = FetchRequest::new(window());
+        let items: Vec<_> = source.fetch(&request).await.unwrap().collect().await;
+        assert!(items.iter().all(Result::is_ok), "{fault:?}: {items:?}");
+        let tally = request.counters.tally();
+        assert_eq!((tally.requests, tally.retries), (3, 1), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_pass_is_not_tried_again() {
+    let simulator = Simulator::start(FakeSchool::new()).await.unwrap();
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    for fault in [Fault::LoginPage, Fault::EmptyBody, Fault::NotXml, Fault::Status(500, None), Fault::Status(404, None)]
+    {
+        simulator.fail_next(fault);
+        let before = simulator.requests();
+        let error = fetch(&source).await.unwrap_err();
+        assert!(!error.is_temporary());
+        assert_eq!(simulator.requests() - before, 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_failure_has_its_own_error() {
+    let simulator = Simulator::start(FakeSchool::new()).await.unwrap();
+    assert_eq!(error_of(&simulator.url()).await.kind(), SourceErrorKind::Credentials);
+    simulator.allow_methods(["Registration_GetRegistrationCodes"]);
+    let error = fetch(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::NotAllowed);
+    assert!(error.to_string().contains("Registration_GetRegistrationStatus"), "{error}");
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = error_of(&format!("http://{nobody}")).await;
+    assert_eq!(error.kind(), SourceErrorKind::Connection);
+    assert!(error.to_string().contains("tried 4 times"), "{error}");
+
+    for (reply, says) in [
+        (ok("<!DOCTYPE html><html></html>"), "HTML page"),
+        (ok(""), "empty"),
+        (ok("<iSAMS><RegistrationManager>"), "in the middle"),
+        (ok("<iSAMS></RegistrationManager>"), "well-formed"),
+        (ok("<iSAMS />"), "no place for the codes"),
+        (with_status("500 Internal Server Error", ""), "did not say"),
+        (with_status("302 Found\r\nLocation: https://elsewhere.example/", ""), "redirect"),
+        (ok("<Message><MessageName>X</MessageName><Title>A\ntitle</Title></Message>"), "A title"),
+    ] {
+        let error = error_of(&answering(reply)).await;
+        assert!(error.to_string().contains(says), "{says}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_address_is_refused_at_once() {
+    for (url, says) in
+        [("http://school.isams.cloud", "use https"), ("school", "not a URL"), ("ftp://x", "not an https")]
+    {
+        let error = Isams::batch(url, KEY).unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Configuration);
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    assert!(Isams::batch("http://[::1]:80/Main", KEY).is_ok());
+}
+
+#[tokio::test]
+async fn a_field_that_is_missing_is_named_with_the_option_that_maps_it() {
+    let body = document("<Row><Pupil>1</Pupil><Registered>1</Registered></Row>");
+    let error = error_of(&answering(ok(body))).await;
+    assert_eq!(error.kind(), SourceErrorKind::BadRecord);
+    for part in ["registrations", "Pupil, Registered", "FieldNames::registration_student"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_replaced_field_name_is_found() {
+    let body = status("<Mark>17</Mark>");
+    let mut names = FieldNames::default();
+    names.registration_code = vec!["mark".to_owned()];
+    let source = Isams::batch(&answering(ok(body)), KEY).unwrap().field_names(names);
+    let items = fetch(&source).await.unwrap();
+    let code = items.iter().find_map(|item| match item {
+        SourceRecord::Record(Record::Registration(row)) => row.code.clone(),
+        _ => None,
+    });
+    assert_eq!(code.unwrap().as_str(), "17");
+}
+
+#[tokio::test]
+async fn text_is_read_in_every_encoding_and_form() {
+    let body = status("<Reason Legacy=\"True\"> O&apos;Neil &#233;&#x20AC; <![CDATA[<ü>]]> </Reason>");
+    let mut utf8_with_mark = vec![0xEF, 0xBB, 0xBF];
+    utf8_with_mark.extend_from_slice(body.as_bytes());
+    let claimed = format!("<?xml version=\"1.0\" encoding=\"utf-16\"?>{body}");
+    let wide = |order: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        std::iter::once(0xFEFF).chain(body.encode_utf16()).flat_map(order).collect()
+    };
+    for bytes in [
+        body.clone().into_bytes(),
+        utf8_with_mark,
+        claimed.into_bytes(),
+        wide(u16::to_le_bytes),
+        wide(u16::to_be_bytes),
+    ] {
+        assert_eq!(only_row(bytes).await.comment.as_deref(), Some("O'Neil é€ <ü>"));
+    }
+}
+
+#[tokio::test]
+async fn an_unreadable_optional_field_is_noted() {
+    let row = only_row(status("<LastUpdated>yesterday</LastUpdated><Late></Late>")).await;
+    assert_eq!(row.last_updated, None);
+    assert_eq!(row.unreadable.len(), 1);
+}
+
+#[tokio::test]
+async fn a_date_beside_a_time_of_day_is_refused() {
+    let body = "<iSAMS><RegistrationCodes/><RegistrationStatuses/><OutOfSchoolPupils><Row><PupilId>1</PupilId>\
+                <StartDate>2026-11-20</StartDate><StartTime>08:00</StartTime></Row></OutOfSchoolPupils></iSAMS>";
+    let error = error_of(&answering(ok(body))).await;
+    assert!(error.to_string().contains("FieldNames::out_of_school_from"), "{error}");
+}
+
+#[tokio::test]
+async fn a_hostile_reply_costs_bounded_memory_and_gives_a_clear_error() {
+    let many_attributes: String = (0..200_000).map(|number| format!(" a{number}=\"\"")).collect();
+    let cases = [
+        (format!("<iSAMS><RegistrationStatuses><Row{many_attributes}/>"), "more than a megabyte"),
+        ("<a>".repeat(100), "nest too deep"),
+        ("<!DOCTYPE x [<!ENTITY a \"b\">]><iSAMS />".to_owned(), "document type declaration"),
+        (document("<Row><PupilId>&a;</PupilId></Row>"), "an entity"),
+        (document(&format!("<Row>{}</Row>", "<a>1</a>".repeat(1_000))), "hundreds of fields"),
+    ];
+    for (body, says) in cases {
+        let error = error_of(&answering(ok(body))).await;
+        assert!(error.to_string().contains(says), "{says}: {error}");
+    }
+}
+
+/// Sends a beginning, then the same bytes for as long as anybody reads.
+fn endless(beginning: &'static str, more: &'static [u8]) -> String {
+    answering_with(move |stream| {
+        let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{beginning}").as_bytes());
+        let block = more.repeat(8_192);
+        while stream.write_all(&block).is_ok() {}
+    })
+}
+
+#[tokio::test]
+async fn an_endless_text_is_stopped_after_a_megabyte() {
+    let error = error_of(&endless("<iSAMS><RegistrationStatuses><Row><Reason>", b"endless ")).await;
+    assert_eq!(error.kind(), SourceErrorKind::TooLarge);
+}
+
+#[tokio::test]
+async fn an_endless_reply_is_stopped_at_the_limit() {
+    let url = endless("<iSAMS>", b"<a>x</a>");
+    let error = fetch(&Isams::batch(&url, KEY).unwrap().max_bytes(8 << 20)).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::TooLarge);
+}
+
+#[tokio::test]
+async fn a_gzip_bomb_is_stopped_by_its_size_after_decompression() {
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    bomb.write_all(b"<iSAMS>").unwrap();
+    for _ in 0..64 {
+        bomb.write_all(&b"<a>x</a>".repeat(1 << 17)).unwrap();
+    }
+    let reply = with_status("200 OK\r\nContent-Encoding: gzip", bomb.finish().unwrap());
+    let error = fetch(&Isams::batch(&answering(reply), KEY).unwrap().max_bytes(8 << 20)).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::TooLarge);
+}
+
+#[tokio::test]
+async fn a_reply_that_never_comes_is_given_up_at_the_deadline() {
+    let url = answering_with(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n<");
+        std::thread::park_timeout(Duration::from_secs(20));
+    });
+    let source = Isams::batch(&url, KEY).unwrap().total_deadline(Duration::from_millis(300));
+    assert_eq!(fetch(&source).await.unwrap_err().kind(), SourceErrorKind::TimedOut);
+}
+
+#[tokio::test]
+async fn a_reply_with_the_suspicious_number_of_rows_is_asked_for_in_parts() {
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let whole = fetch(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap()).await.unwrap();
+    simulator.cap_rows(200);
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().suspicious_rows(Some(200));
+    let parts = fetch(&source).await.unwrap();
+    let rows = |items: &[SourceRecord]| items.iter().filter(|item| matches!(item, SourceRecord::Record(_))).count();
+    assert_eq!(rows(&parts), rows(&whole), "no record lies in two parts here");
+
+    simulator.cap_rows(100);
+    let source = source.suspicious_rows(Some(100));
+    let error = fetch(&source).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Incomplete);
+    assert!(error.to_string().contains("2026-11-16"), "{error}");
+}
+
+#[tokio::test]
+async fn neither_debug_nor_display_shows_the_key() {
+    let source = Isams::batch("https://school.isams.cloud", KEY).unwrap();
+    assert_eq!(format!("{source} {source:?}"), "iSAMS at school.isams.cloud Isams(Some(\"school.isams.cloud\"))");
+}
