@@ -49,6 +49,8 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(any(feature = "isams", feature = "simulator"))]
 pub mod isams;
 pub mod model;

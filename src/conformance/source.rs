@@ -1,0 +1,123 @@
+//! What every [`AttendanceSource`] must do.
+//!
+//! The functions need a source that serves a [`FakeSchool`], and the same school to compare with.
+
+use chrono::NaiveDate;
+use futures::StreamExt;
+
+use crate::model::{Mark, Record};
+use crate::rules::{Register, Resolver, Rules, Scope, Window};
+use crate::source::{AttendanceSource, Completeness, FakeSchool, FetchRequest, FetchedKind, SourceRecord};
+
+/// The school that a source has to serve for [`every`]; all of it lies in the days up to [`today`].
+pub fn school() -> FakeSchool {
+    FakeSchool::demo(today())
+}
+
+/// The last day of [`school`].
+pub fn today() -> NaiveDate {
+    NaiveDate::from_ymd_opt(2026, 11, 20).unwrap_or_default()
+}
+
+fn windows() -> [Window; 3] {
+    let date = |month, day| NaiveDate::from_ymd_opt(2026, month, day).unwrap_or_default();
+    [(date(10, 21), date(11, 20)), (date(11, 18), date(11, 18)), (date(11, 21), date(11, 22))]
+        .map(|(from, to)| Window::between(from, to).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// All of the functions below, for a source that serves [`school`].
+pub async fn every(source: &dyn AttendanceSource) {
+    ends_with_one_verdict(source).await;
+    gives_the_schools_marks(source, &school()).await;
+    answers_the_same_again(source).await;
+    can_be_dropped_halfway(source).await;
+    keeps_its_capabilities(source).await;
+}
+
+async fn read(source: &dyn AttendanceSource, request: &FetchRequest) -> Vec<SourceRecord> {
+    let stream = source.fetch(request).await.unwrap_or_else(|error| panic!("the fetch fails: {error}"));
+    let items: Vec<_> = stream.collect().await;
+    items.into_iter().map(|item| item.unwrap_or_else(|error| panic!("the stream fails: {error}"))).collect()
+}
+
+fn split(items: Vec<SourceRecord>) -> (Vec<Record>, Completeness) {
+    let mut records = Vec::with_capacity(items.len());
+    let mut verdict = None;
+    for item in items {
+        assert!(verdict.is_none(), "nothing comes after the verdict");
+        match item {
+            SourceRecord::Record(record) => records.push(record),
+            SourceRecord::Complete(complete) => verdict = Some(complete),
+        }
+    }
+    (records, verdict.unwrap_or_else(|| panic!("the stream ends without a verdict")))
+}
+
+/// A complete fetch ends with one verdict, which covers all that was asked for and counts its rows.
+pub async fn ends_with_one_verdict(source: &dyn AttendanceSource) {
+    for window in windows() {
+        let request = FetchRequest::new(window).with_periods(source.capabilities().has_period_flags);
+        let (records, verdict) = split(read(source, &request).await);
+        for (kind, is_promised) in [
+            (FetchedKind::Registrations, true),
+            (FetchedKind::OutOfSchool, source.capabilities().has_out_of_school),
+            (FetchedKind::Periods, request.periods),
+        ] {
+            assert!(!is_promised || verdict.covers(kind, window), "the verdict leaves out {kind}");
+        }
+        let registrations = records.iter().filter(|record| matches!(record, Record::Registration(_))).count();
+        let counted = verdict.rows(FetchedKind::Registrations);
+        assert_eq!(counted, registrations as u64, "the verdict counts other registrations than the stream holds");
+    }
+}
+
+/// Whatever order and repeats the records come in, they give the marks and issues of the school.
+pub async fn gives_the_schools_marks(source: &dyn AttendanceSource, school: &FakeSchool) {
+    let rules = Rules::new(chrono_tz::Europe::London);
+    for window in windows() {
+        let (records, _) = split(read(source, &FetchRequest::new(window)).await);
+        let read = resolve(rules, window, records);
+        let expected = resolve(rules, window, school.records());
+        let marks = |register: &Register| register.marks().collect::<Vec<Mark>>();
+        assert_eq!(marks(&read), marks(&expected), "the marks are not the school's");
+        assert_eq!(read.issues(), expected.issues(), "the issues are not the school's");
+    }
+}
+
+fn resolve(rules: Rules, window: Window, records: impl IntoIterator<Item = Record>) -> Register {
+    let mut resolver = Resolver::new(rules, Scope::all(window));
+    records.into_iter().for_each(|record| resolver.push(record));
+    resolver.finish().unwrap_or_else(|error| panic!("the records can't be resolved: {error}"))
+}
+
+/// The same request has the same answer while the school stands still, in whatever order.
+pub async fn answers_the_same_again(source: &dyn AttendanceSource) {
+    let rules = Rules::new(chrono_tz::Europe::London);
+    let [window, ..] = windows();
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let (records, verdict) = split(read(source, &FetchRequest::new(window)).await);
+        let marks: Vec<Mark> = resolve(rules, window, records).marks().collect();
+        answers.push((marks, verdict.rows(FetchedKind::Registrations)));
+    }
+    assert!(answers.windows(2).all(|pair| pair.first() == pair.last()), "the second answer differs from the first");
+}
+
+/// A stream that is dropped halfway leaves the source as it was.
+pub async fn can_be_dropped_halfway(source: &dyn AttendanceSource) {
+    let [window, ..] = windows();
+    let request = FetchRequest::new(window);
+    if let Ok(stream) = source.fetch(&request).await {
+        let _ = stream.take(10).collect::<Vec<_>>().await;
+    }
+    split(read(source, &request).await);
+}
+
+/// What a source can give does not change, and it has a name.
+pub async fn keeps_its_capabilities(source: &dyn AttendanceSource) {
+    let before = source.capabilities();
+    let [window, ..] = windows();
+    read(source, &FetchRequest::new(window)).await;
+    assert_eq!(source.capabilities(), before, "the capabilities have changed");
+    assert!(!source.to_string().is_empty(), "the source has no name");
+}

@@ -1,0 +1,211 @@
+//! A sync loses nothing: what a run writes, and what it leaves alone.
+
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use rollmark::model::{SchoolId, Session, Status};
+use rollmark::rules::{Rules, Scope, SyncWindow, Window};
+use rollmark::source::{FakeSchool, FakeSource, SourceError, SourceErrorKind, TestClock};
+use rollmark::store::{MarkKey, MarkStore, MemoryStore, Snapshot, as_of};
+use rollmark::sync::{AttendanceSync, SavedPlan, SyncError, SyncRequest};
+
+const AMELIA: &str = "4733683260";
+
+fn today() -> NaiveDate {
+    "2026-11-20".parse().unwrap()
+}
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn rules() -> Rules {
+    Rules::new(chrono_tz::Europe::London)
+}
+
+fn request() -> SyncRequest {
+    SyncRequest::overnight(today()).at(at("2026-11-20T18:00:00Z"))
+}
+
+async fn all(store: &MemoryStore, school: &str) -> Snapshot {
+    let scope = Scope::all(SyncWindow { days: 400, look_ahead: 400 }.ending(today()));
+    store.read(&SchoolId::new(school), &scope).await.unwrap()
+}
+
+fn temporary() -> SourceError {
+    SourceError::temporary(SourceErrorKind::Connection, "the connection broke off")
+}
+
+#[tokio::test]
+async fn the_same_sync_twice_writes_nothing_the_second_time() {
+    let store = MemoryStore::new();
+    let source = FakeSource::new(FakeSchool::demo(today())).shuffled(3);
+    let sync = AttendanceSync::new(source, store.clone(), "school", rules());
+    let first = sync.run(request()).await.unwrap();
+    let before = all(&store, "school").await;
+    assert_eq!(first.marks.added, before.marks.len() as u64);
+    let second = sync.run(request()).await.unwrap();
+    assert_eq!((second.marks.added, second.marks.changed, second.marks.removed), (0, 0, 0));
+    assert_eq!(second.marks.unchanged, first.marks.added);
+    assert_eq!(all(&store, "school").await, before);
+    assert_eq!(store.runs(&SchoolId::new("school")).await.unwrap().len(), 2, "that a run took place is recorded");
+}
+
+#[tokio::test]
+async fn a_fetch_that_fails_or_is_cut_short_writes_nothing() {
+    let store = MemoryStore::new();
+    let source = FakeSource::new(FakeSchool::demo(today()));
+    let sync = AttendanceSync::new(source.clone(), store.clone(), "school", rules());
+    source.fail_next(SourceError::permanent(SourceErrorKind::Credentials, "refused"));
+    assert!(matches!(sync.run(request()).await, Err(SyncError::Source(_))));
+    (0..4).for_each(|_| source.cut_next_after(500));
+    let error = sync.run(request()).await.unwrap_err();
+    assert!(error.to_string().contains("before it was complete"), "{error}");
+    assert_eq!(all(&store, "school").await, Snapshot::default());
+    assert!(store.runs(&SchoolId::new("school")).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn no_row_of_a_broken_reply_counts() {
+    let source = FakeSource::new(FakeSchool::demo(today()));
+    let broken = MemoryStore::new();
+    source.break_next_after(700, temporary());
+    source.cut_next_after(20);
+    let sync = AttendanceSync::new(source.clone(), broken.clone(), "school", rules());
+    let report = sync.run(request()).await.unwrap();
+    assert_eq!(report.fetched.retries, 2);
+    let whole = MemoryStore::new();
+    AttendanceSync::new(source, whole.clone(), "school", rules()).run(request()).await.unwrap();
+    assert_eq!(all(&broken, "school").await, all(&whole, "school").await);
+}
+
+#[tokio::test]
+async fn a_dry_run_reports_and_writes_nothing() {
+    let store = MemoryStore::new();
+    let source = FakeSource::new(FakeSchool::demo(today()));
+    let sync = AttendanceSync::new(source, store.clone(), "school", rules());
+    let report = sync.run(request().dry_run(true)).await.unwrap();
+    assert!(report.marks.added > 0);
+    assert_eq!(all(&store, "school").await, Snapshot::default());
+}
+
+#[tokio::test]
+async fn only_marks_in_scope_change() {
+    let store = MemoryStore::new();
+    let source = FakeSource::new(FakeSchool::demo(today()));
+    let sync = AttendanceSync::new(source.clone(), store.clone(), "school", rules());
+    sync.run(request()).await.unwrap();
+    let other = AttendanceSync::new(source.clone(), store.clone(), "other", rules());
+    other.run(request()).await.unwrap();
+    let before = all(&store, "school").await;
+
+    source.change(|school| {
+        let rows: Vec<String> =
+            school.registrations().iter().filter_map(|row| row.id.as_ref()).map(ToString::to_string).collect();
+        for id in rows {
+            school.registration_mut(&id).unwrap().absent("9").updated("2026-11-20T17:00:00");
+        }
+    });
+    let day: NaiveDate = "2026-11-18".parse().unwrap();
+    let student = before.marks[0].mark.student.clone();
+    let request = SyncRequest::targeted(Window::between(day, day).unwrap())
+        .students([student.clone()])
+        .at(at("2026-11-20T19:00:00Z"));
+    let report = sync.run(request).await.unwrap();
+    assert_eq!(report.marks.changed, 2);
+    let after = all(&store, "school").await;
+    assert_eq!(before.marks.len(), after.marks.len());
+    for (before, after) in before.marks.iter().zip(&after.marks) {
+        let in_scope = before.mark.date == day && before.mark.student == student;
+        assert_eq!(before == after, !in_scope, "{:?}", before.mark.key());
+    }
+    assert!(all(&store, "other").await.marks.iter().all(|stored| stored.fetched_at == at("2026-11-20T18:00:00Z")));
+}
+
+#[tokio::test]
+async fn history_says_what_the_portal_showed_at_any_time() {
+    let mut school = FakeSchool::new();
+    school.code("17", "M", "Medical", true);
+    school.registration("1", AMELIA, "2026-11-20T08:40:00").present().updated("2026-11-20T08:50:00");
+    school.registration("2", "1", "2026-11-20T08:40:00").present();
+    let source = FakeSource::new(school);
+    let store = MemoryStore::new();
+    let sync = AttendanceSync::new(source.clone(), store.clone(), "school", rules());
+    sync.run(request().at(at("2026-11-20T10:00:00Z"))).await.unwrap();
+    source.change(|school| {
+        school.out_of_school("9", AMELIA, "2026-11-20", "2026-11-20").coded("17").updated("2026-11-20T10:30:00");
+    });
+    sync.run(request().at(at("2026-11-20T11:00:00Z"))).await.unwrap();
+    source.change(|school| {
+        school.remove_registrations(|row| row.student.as_str() == AMELIA);
+        school.remove_out_of_school(|_| true);
+    });
+    sync.run(request().at(at("2026-11-20T12:00:00Z"))).await.unwrap();
+
+    let key = MarkKey { student: AMELIA.into(), date: today(), session: Session::Am };
+    let history = store.history(&SchoolId::new("school"), &key).await.unwrap();
+    let shown = |text| as_of(&history, at(text)).map(|mark| mark.status);
+    assert_eq!(shown("2026-11-20T09:59:59Z"), None);
+    assert_eq!(shown("2026-11-20T10:00:00Z"), Some(Status::Present));
+    assert_eq!(shown("2026-11-20T11:30:00Z"), Some(Status::Absent));
+    assert_eq!(shown("2026-11-20T12:00:00Z"), None);
+    assert_eq!(history.iter().map(|change| change.run).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_cached_reply_shows_a_change_only_after_its_expiry() {
+    let clock = TestClock::new(at("2026-11-20T02:00:00Z"));
+    let source = FakeSource::new(FakeSchool::demo(today())).cached_for(TimeDelta::hours(24), &clock);
+    let sync = AttendanceSync::new(source.clone(), MemoryStore::new(), "school", rules());
+    sync.run(request().at(clock.now())).await.unwrap();
+    source.change(|school| school.demo_changes(today()));
+    clock.advance(TimeDelta::hours(23));
+    assert_eq!(sync.run(request().at(clock.now())).await.unwrap().marks.changed, 0);
+    clock.advance(TimeDelta::hours(1));
+    let report = sync.run(request().at(clock.now())).await.unwrap();
+    assert!(report.marks.changed > 0);
+    assert_eq!(report.as_of_earliest, clock.now() - TimeDelta::hours(24));
+}
+
+#[tokio::test]
+async fn a_saved_plan_applies_once_and_only_to_the_state_it_was_made_from() {
+    let store = MemoryStore::new();
+    let source = FakeSource::new(FakeSchool::demo(today()));
+    let sync = AttendanceSync::new(source, store.clone(), "school", rules());
+    let saved = Arc::new(Mutex::new(None));
+    sync.run_with(request().dry_run(true), |planned| {
+        *saved.lock().unwrap() = Some(serde_json::to_string(&sync.save_plan(planned)).unwrap());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let text = saved.lock().unwrap().take().unwrap();
+    let plan: SavedPlan = serde_json::from_str(&text).unwrap();
+    assert_eq!(sync.apply_saved(&plan).await.unwrap(), 1);
+    let before = all(&store, "school").await;
+    assert_eq!(before.marks.len(), plan.plan.changes.len());
+    assert!(matches!(sync.apply_saved(&plan).await, Err(SyncError::PlanOutdated)));
+    assert_eq!(all(&store, "school").await, before);
+}
+
+#[tokio::test]
+async fn a_second_run_of_a_school_is_refused_while_the_first_runs() {
+    let store = MemoryStore::new();
+    let source = FakeSource::new(FakeSchool::demo(today()));
+    let sync = AttendanceSync::new(source, store.clone(), "school", rules());
+    let school = SchoolId::new("school");
+    let token = store.acquire_lease(&school, std::time::Duration::from_secs(30)).await.unwrap().unwrap();
+    assert!(matches!(sync.run(request()).await, Err(SyncError::Busy)));
+    store.release_lease(&school, token).await.unwrap();
+    assert!(sync.run(request()).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_fails_before_the_commit_stops_it() {
+    let store = MemoryStore::new();
+    let source = FakeSource::new(FakeSchool::demo(today()));
+    let sync = AttendanceSync::new(source, store.clone(), "school", rules());
+    let result = sync.run_with(request(), |_| Err("no space for the report".into())).await;
+    assert_eq!(result.unwrap_err().to_string(), "no space for the report");
+    assert_eq!(all(&store, "school").await, Snapshot::default());
+}
