@@ -85,6 +85,17 @@ pub enum FetchedKind {
     Codes,
 }
 
+impl std::fmt::Display for FetchedKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Registrations => "registrations",
+            Self::OutOfSchool => "out-of-school records",
+            Self::Periods => "registration periods",
+            Self::Codes => "codes",
+        })
+    }
+}
+
 /// One part of a fetch that was answered in full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {

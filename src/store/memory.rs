@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use super::{Change, ChangeSet, LeaseToken, MarkKey, MarkStore, Run, Snapshot, StoreError, StoredMark, Write};
-use crate::model::SchoolId;
+use crate::model::{Mark, SchoolId};
 use crate::rules::Scope;
 
 /// Marks in memory, for tests and for runs that need no memory of the last one. Clones share their marks.
@@ -15,14 +15,18 @@ pub struct MemoryStore(Arc<Mutex<HashMap<SchoolId, School>>>);
 #[derive(Debug, Default)]
 struct School {
     revision: u64,
-    marks: BTreeMap<MarkKey, StoredMark>,
-    history: HashMap<MarkKey, Vec<Change>>,
+    /// Oldest first; the last says what is live.
+    changes: BTreeMap<MarkKey, Vec<Change>>,
     runs: Vec<Run>,
     last_token: u64,
     lease_until: Option<Instant>,
 }
 
 impl School {
+    fn live(&self, key: &MarkKey) -> Option<&Arc<Mark>> {
+        self.changes.get(key)?.last()?.after.as_ref()
+    }
+
     fn check_lease(&self, token: LeaseToken) -> Result<(), StoreError> {
         let held = self.lease_until.is_some_and(|until| Instant::now() < until);
         if held && token.0 == self.last_token { Ok(()) } else { Err(StoreError::lease_lost()) }
@@ -46,8 +50,12 @@ impl MarkStore for MemoryStore {
     async fn read(&self, school: &SchoolId, scope: &Scope) -> Result<Snapshot, StoreError> {
         let schools = self.lock();
         let Some(school) = schools.get(school) else { return Ok(Snapshot::default()) };
-        let in_scope = school.marks.iter().filter(|(key, _)| scope.contains(&key.student, key.date));
-        Ok(Snapshot { revision: school.revision, marks: in_scope.map(|(_, stored)| stored.clone()).collect() })
+        let in_scope = school.changes.iter().filter(|(key, _)| scope.contains(&key.student, key.date));
+        let live = in_scope.filter_map(|(_, changes)| {
+            let last = changes.last()?;
+            Some(StoredMark { mark: Arc::clone(last.after.as_ref()?), fetched_at: last.seen_at })
+        });
+        Ok(Snapshot { revision: school.revision, marks: live.collect() })
     }
 
     async fn apply(&self, school: &SchoolId, changes: &ChangeSet) -> Result<u64, StoreError> {
@@ -64,7 +72,7 @@ impl MarkStore for MemoryStore {
         let mut changed = false;
         for write in &changes.writes {
             let key = write.key();
-            let before = school.marks.get(&key).map(|stored| Arc::clone(&stored.mark));
+            let before = school.live(&key).cloned();
             let after = match write {
                 Write::Put(mark) => Some(Arc::clone(mark)),
                 Write::Remove(_) => None,
@@ -75,16 +83,10 @@ impl MarkStore for MemoryStore {
                 _ => {}
             }
             changed = true;
-            match &after {
-                Some(mark) => {
-                    let stored = StoredMark { mark: Arc::clone(mark), fetched_at: seen_at };
-                    school.marks.insert(key.clone(), stored);
-                }
-                None => {
-                    school.marks.remove(&key);
-                }
-            }
-            school.history.entry(key).or_default().push(Change { run: number, seen_at, before, after });
+            let changes = school.changes.entry(key).or_default();
+            // Most marks never change again.
+            changes.reserve_exact(1);
+            changes.push(Change { run: number, seen_at, before, after });
         }
         school.revision += u64::from(changed);
         school.runs.push(Run { number, ..changes.run.clone() });
@@ -93,7 +95,7 @@ impl MarkStore for MemoryStore {
 
     async fn history(&self, school: &SchoolId, key: &MarkKey) -> Result<Vec<Change>, StoreError> {
         let schools = self.lock();
-        Ok(schools.get(school).and_then(|school| school.history.get(key)).cloned().unwrap_or_default())
+        Ok(schools.get(school).and_then(|school| school.changes.get(key)).cloned().unwrap_or_default())
     }
 
     async fn runs(&self, school: &SchoolId) -> Result<Vec<Run>, StoreError> {

@@ -1,0 +1,361 @@
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use futures::StreamExt;
+
+use super::report::{Fetched, ReportWindow, SyncReport, examples};
+use super::{Plan, SyncError, SyncRequest};
+use crate::model::{Mark, SchoolId};
+use crate::rules::{Freshness, PmRule, Register, Resolver, Rules, Scope, Window};
+use crate::source::{
+    AttendanceSource, Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord, Tally,
+};
+use crate::store::{ChangeSet, LeaseToken, MarkStore, Run, Snapshot, StoreErrorKind};
+
+/// How often a fetch that broke off is started again, and a plan whose store has moved is made anew.
+const TRIES: u32 = 4;
+/// The longest wait that a source's wish is granted between two fetches.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Rows between two progress events.
+const ROWS_PER_EVENT: u64 = 4_096;
+
+/// What a run is doing, for progress displays and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SyncEvent {
+    /// A fetch begins; tries count from 1.
+    FetchStarted {
+        /// Which try this is.
+        attempt: u32,
+    },
+    /// So many records were read so far in this try.
+    Read {
+        /// Records of any kind.
+        records: u64,
+    },
+    /// Everything was read and resolved.
+    Resolved {
+        /// Records of any kind.
+        records: u64,
+    },
+    /// The plan is made.
+    Planned {
+        /// Changes that it would write.
+        changes: u64,
+        /// Changes that it withholds.
+        withheld: u64,
+    },
+    /// The change set is written.
+    Applied {
+        /// The run's number in the store.
+        run: u64,
+    },
+}
+
+/// Brings one school's marks in a store up to date from a source.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use rollmark::rules::Rules;
+/// use rollmark::source::{FakeSchool, FakeSource};
+/// use rollmark::store::MemoryStore;
+/// use rollmark::sync::{AttendanceSync, SyncRequest};
+///
+/// let today = "2026-11-20".parse()?;
+/// let source = FakeSource::new(FakeSchool::demo(today));
+/// let rules = Rules::new(chrono_tz::Europe::London);
+/// let sync = AttendanceSync::new(source, MemoryStore::new(), "school", rules);
+/// let report = sync.run(SyncRequest::overnight(today)).await?;
+/// assert!(report.marks.added > 0);
+/// # Ok(())
+/// # }
+/// ```
+pub struct AttendanceSync {
+    source: Arc<dyn AttendanceSource>,
+    pub(super) store: Arc<dyn MarkStore>,
+    pub(super) school: SchoolId,
+    pub(super) rules: Rules,
+    pub(super) wait_for_other_run: Duration,
+    listener: Option<Listener>,
+}
+
+type Listener = Box<dyn Fn(SyncEvent) + Send + Sync>;
+
+/// A run before its commit: what it read, and what it will write or would write.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The report, still without a run number.
+    pub report: SyncReport,
+    /// The changes.
+    pub plan: Plan,
+    /// What the store holds in scope.
+    pub snapshot: Snapshot,
+    /// The run as the store will record it, still without a number.
+    pub run: Run,
+}
+
+impl Planned {
+    /// The marks in scope as the store holds them after the run; after a dry run, as it holds them now.
+    pub fn marks_after(&self) -> Vec<Arc<Mark>> {
+        if self.report.dry_run {
+            self.snapshot.marks.iter().map(|stored| Arc::clone(&stored.mark)).collect()
+        } else {
+            self.plan.applied_to(&self.snapshot)
+        }
+    }
+}
+
+/// What a complete fetch gave.
+struct Resolved {
+    register: Register,
+    scope: Scope,
+    freshness: Freshness,
+    completeness: Completeness,
+    tally: Tally,
+    advice: Vec<String>,
+}
+
+impl AttendanceSync {
+    /// A sync of one school. A second run of the same school at the same time is refused until
+    /// [`wait_for_other_run`](Self::wait_for_other_run) says otherwise.
+    pub fn new(
+        source: impl AttendanceSource,
+        store: impl MarkStore,
+        school: impl Into<SchoolId>,
+        rules: Rules,
+    ) -> Self {
+        Self::shared(Arc::new(source), Arc::new(store), school, rules)
+    }
+
+    /// Like [`new`](Self::new), for a source or a store that others use too or that was chosen at run time.
+    pub fn shared(
+        source: Arc<dyn AttendanceSource>,
+        store: Arc<dyn MarkStore>,
+        school: impl Into<SchoolId>,
+        rules: Rules,
+    ) -> Self {
+        Self { source, store, school: school.into(), rules, wait_for_other_run: Duration::ZERO, listener: None }
+    }
+
+    /// Sets how long a run waits for another run of the school to end.
+    #[must_use]
+    pub fn wait_for_other_run(mut self, longest: Duration) -> Self {
+        self.wait_for_other_run = longest;
+        self
+    }
+
+    /// Sets who is told what a run is doing.
+    #[must_use]
+    pub fn on_event(mut self, listener: impl Fn(SyncEvent) + Send + Sync + 'static) -> Self {
+        self.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// Runs once.
+    ///
+    /// # Errors
+    /// See [`SyncError`]; the store then holds what it held.
+    pub async fn run(&self, request: SyncRequest) -> Result<SyncReport, SyncError> {
+        self.run_with(request, |_| Ok(())).await
+    }
+
+    /// Runs once, and lets the caller prepare its outputs just before the commit (in a dry run: at the end).
+    ///
+    /// `prepare` is called again if the store has moved and the plan had to be made anew. An error of it stops the run
+    /// before anything is written.
+    ///
+    /// # Errors
+    /// See [`SyncError`]; the store then holds what it held.
+    pub async fn run_with(
+        &self,
+        request: SyncRequest,
+        mut prepare: impl FnMut(&Planned) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send,
+    ) -> Result<SyncReport, SyncError> {
+        let started = Instant::now();
+        if request.dry_run {
+            let resolved = self.resolve(&request).await?;
+            let planned = self.plan(&request, &resolved, started).await?;
+            prepare(&planned).map_err(SyncError::Prepare)?;
+            return Ok(planned.report);
+        }
+        super::lease::under_lease(&*self.store, &self.school, self.wait_for_other_run, |lease| async move {
+            let resolved = self.resolve(&request).await?;
+            let mut tries = 1;
+            loop {
+                let planned = self.plan(&request, &resolved, started).await?;
+                prepare(&planned).map_err(SyncError::Prepare)?;
+                match self.apply(&planned, lease).await {
+                    Err(SyncError::Store(error)) if error.kind() == StoreErrorKind::Moved && tries < TRIES => {
+                        tries += 1;
+                    }
+                    Err(error) => return Err(error),
+                    Ok(run) => {
+                        self.tell(SyncEvent::Applied { run });
+                        return Ok(SyncReport { run: Some(run), duration_ms: millis(started), ..planned.report });
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    async fn resolve(&self, request: &SyncRequest) -> Result<Resolved, SyncError> {
+        let capabilities = self.source.capabilities();
+        let mut scope = request.scope.clone();
+        let mut advice = Vec::new();
+        if capabilities.today_only {
+            scope.window = narrow_to_today(scope.window)?;
+            if scope.window != request.scope.window {
+                advice.push(
+                    "This source reaches today only, so only today was synced; other days need another way in."
+                        .to_owned(),
+                );
+            }
+        }
+        if !capabilities.has_stamps {
+            advice.push(
+                "This source has no times of update: the marks are the management system's own verdicts.".to_owned(),
+            );
+        }
+        let periods = self.rules.pm_rule() == PmRule::RegistrationPeriods;
+        let fetch = FetchRequest::new(scope.window).with_periods(periods);
+        let freshness = Freshness::new(request.now.unwrap_or_else(Utc::now), capabilities.cache_expiry);
+        advice.extend(freshness.advice());
+
+        let mut attempt = 1;
+        let (resolver, completeness) = loop {
+            self.tell(SyncEvent::FetchStarted { attempt });
+            match self.fold(&fetch, &scope).await {
+                Err(SyncError::Source(error)) if error.is_temporary() && attempt < TRIES => {
+                    attempt += 1;
+                    fetch.counters.add_retry();
+                    tokio::time::sleep(error.retry_after().unwrap_or_default().min(LONGEST_WAIT)).await;
+                }
+                Err(SyncError::Source(error)) if error.is_temporary() => {
+                    return Err(error.given_up(&format!("the whole fetch was tried {attempt} times")).into());
+                }
+                folded => break folded?,
+            }
+        };
+        let mut needed = vec![FetchedKind::Registrations];
+        needed.extend(capabilities.has_out_of_school.then_some(FetchedKind::OutOfSchool));
+        needed.extend(periods.then_some(FetchedKind::Periods));
+        for kind in needed {
+            if !completeness.covers(kind, scope.window) {
+                return Err(SyncError::Incomplete(format!("not every date was answered for {kind}")));
+            }
+        }
+        let register = resolver.finish()?;
+        Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters.tally(), advice })
+    }
+
+    /// Reads one fetch to its verdict. Nothing of a fetch that breaks off is kept.
+    async fn fold(&self, fetch: &FetchRequest, scope: &Scope) -> Result<(Resolver, Completeness), SyncError> {
+        let mut resolver = Resolver::new(self.rules, scope.clone());
+        let mut stream = self.source.fetch(fetch).await?;
+        let mut verdict = None;
+        let mut records = 0;
+        while let Some(item) = stream.next().await {
+            match item? {
+                _ if verdict.is_some() => {
+                    return Err(SyncError::Incomplete("records came after the verdict".to_owned()));
+                }
+                SourceRecord::Record(record) => {
+                    resolver.push(record);
+                    records += 1;
+                    if records % ROWS_PER_EVENT == 0 {
+                        self.tell(SyncEvent::Read { records });
+                    }
+                }
+                SourceRecord::Complete(completeness) => verdict = Some(completeness),
+            }
+        }
+        // A source that was cut short may well answer in full the next time.
+        let completeness = verdict.ok_or_else(|| {
+            SourceError::temporary(
+                SourceErrorKind::Incomplete,
+                "the source's answer ended before it was complete; nothing was written",
+            )
+        })?;
+        self.tell(SyncEvent::Resolved { records });
+        Ok((resolver, completeness))
+    }
+
+    async fn plan(&self, request: &SyncRequest, resolved: &Resolved, started: Instant) -> Result<Planned, SyncError> {
+        let snapshot = self.store.read(&self.school, &resolved.scope).await?;
+        let Resolved { register, completeness, freshness, tally, .. } = resolved;
+        let out_of_school = completeness.rows(FetchedKind::OutOfSchool);
+        let plan = Plan::new(&snapshot, register, *freshness, out_of_school, &request.guards)?;
+        self.tell(SyncEvent::Planned { changes: plan.changes.len() as u64, withheld: plan.counts.withheld });
+        let report = SyncReport {
+            run: None,
+            dry_run: request.dry_run,
+            fetched: Fetched {
+                registrations: completeness.rows(FetchedKind::Registrations),
+                out_of_school,
+                periods: completeness.rows(FetchedKind::Periods),
+                requests: tally.requests,
+                retries: tally.retries,
+                bytes: tally.bytes,
+            },
+            marks: plan.counts,
+            withheld: plan.withheld_by_reason(),
+            issues: register.issues().clone(),
+            issue_examples: examples(register.issues()),
+            window: ReportWindow { from: resolved.scope.window.from(), to: resolved.scope.window.to() },
+            fetched_at: freshness.fetched_at,
+            as_of_earliest: freshness.as_of_earliest(),
+            advice: resolved.advice.clone(),
+            duration_ms: millis(started),
+        };
+        let run = Run {
+            number: 0,
+            freshness: *freshness,
+            scope: resolved.scope.clone(),
+            rules: self.rules,
+            marks: plan.counts,
+            withheld: report.withheld.clone(),
+            issues: report.issues.clone(),
+        };
+        Ok(Planned { report, plan, snapshot, run })
+    }
+
+    async fn apply(&self, planned: &Planned, lease: LeaseToken) -> Result<u64, SyncError> {
+        let changes = ChangeSet {
+            revision: planned.snapshot.revision,
+            writes: planned.plan.writes(),
+            run: planned.run.clone(),
+            lease: Some(lease),
+        };
+        Ok(self.store.apply(&self.school, &changes).await?)
+    }
+
+    fn tell(&self, event: SyncEvent) {
+        if let Some(listener) = &self.listener {
+            listener(event);
+        }
+    }
+}
+
+impl Debug for AttendanceSync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AttendanceSync")
+            .field("source", &self.source)
+            .field("store", &self.store)
+            .field("school", &self.school)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}
+
+fn narrow_to_today(window: Window) -> Result<Window, SyncError> {
+    let today = window.today().filter(|today| window.contains(*today)).ok_or(SyncError::NotToday)?;
+    Window::between(today, today).map(|only| only.with_today(today)).map_err(|_| SyncError::NotToday)
+}
+
+fn millis(started: Instant) -> u64 {
+    started.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
+}

@@ -1,0 +1,47 @@
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use tokio::time::{Instant, sleep};
+
+use super::SyncError;
+use crate::model::SchoolId;
+use crate::store::{LeaseToken, MarkStore};
+
+/// A run that was killed holds up the next by this long at most.
+const TTL: Duration = Duration::from_secs(30);
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// Runs the work under the school's lease, renewing it all the while, and gives it back afterwards.
+pub(super) async fn under_lease<T, F: Future<Output = Result<T, SyncError>>>(
+    store: &dyn MarkStore,
+    school: &SchoolId,
+    wait: Duration,
+    work: impl FnOnce(LeaseToken) -> F,
+) -> Result<T, SyncError> {
+    let deadline = Instant::now() + wait;
+    let token = loop {
+        match store.acquire_lease(school, TTL).await? {
+            Some(token) => break token,
+            None if Instant::now() >= deadline => return Err(SyncError::Busy),
+            None => sleep(ASK_EVERY).await,
+        }
+    };
+    let renewing = async {
+        loop {
+            sleep(RENEW_EVERY).await;
+            if let Err(error) = store.renew_lease(school, token, TTL).await {
+                return SyncError::from(error);
+            }
+        }
+    };
+    let result = match select(pin!(work(token)), pin!(renewing)).await {
+        Either::Left((result, _)) => result,
+        Either::Right((lost, _)) => Err(lost),
+    };
+    // The result stands either way: a lease that can't be given back runs out by itself.
+    let _ = store.release_lease(school, token).await;
+    result
+}

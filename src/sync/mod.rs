@@ -1,0 +1,89 @@
+//! The engine: fetch → resolve → plan → guard → apply → report.
+//!
+//! A run that fails at any point leaves the store as it was.
+
+mod engine;
+mod error;
+mod lease;
+mod plan;
+mod report;
+mod saved;
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, NaiveDate, Utc};
+
+pub use engine::{AttendanceSync, Planned, SyncEvent};
+pub use error::SyncError;
+pub use plan::{Guards, MassChange, Plan, PlannedChange, WithheldChange};
+pub use report::{Fetched, ReportWindow, SyncReport};
+pub use saved::SavedPlan;
+
+use crate::model::StudentId;
+use crate::rules::{Scope, SyncWindow, Window};
+
+/// What a run is to do.
+///
+/// ```
+/// use rollmark::sync::SyncRequest;
+///
+/// let today = "2026-11-20".parse().unwrap();
+/// let request = SyncRequest::overnight(today).students(["4733683260"]).dry_run(true);
+/// assert_eq!(request.scope().window.from().to_string(), "2026-10-21");
+/// ```
+#[derive(Clone, Debug)]
+pub struct SyncRequest {
+    scope: Scope,
+    guards: Guards,
+    dry_run: bool,
+    now: Option<DateTime<Utc>>,
+}
+
+impl SyncRequest {
+    /// The last 30 days of everybody: what an overnight or a manual sync covers (R8).
+    pub fn overnight(today: NaiveDate) -> Self {
+        Self::targeted(SyncWindow::default().ending(today))
+    }
+
+    /// Any dates: older corrections need a run of their own. Pass today with [`Window::with_today`] where it is known.
+    pub fn targeted(window: Window) -> Self {
+        Self { scope: Scope::all(window), guards: Guards::default(), dry_run: false, now: None }
+    }
+
+    /// Narrows what is compared and written to these students. Everybody's rows are read all the same.
+    #[must_use]
+    pub fn students<I>(mut self, students: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<StudentId>,
+    {
+        self.scope.students = Some(students.into_iter().map(Into::into).collect::<BTreeSet<_>>());
+        self
+    }
+
+    /// Sets the guards' figures, and which of them are lifted.
+    #[must_use]
+    pub fn guards(mut self, guards: Guards) -> Self {
+        self.guards = guards;
+        self
+    }
+
+    /// Plans and reports, but writes nothing.
+    #[must_use]
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// Takes the run to happen at this instant instead of by the clock: fetch time, freshness, history.
+    #[must_use]
+    pub fn at(mut self, now: DateTime<Utc>) -> Self {
+        self.now = Some(now);
+        self
+    }
+
+    /// What the run may touch.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+}

@@ -1,0 +1,256 @@
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Mark, RecordKind};
+use crate::rules::{Freshness, Register};
+use crate::store::{MarkCounts, MarkKey, Snapshot, StoredMark, WithheldReason, Write};
+
+/// The guards' figures (R11.5, R11.6, R11.8) and which of them the caller has lifted.
+///
+/// Nothing lifts the proof that a removal needs (R11.4), nor that stale never overwrites fresh (R11.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Guards {
+    /// Removals up to this many are never too many, unless they are all marks. R11: 50.
+    pub removals: u64,
+    /// More removals than `removals` are too many if they are more than this share of the marks, in percent. R11: 10.
+    pub removals_percent: u64,
+    /// From this many on, removing every mark in scope is too many. R11: 10.
+    pub removals_of_all: u64,
+    /// From this many marks decided by out-of-school records on, a fetch without any such record is suspect. R11: 20.
+    pub out_of_school_marks: u64,
+    /// Changes of status or code up to this many are never a mass change. R11: 200.
+    pub mass_change: u64,
+    /// More changes than `mass_change` are one if they are more than this share of the marks, in percent. R11: 50.
+    pub mass_change_percent: u64,
+    /// Lifts the limits on removals and on vanished out-of-school records.
+    pub allow_removals: bool,
+    /// Lifts the stop on mass change.
+    pub allow_mass_change: bool,
+}
+
+impl Default for Guards {
+    /// R11's figures, nothing lifted.
+    fn default() -> Self {
+        Self {
+            removals: 50,
+            removals_percent: 10,
+            removals_of_all: 10,
+            out_of_school_marks: 20,
+            mass_change: 200,
+            mass_change_percent: 50,
+            allow_removals: false,
+            allow_mass_change: false,
+        }
+    }
+}
+
+/// Many more marks would change than a day at school explains (R11.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{changed} of {marks} marks would change in status or code: a wrong PM time, time zone or code table looks like this. \
+     Nothing was written; check the settings, or allow the mass change"
+)]
+pub struct MassChange {
+    /// Marks that would change in status or code.
+    pub changed: u64,
+    /// Live marks in scope.
+    pub marks: u64,
+}
+
+/// A change that is planned: what a mark is and becomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedChange {
+    /// The mark in the store; `None` if there is none.
+    pub before: Option<Arc<Mark>>,
+    /// The mark that the source yields; `None` if there is none any more.
+    pub after: Option<Arc<Mark>>,
+}
+
+/// A change that is withheld, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithheldChange {
+    /// The mark's place.
+    pub key: MarkKey,
+    /// The first reason that applies.
+    pub reason: WithheldReason,
+}
+
+/// What a run would write, as data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Plan {
+    /// Sorted by student (code points), date, session.
+    pub changes: Vec<PlannedChange>,
+    /// In the same order.
+    pub withheld: Vec<WithheldChange>,
+    /// How many marks each of it concerns.
+    pub counts: MarkCounts,
+}
+
+impl Plan {
+    /// Compares what the store holds in the register's scope with what the register yields (R11). Pure.
+    ///
+    /// `out_of_school_rows` is how many out-of-school records the fetch held, of any student and date. The snapshot has
+    /// to be of the register's scope and in its documented order.
+    ///
+    /// # Errors
+    /// A mass change that is not allowed.
+    pub fn new(
+        snapshot: &Snapshot,
+        register: &Register,
+        freshness: Freshness,
+        out_of_school_rows: u64,
+        guards: &Guards,
+    ) -> Result<Self, MassChange> {
+        let live = snapshot.marks.len() as u64;
+        let by_out_of_school = |mark: &Mark| mark.decision.winner.kind == RecordKind::OutOfSchool;
+        let vanished = out_of_school_rows == 0
+            && !guards.allow_removals
+            && snapshot.marks.iter().filter(|stored| by_out_of_school(&stored.mark)).count() as u64
+                >= guards.out_of_school_marks;
+
+        let mut plan = Self::default();
+        let mut removals = Vec::new();
+        let mut changed_in_substance = 0;
+        merge(&snapshot.marks, register.marks(), |stored, mark| match (stored, mark) {
+            (None, Some(mark)) => {
+                plan.counts.added += 1;
+                plan.changes.push(PlannedChange { before: None, after: Some(Arc::new(mark)) });
+            }
+            (Some(stored), Some(mark)) if stored.mark.same_content(&mark) => plan.counts.unchanged += 1,
+            (Some(stored), Some(mark)) => {
+                changed_in_substance += u64::from(stored.mark.status != mark.status || stored.mark.code != mark.code);
+                let reason = if vanished && by_out_of_school(&stored.mark) {
+                    Some(WithheldReason::OutOfSchoolVanished)
+                } else if is_stale(stored, freshness) && stamp(&mark) < stamp(&stored.mark) {
+                    Some(WithheldReason::MayBeStale)
+                } else {
+                    None
+                };
+                match reason {
+                    Some(reason) => plan.withheld.push(WithheldChange { key: MarkKey::from(&mark), reason }),
+                    None => {
+                        plan.counts.changed += 1;
+                        let before = Some(Arc::clone(&stored.mark));
+                        plan.changes.push(PlannedChange { before, after: Some(Arc::new(mark)) });
+                    }
+                }
+            }
+            (Some(stored), None) => removals.push(stored),
+            (None, None) => {}
+        });
+        if changed_in_substance > guards.mass_change
+            && changed_in_substance * 100 > live * guards.mass_change_percent
+            && !guards.allow_mass_change
+        {
+            return Err(MassChange { changed: changed_in_substance, marks: live });
+        }
+
+        let is_proven = |stored: &StoredMark| {
+            let (student, date, session) = stored.mark.key();
+            register.proves_absence_of_mark(student, date, session)
+        };
+        let proven = removals.iter().filter(|stored| is_proven(stored)).count() as u64;
+        let too_many = !guards.allow_removals
+            && ((proven > guards.removals && proven * 100 > live * guards.removals_percent)
+                || (proven >= guards.removals_of_all && proven == live));
+        for stored in removals {
+            let reason = if !is_proven(stored) {
+                Some(WithheldReason::Unproven)
+            } else if too_many {
+                Some(WithheldReason::TooMany)
+            } else if vanished && by_out_of_school(&stored.mark) {
+                Some(WithheldReason::OutOfSchoolVanished)
+            } else if is_stale(stored, freshness) {
+                Some(WithheldReason::MayBeStale)
+            } else {
+                None
+            };
+            match reason {
+                Some(reason) => plan.withheld.push(WithheldChange { key: MarkKey::from(&*stored.mark), reason }),
+                None => {
+                    plan.counts.removed += 1;
+                    plan.changes.push(PlannedChange { before: Some(Arc::clone(&stored.mark)), after: None });
+                }
+            }
+        }
+        plan.counts.withheld = plan.withheld.len() as u64;
+        plan.changes.sort_by(|a, b| a.key().cmp(&b.key()));
+        plan.withheld.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(plan)
+    }
+
+    /// How many changes are withheld, by reason.
+    pub fn withheld_by_reason(&self) -> BTreeMap<WithheldReason, u64> {
+        let mut counts = BTreeMap::new();
+        for withheld in &self.withheld {
+            *counts.entry(withheld.reason).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The changes as a store takes them.
+    pub fn writes(&self) -> Vec<Write> {
+        let write = |change: &PlannedChange| match (&change.before, &change.after) {
+            (_, Some(after)) => Some(Write::Put(Arc::clone(after))),
+            (Some(before), None) => Some(Write::Remove(MarkKey::from(&**before))),
+            (None, None) => None,
+        };
+        self.changes.iter().filter_map(write).collect()
+    }
+
+    /// The marks of a scope once the plan is applied to the snapshot that it was made from, in the snapshot's order.
+    pub fn applied_to(&self, snapshot: &Snapshot) -> Vec<Arc<Mark>> {
+        let mut marks = Vec::with_capacity(snapshot.marks.len());
+        let mut changes = self.changes.iter().peekable();
+        for stored in &snapshot.marks {
+            let key = stored.mark.key();
+            while let Some(change) = changes.next_if(|change| change.key() < Some(key)) {
+                marks.extend(change.after.clone());
+            }
+            match changes.next_if(|change| change.key() == Some(key)) {
+                Some(change) => marks.extend(change.after.clone()),
+                None => marks.push(Arc::clone(&stored.mark)),
+            }
+        }
+        marks.extend(changes.filter_map(|change| change.after.clone()));
+        marks
+    }
+}
+
+type Key<'a> = (&'a crate::model::StudentId, chrono::NaiveDate, crate::model::Session);
+
+impl PlannedChange {
+    fn key(&self) -> Option<Key<'_>> {
+        self.after.as_ref().or(self.before.as_ref()).map(|mark| mark.key())
+    }
+}
+
+/// Walks two sequences in key order side by side.
+fn merge<'a>(
+    stored: &'a [StoredMark],
+    marks: impl Iterator<Item = Mark>,
+    mut each: impl FnMut(Option<&'a StoredMark>, Option<Mark>),
+) {
+    let mut stored = stored.iter().peekable();
+    for mark in marks {
+        while let Some(gone) = stored.next_if(|stored| stored.mark.key() < mark.key()) {
+            each(Some(gone), None);
+        }
+        each(stored.next_if(|stored| stored.mark.key().cmp(&mark.key()) == Ordering::Equal), Some(mark));
+    }
+    stored.for_each(|gone| each(Some(gone), None));
+}
+
+fn is_stale(stored: &StoredMark, freshness: Freshness) -> bool {
+    freshness.as_of_earliest() < stored.fetched_at
+}
+
+/// Microseconds, like a mark's content; missing is oldest.
+fn stamp(mark: &Mark) -> Option<i64> {
+    mark.last_updated().map(|stamp| stamp.timestamp_micros())
+}

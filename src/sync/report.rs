@@ -1,0 +1,134 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Serialize, Serializer};
+
+use crate::model::{Issue, Issues, stamp_text};
+use crate::store::{MarkCounts, WithheldReason};
+
+/// What was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Fetched {
+    /// Rows of registers in the accepted replies, before any window.
+    pub registrations: u64,
+    /// Out-of-school records, likewise.
+    pub out_of_school: u64,
+    /// Registration periods, likewise; 0 where they were not asked for.
+    pub periods: u64,
+    /// Requests, with every attempt and token call.
+    pub requests: u64,
+    /// Attempts beyond each request's first.
+    pub retries: u64,
+    /// Bytes of reply bodies, after decompression.
+    pub bytes: u64,
+}
+
+/// The dates of a run, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ReportWindow {
+    /// The first date.
+    pub from: NaiveDate,
+    /// The last date.
+    pub to: NaiveDate,
+}
+
+/// What a run did, or a dry run would do. Serialises to one JSON object; `Display` is a summary of a few lines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SyncReport {
+    /// The run's number in the store; `None` for a dry run.
+    pub run: Option<u64>,
+    /// Whether nothing was to be written.
+    pub dry_run: bool,
+    /// What was read.
+    pub fetched: Fetched,
+    /// What happened to the marks in scope.
+    pub marks: MarkCounts,
+    /// Changes that were not written, by reason (R11).
+    pub withheld: BTreeMap<WithheldReason, u64>,
+    /// What the records raise, by name.
+    #[serde(serialize_with = "counts")]
+    pub issues: Issues,
+    /// The first few records of each issue, by id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub issue_examples: BTreeMap<Issue, Vec<String>>,
+    /// The dates that were synced.
+    pub window: ReportWindow,
+    /// The instant just before the first request.
+    #[serde(serialize_with = "stamp")]
+    pub fetched_at: DateTime<Utc>,
+    /// The earliest moment that the data can show (R9).
+    #[serde(serialize_with = "stamp")]
+    pub as_of_earliest: DateTime<Utc>,
+    /// What the school should know or set, in sentences.
+    pub advice: Vec<String>,
+    /// How long the run took, by a monotonic clock.
+    pub duration_ms: u64,
+}
+
+fn stamp<S: Serializer>(stamp: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&stamp_text(*stamp))
+}
+
+fn counts<S: Serializer>(issues: &Issues, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(issues.iter().map(|(issue, count)| (issue.name(), count.count)))
+}
+
+pub(super) fn examples(issues: &Issues) -> BTreeMap<Issue, Vec<String>> {
+    let named = issues.iter().filter(|(_, count)| !count.examples.is_empty());
+    named.map(|(issue, count)| (issue, count.examples.clone())).collect()
+}
+
+impl fmt::Display for SyncReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { marks, fetched, window, .. } = self;
+        writeln!(
+            f,
+            "{} to {}: {} registrations and {} out-of-school records read in {} requests ({} retries, {} bytes)",
+            window.from,
+            window.to,
+            fetched.registrations,
+            fetched.out_of_school,
+            fetched.requests,
+            fetched.retries,
+            fetched.bytes
+        )?;
+        writeln!(
+            f,
+            "marks{}: {} added, {} changed, {} removed, {} unchanged, {} withheld",
+            if self.dry_run { " (dry run, nothing written)" } else { "" },
+            marks.added,
+            marks.changed,
+            marks.removed,
+            marks.unchanged,
+            marks.withheld
+        )?;
+        for (reason, count) in &self.withheld {
+            writeln!(f, "withheld, {reason}: {count} ({})", meaning(*reason))?;
+        }
+        for (issue, count) in self.issues.iter() {
+            write!(f, "issue {issue}: {}", count.count)?;
+            if !count.examples.is_empty() {
+                write!(f, " (for example {})", count.examples.join(", "))?;
+            }
+            writeln!(f)?;
+        }
+        for advice in &self.advice {
+            writeln!(f, "advice: {advice}")?;
+        }
+        write!(f, "shows the school as it was at {} or later", stamp_text(self.as_of_earliest))
+    }
+}
+
+fn meaning(reason: WithheldReason) -> &'static str {
+    match reason {
+        WithheldReason::Unproven => "nothing in the reply proves that these marks are gone",
+        WithheldReason::TooMany => "more removals at once than the limit; allow removals if they are meant",
+        WithheldReason::OutOfSchoolVanished => {
+            "the reply holds no out-of-school record at all; check the key's rights, or allow removals"
+        }
+        WithheldReason::MayBeStale => "the reply can be older than what the store holds; a later run decides",
+    }
+}

@@ -1,0 +1,71 @@
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::lease::under_lease;
+use super::{AttendanceSync, Plan, Planned, SyncError};
+use crate::model::SchoolId;
+use crate::rules::Rules;
+use crate::store::{ChangeSet, Run, Snapshot, StoreErrorKind};
+
+/// A plan that can be kept as JSON, shown to somebody, and applied later.
+///
+/// It is bound to the state that it was made from: the school, the rules, and the marks in its scope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedPlan {
+    basis: String,
+    /// The run as the store will record it, still without a number.
+    pub run: Run,
+    /// What it writes and withholds.
+    pub plan: Plan,
+}
+
+impl AttendanceSync {
+    /// Makes a plan of a run (usually a dry one) into data.
+    pub fn save_plan(&self, planned: &Planned) -> SavedPlan {
+        SavedPlan {
+            basis: basis(&self.school, &self.rules, &planned.snapshot),
+            run: planned.run.clone(),
+            plan: planned.plan.clone(),
+        }
+    }
+
+    /// Applies a saved plan and returns the run's number. Applied twice, the second time is refused: the store has moved.
+    ///
+    /// # Errors
+    /// [`SyncError::PlanOutdated`] if the school, the rules or the marks in its scope are not those it was made from.
+    pub async fn apply_saved(&self, saved: &SavedPlan) -> Result<u64, SyncError> {
+        under_lease(&*self.store, &self.school, self.wait_for_other_run, |lease| async move {
+            let snapshot = self.store.read(&self.school, &saved.run.scope).await?;
+            if basis(&self.school, &self.rules, &snapshot) != saved.basis {
+                return Err(SyncError::PlanOutdated);
+            }
+            let changes = ChangeSet {
+                revision: snapshot.revision,
+                writes: saved.plan.writes(),
+                run: saved.run.clone(),
+                lease: Some(lease),
+            };
+            self.store.apply(&self.school, &changes).await.map_err(|error| match error.kind() {
+                StoreErrorKind::Moved => SyncError::PlanOutdated,
+                _ => error.into(),
+            })
+        })
+        .await
+    }
+}
+
+/// A hash of the school, the rules and the marks in scope.
+fn basis(school: &SchoolId, rules: &Rules, snapshot: &Snapshot) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("{school}\n{rules:?}\n"));
+    for stored in &snapshot.marks {
+        hash.update(stored.mark.to_json_line());
+        hash.update(format!("\n{}\n", stored.fetched_at));
+    }
+    hash.finalize().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

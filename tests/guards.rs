@@ -1,0 +1,201 @@
+//! R11: what a plan writes and what it withholds.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use rollmark::model::{Code, Mark, OutOfSchool, Record, Registration, Status};
+use rollmark::rules::{Freshness, Register, Resolver, Rules, Scope, Window};
+use rollmark::store::{Snapshot, StoredMark, WithheldReason};
+use rollmark::sync::{Guards, MassChange, Plan};
+
+fn date() -> NaiveDate {
+    "2026-11-20".parse().unwrap()
+}
+
+fn fetched_at() -> DateTime<Utc> {
+    "2026-11-20T18:00:00Z".parse().unwrap()
+}
+
+fn student(number: usize) -> String {
+    format!("{:010}", 4_000_000_000 + number)
+}
+
+fn present(number: usize) -> Record {
+    Record::Registration(Registration {
+        id: Some(number.to_string().as_str().into()),
+        last_updated: Some("2026-11-20T08:50:00".parse().unwrap()),
+        ..Registration::new(student(number).as_str(), "2026-11-20T08:40:00".parse().unwrap())
+    })
+}
+
+fn absent(number: usize, stamp: &str) -> Record {
+    Record::Registration(Registration {
+        id: Some(number.to_string().as_str().into()),
+        registered: false,
+        code: Some("17".into()),
+        last_updated: Some(stamp.parse().unwrap()),
+        ..Registration::new(student(number).as_str(), "2026-11-20T08:40:00".parse().unwrap())
+    })
+}
+
+fn out_of_school(number: usize) -> Record {
+    Record::OutOfSchool(OutOfSchool {
+        id: Some(number.to_string().as_str().into()),
+        last_updated: Some("2026-11-20T09:00:00".parse().unwrap()),
+        ..OutOfSchool::new(student(number).as_str(), "2026-11-20".parse().unwrap(), None)
+    })
+}
+
+fn register(records: impl IntoIterator<Item = Record>) -> Register {
+    let scope = Scope::all(Window::between(date(), date()).unwrap());
+    let mut resolver = Resolver::new(Rules::new(chrono_tz::Europe::London), scope);
+    resolver.push(Record::Code(Code {
+        id: "17".into(),
+        letter: Some("M".into()),
+        name: None,
+        absence: true,
+        active: true,
+        unreadable: Vec::new(),
+    }));
+    records.into_iter().for_each(|record| resolver.push(record));
+    resolver.finish().unwrap()
+}
+
+fn stored(register: &Register, fetched_at: DateTime<Utc>) -> Snapshot {
+    let stored = |mark: Mark| StoredMark { mark: Arc::new(mark), fetched_at };
+    Snapshot { revision: 1, marks: register.marks().map(stored).collect() }
+}
+
+fn fresh() -> Freshness {
+    Freshness::new(fetched_at(), TimeDelta::zero())
+}
+
+fn plan(before: &Register, after: &Register) -> Plan {
+    Plan::new(&stored(before, fetched_at()), after, fresh(), 1, &Guards::default()).unwrap()
+}
+
+fn reasons(plan: &Plan) -> Vec<(WithheldReason, u64)> {
+    plan.withheld_by_reason().into_iter().collect()
+}
+
+#[test]
+fn equal_content_writes_nothing() {
+    let register = register((0..5).map(present));
+    let plan = plan(&register, &register);
+    assert!(plan.changes.is_empty() && plan.withheld.is_empty());
+    assert_eq!(plan.counts.unchanged, 5);
+}
+
+#[test]
+fn new_and_changed_marks_are_written() {
+    let before = register([present(1)]);
+    let after = register([absent(1, "2026-11-20T10:00:00"), present(2)]);
+    let plan = plan(&before, &after);
+    assert_eq!((plan.counts.added, plan.counts.changed), (1, 1));
+    let statuses: Vec<Status> = plan.changes.iter().map(|change| change.after.as_ref().unwrap().status).collect();
+    assert_eq!(statuses, [Status::Absent, Status::Present]);
+}
+
+#[test]
+fn a_removal_without_a_row_of_anybody_in_the_session_is_unproven() {
+    let plan = plan(&register([present(1)]), &register([]));
+    assert_eq!(reasons(&plan), [(WithheldReason::Unproven, 1)]);
+    assert!(plan.changes.is_empty());
+}
+
+#[test]
+fn a_removal_is_proven_by_a_row_of_another_student() {
+    let plan = plan(&register((0..20).map(present)), &register((1..20).map(present)));
+    assert_eq!((plan.counts.removed, plan.counts.withheld), (1, 0));
+}
+
+#[test]
+fn more_than_fifty_removals_that_are_more_than_a_tenth_are_too_many() {
+    let limits = [(51, 510, 0), (51, 509, 51), (50, 100, 0)];
+    for (removed, before, withheld) in limits {
+        let plan = plan(&register((0..before).map(present)), &register((removed..before).map(present)));
+        assert_eq!(plan.counts.withheld, withheld, "{removed} of {before}");
+        assert_eq!(plan.counts.removed, removed as u64 - withheld);
+    }
+}
+
+#[test]
+fn removing_every_mark_is_too_many_from_ten_on() {
+    for (marks, withheld) in [(9, 0), (10, 10)] {
+        let after = register([present(100)]);
+        let plan = plan(&register((0..marks).map(present)), &after);
+        assert_eq!(plan.counts.withheld, withheld, "{marks} marks");
+    }
+}
+
+#[test]
+fn the_caller_lifts_the_limit_but_never_the_proof() {
+    let before = stored(&register((0..10).map(present)), fetched_at());
+    let mut guards = Guards::default();
+    guards.allow_removals = true;
+    let proven = Plan::new(&before, &register([present(100)]), fresh(), 0, &guards).unwrap();
+    assert_eq!((proven.counts.removed, proven.counts.withheld), (10, 0));
+    let unproven = Plan::new(&before, &register([]), fresh(), 0, &guards).unwrap();
+    assert_eq!(reasons(&unproven), [(WithheldReason::Unproven, 10)]);
+}
+
+#[test]
+fn marks_of_out_of_school_records_stay_when_all_such_records_vanish() {
+    let before = register((0..20).flat_map(|number| [present(number), out_of_school(number)]));
+    let after = register((0..20).map(present));
+    let plan_for = |rows| Plan::new(&stored(&before, fetched_at()), &after, fresh(), rows, &Guards::default()).unwrap();
+    assert_eq!(reasons(&plan_for(0)), [(WithheldReason::OutOfSchoolVanished, 20)]);
+    assert_eq!(plan_for(1).counts.changed, 20);
+}
+
+#[test]
+fn a_reply_that_can_be_older_than_the_store_takes_nothing_back() {
+    let before = register((0..20).map(present).chain([absent(30, "2026-11-20T10:00:00")]));
+    let older = register((1..20).map(present).chain([absent(30, "2026-11-20T09:00:00")]));
+    let later = fetched_at() + TimeDelta::hours(1);
+    let cached = Freshness::new(later, TimeDelta::hours(2));
+    let plan = Plan::new(&stored(&before, fetched_at()), &older, cached, 1, &Guards::default()).unwrap();
+    assert_eq!(reasons(&plan), [(WithheldReason::MayBeStale, 2)]);
+
+    let not_older = Freshness::new(later, TimeDelta::hours(1));
+    let plan = Plan::new(&stored(&before, fetched_at()), &older, not_older, 1, &Guards::default()).unwrap();
+    assert_eq!((plan.counts.removed, plan.counts.changed, plan.counts.withheld), (1, 1, 0));
+}
+
+#[test]
+fn a_newer_stamp_is_written_however_old_the_reply_can_be() {
+    let before = register([present(1)]);
+    let after = register([absent(1, "2026-11-20T10:00:00")]);
+    let cached = Freshness::new(fetched_at(), TimeDelta::hours(24));
+    let plan = Plan::new(&stored(&before, fetched_at()), &after, cached, 1, &Guards::default()).unwrap();
+    assert_eq!(plan.counts.changed, 1);
+}
+
+#[test]
+fn more_than_two_hundred_changes_of_more_than_half_the_marks_stop_the_run() {
+    let before = register((0..401).map(present));
+    let after = |changed: usize| {
+        register((0..401).map(
+            |number| {
+                if number < changed { absent(number, "2026-11-20T10:00:00") } else { present(number) }
+            },
+        ))
+    };
+    let snapshot = stored(&before, fetched_at());
+    let stopped = Plan::new(&snapshot, &after(201), fresh(), 1, &Guards::default());
+    assert_eq!(stopped.unwrap_err(), MassChange { changed: 201, marks: 401 });
+    assert_eq!(Plan::new(&snapshot, &after(200), fresh(), 1, &Guards::default()).unwrap().counts.changed, 200);
+    let mut allowed = Guards::default();
+    allowed.allow_mass_change = true;
+    assert_eq!(Plan::new(&snapshot, &after(201), fresh(), 1, &allowed).unwrap().counts.changed, 201);
+}
+
+#[test]
+fn the_marks_after_a_plan_are_those_of_the_register() {
+    let before = register([present(1), present(3), present(4)]);
+    let after = register([present(0), absent(3, "2026-11-20T10:00:00"), present(4), present(9)]);
+    let planned = plan(&before, &after);
+    let marks: Vec<Mark> =
+        planned.applied_to(&stored(&before, fetched_at())).iter().map(|mark| Mark::clone(mark)).collect();
+    assert_eq!(marks, after.marks().collect::<Vec<_>>());
+}
