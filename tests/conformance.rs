@@ -8,24 +8,24 @@ use rollmark::source::{FakeSource, TestClock};
 
 #[tokio::test]
 async fn the_fake() {
-    every(&FakeSource::new(school())).await;
+    every(&FakeSource::new(school()), &school()).await;
 }
 
 #[tokio::test]
 async fn the_fake_out_of_order_and_with_every_record_twice() {
-    every(&FakeSource::new(school()).shuffled(7).with_duplicates()).await;
+    every(&FakeSource::new(school()).shuffled(7).with_duplicates(), &school()).await;
 }
 
 #[tokio::test]
 async fn the_fake_with_a_cache() {
     let clock = TestClock::new("2026-11-20T18:00:00Z".parse().unwrap());
-    every(&FakeSource::new(school()).cached_for(TimeDelta::hours(24), &clock)).await;
+    every(&FakeSource::new(school()).cached_for(TimeDelta::hours(24), &clock), &school()).await;
 }
 
 #[tokio::test]
 async fn batch_xml() {
     let simulator = Simulator::start(school()).await.unwrap();
-    every(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap()).await;
+    every(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap(), &school()).await;
     simulator.shuffle(11);
-    every(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap()).await;
+    every(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap(), &school()).await;
 }

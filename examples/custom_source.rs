@@ -1,0 +1,80 @@
+//! A source of one's own: registers kept as a table, put through the conformance suite.
+//!
+//! `cargo run --example custom_source`
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use rollmark::conformance::source::every;
+use rollmark::model::{Code, Record, Registration};
+use rollmark::source::{
+    AttendanceSource, Capabilities, Completeness, FakeSchool, FetchRequest, FetchedKind, RecordStream, SourceError,
+    SourceErrorKind, SourceRecord,
+};
+
+/// One line for each row of a register: row id; student; time; mark; time of update.
+#[derive(Debug)]
+struct Table {
+    lines: Vec<String>,
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a table of registers")
+    }
+}
+
+fn parse(line: &str) -> Option<Registration> {
+    let fields: Vec<&str> = line.split(';').collect();
+    let [id, student, at, mark, updated] = fields.as_slice() else { return None };
+    let mut row = Registration::new(*student, at.parse().ok()?);
+    row.id = Some((*id).into());
+    row.registered = *mark == "/";
+    row.code = (!row.registered).then(|| (*mark).into());
+    row.last_updated = Some(updated.parse().ok()?);
+    Some(row)
+}
+
+#[async_trait]
+impl AttendanceSource for Table {
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::default();
+        (capabilities.has_period_flags, capabilities.has_out_of_school) = (false, false);
+        capabilities
+    }
+
+    async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
+        request.counters.add_request();
+        let mut records = vec![illness()];
+        for (number, line) in self.lines.iter().enumerate() {
+            // A line that can't be read is an error with its place, never skipped.
+            let row = parse(line).ok_or_else(|| {
+                SourceError::permanent(SourceErrorKind::BadRecord, format!("line {number} of the table is unreadable"))
+            })?;
+            records.push(Record::Registration(row));
+        }
+        let rows = (FetchedKind::Registrations, self.lines.len() as u64);
+        let verdict = SourceRecord::Complete(Completeness::whole(request.window, [rows]));
+        let items = records.into_iter().map(SourceRecord::Record).chain([verdict]).map(Ok);
+        Ok(futures::stream::iter(items.collect::<Vec<_>>()).boxed())
+    }
+}
+
+fn illness() -> Record {
+    let letter = Some("I".into());
+    Record::Code(Code { id: "9".into(), letter, name: None, absence: true, active: true, unreadable: Vec::new() })
+}
+
+#[tokio::main]
+async fn main() {
+    let lines = vec![
+        "1;4733683260;2026-11-18T08:40:00;/;2026-11-18T08:52:00".to_owned(),
+        "2;4733683260;2026-11-18T13:30:00;9;2026-11-18T13:41:00".to_owned(),
+    ];
+    let mut same = FakeSchool::new();
+    same.add(illness());
+    lines.iter().filter_map(|line| parse(line)).for_each(|row| same.add(Record::Registration(row)));
+    let table = Table { lines };
+
+    every(&table, &same).await;
+    println!("{table} keeps the contract of a source");
+}

@@ -1,0 +1,55 @@
+//! How a portal tests its own code: the fake for behaviour, the mock for one precise fault.
+//!
+//! `cargo run --example portal_tests`
+
+use rollmark::model::{Session, StudentId};
+use rollmark::rules::Rules;
+use rollmark::source::{Capabilities, FakeSchool, FakeSource, MockAttendanceSource, SourceError, SourceErrorKind};
+use rollmark::store::{MarkStore, MemoryStore};
+use rollmark::sync::{AttendanceSync, SyncRequest};
+
+/// The portal's own code: what a parent reads.
+async fn line_for_parent(store: &MemoryStore, student: &str, request: &SyncRequest) -> String {
+    let snapshot = store.read(&"school".into(), request.scope()).await.expect("the memory can be read");
+    let student = StudentId::new(student);
+    let mark =
+        snapshot.marks.iter().find(|stored| stored.mark.student == student && stored.mark.session == Session::Am);
+    mark.map_or("no mark yet".to_owned(), |stored| stored.mark.to_string())
+}
+
+#[tokio::main]
+async fn main() {
+    let today = "2026-11-20".parse().expect("a date");
+    let request = SyncRequest::overnight(today);
+    let rules = Rules::new(chrono_tz::Europe::London);
+    let amelia = "4733683260";
+
+    // Amelia is registered at 08:52, then her school saves an out-of-school record.
+    let mut school = FakeSchool::new();
+    school.code("17", "M", "Medical", true);
+    school.registration("100", amelia, "2026-11-20T08:40:00").present().updated("2026-11-20T08:52:00");
+    let source = FakeSource::new(school);
+    let store = MemoryStore::new();
+    let sync = AttendanceSync::new(source.clone(), store.clone(), "school", rules);
+    sync.run(request.clone()).await.expect("the fake answers");
+    assert_eq!(line_for_parent(&store, amelia, &request).await, "present");
+
+    source.change(|school| {
+        let record = school.out_of_school("901", amelia, "2026-11-20T08:00:00", "2026-11-20T12:00:00");
+        record.coded("17").updated("2026-11-20T09:14:00");
+    });
+    sync.run(request.clone()).await.expect("the fake answers");
+    assert_eq!(line_for_parent(&store, amelia, &request).await, "M (medical)");
+
+    // A refused key leaves the parents what they saw.
+    let mut refusing = MockAttendanceSource::new();
+    refusing.expect_capabilities().returning(Capabilities::default);
+    refusing
+        .expect_fetch()
+        .returning(|_| Err(SourceError::permanent(SourceErrorKind::Credentials, "the API key is refused")));
+    let failing = AttendanceSync::new(refusing, store.clone(), "school", rules);
+    let error = failing.run(request.clone()).await.expect_err("the key is refused");
+    assert_eq!(error.to_string(), "the API key is refused");
+    assert_eq!(line_for_parent(&store, amelia, &request).await, "M (medical)");
+    println!("the portal shows what the school has recorded, and keeps it when a sync fails");
+}
