@@ -38,7 +38,7 @@ struct Flags {
     /// The school's key in the store
     #[arg(long, value_name = "ID", default_value = "school")]
     school: String,
-    /// Where marks live: memory
+    /// Where marks live: memory or sqlite:PATH, whose file is created but not its folder
     #[arg(long, default_value = "memory")]
     store: StorePlace,
     /// Writes the store's marks in scope after the run, one JSON object a line; - is standard output
@@ -85,7 +85,7 @@ fn wrong_flags(message: String) -> ! {
 }
 
 async fn sync_tenant(flags: &Flags, tenant: Isams, window: Window) -> Result<ExitCode, Failure> {
-    let store = flags.store.open();
+    let store = flags.store.open(flags.dry_run)?;
     let mut outputs = Outputs::default();
     let mut planned_changes = Vec::new();
     let report = flags
@@ -108,7 +108,7 @@ async fn sync_tenant(flags: &Flags, tenant: Isams, window: Window) -> Result<Exi
 async fn tell_story(flags: &Flags, window: Window) -> Result<ExitCode, Failure> {
     let today = flags.window.today(flags.rules.rules().zone());
     let simulator = Simulator::start(FakeSchool::demo(today)).await?;
-    let store = flags.store.open();
+    let store = flags.store.open(flags.dry_run)?;
     flags.say(&format!("A made-up school is served at {}.\n\nFirst sync", simulator.url()));
     let sync = flags.sync(flags.source.simulated(&simulator)?, Arc::clone(&store));
     let report = sync.run(flags.request(window)).await?;

@@ -1,5 +1,6 @@
 //! The flags that the example binaries share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use chrono_tz::Tz;
 use clap::{Args, ValueEnum};
 use rollmark::isams::Isams;
 use rollmark::rules::{PmRule, Rules, SyncWindow, TieBreak, Window};
-use rollmark::store::{MarkStore, MemoryStore};
+use rollmark::store::{MarkStore, MemoryStore, SqliteStore, StoreError};
 
 /// Where the records come from.
 #[derive(Args, Clone)]
@@ -160,24 +161,29 @@ impl WindowFlags {
 #[derive(Clone)]
 pub enum StorePlace {
     Memory,
+    Sqlite(PathBuf),
 }
 
 impl std::str::FromStr for StorePlace {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "memory" => Ok(Self::Memory),
-            _ => Err("not a store; say memory".to_owned()),
+        match text.split_once(':') {
+            None if text == "memory" => Ok(Self::Memory),
+            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            _ => Err("not a store; say memory or sqlite:PATH".to_owned()),
         }
     }
 }
 
 impl StorePlace {
-    pub fn open(&self) -> Arc<dyn MarkStore> {
-        match self {
+    /// Opens the store; one that is only read is neither created nor migrated.
+    pub fn open(&self, read_only: bool) -> Result<Arc<dyn MarkStore>, StoreError> {
+        Ok(match self {
             Self::Memory => Arc::new(MemoryStore::new()),
-        }
+            Self::Sqlite(path) if read_only => Arc::new(SqliteStore::open_read_only(path)?),
+            Self::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
+        })
     }
 }
 

@@ -1,7 +1,9 @@
-//! Where marks live: [`MarkStore`], and a store in memory.
+//! Where marks live: [`MarkStore`], and stores in memory and in an SQLite file.
 
 mod error;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
@@ -14,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStore;
 
 use crate::model::{Issues, Mark, SchoolId, Session, StudentId};
 use crate::rules::{Freshness, Rules, Scope};
