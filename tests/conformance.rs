@@ -5,6 +5,7 @@ use rollmark::conformance::source::{every, school};
 use rollmark::isams::Isams;
 use rollmark::isams::simulator::Simulator;
 use rollmark::source::{FakeSource, TestClock};
+use rollmark::store::{MemoryStore, SqliteStore};
 
 #[tokio::test]
 async fn the_fake() {
@@ -28,4 +29,21 @@ async fn batch_xml() {
     every(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap(), &school()).await;
     simulator.shuffle(11);
     every(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap(), &school()).await;
+}
+
+#[tokio::test]
+async fn marks_in_memory() {
+    rollmark::conformance::store::every(async || MemoryStore::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_in_an_sqlite_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut number = 0;
+    rollmark::conformance::store::every(|| {
+        number += 1;
+        let store = SqliteStore::open(folder.path().join(format!("{number}.db"))).unwrap();
+        async { store }
+    })
+    .await;
 }

@@ -3,3 +3,4 @@
 //! Each function panics with a sentence where something is wrong, so it stands in a test as it is.
 
 pub mod source;
+pub mod store;
