@@ -1,4 +1,5 @@
 //! The flags that the example binaries share.
+#![allow(dead_code)] // Each example uses some of the flags.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,5 +1,8 @@
 //! Where marks live: [`MarkStore`], and stores in memory and in an SQLite file.
 
+#[doc = include_str!("your_own_store.md")]
+pub mod your_own_store {}
+
 mod error;
 mod memory;
 #[cfg(feature = "sqlite")]
@@ -180,7 +183,7 @@ pub fn as_of(history: &[Change], instant: DateTime<Utc>) -> Option<&Arc<Mark>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseToken(pub u64);
 
-/// A portal's marks. *Your own store* in the crate's documentation says how to write one.
+/// A portal's marks. [Your own store](your_own_store) says how to write one.
 ///
 /// # Contract
 /// - Every call concerns one school; nothing of another school is read or changed.
