@@ -5,23 +5,30 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use chrono::TimeDelta;
 use common::case::Case;
+use rollmark::isams::Isams;
+use rollmark::isams::simulator::Simulator;
 use rollmark::rules::Resolver;
+use rollmark::source::FakeSchool;
+use rollmark::store::{MarkStore, MemoryStore};
+use rollmark::sync::{AttendanceSync, SyncRequest};
 
-fn check_folder(folder: &Path) -> usize {
+async fn check_folder(folder: &Path) -> usize {
     let mut checked = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
-        check(&path);
+        check_rules(&path);
+        check_sync(&path).await;
         checked += 1;
     }
     checked
 }
 
-fn check(path: &Path) {
+fn check_rules(path: &Path) {
     let case = Case::read(path);
     let mut resolver = Resolver::new(case.rules(), case.scope());
     for record in case.records() {
@@ -39,16 +46,40 @@ fn check(path: &Path) {
     assert_eq!(issues, case.issues, "issues of {}", path.display());
 }
 
-#[test]
-fn the_cases_of_this_crate_give_their_marks_and_issues() {
-    assert_eq!(check_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")), 2);
+/// The same over HTTP: the case as a tenant, read by the iSAMS source and synced into a store.
+async fn check_sync(path: &Path) {
+    let case = Case::read(path);
+    let mut school = FakeSchool::new();
+    case.records().into_iter().for_each(|record| school.add(record));
+    let simulator = Simulator::start(school).await.unwrap();
+    simulator.shuffle(5);
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().cache_expiry(TimeDelta::zero());
+    let store = MemoryStore::new();
+    let sync = AttendanceSync::new(source, store.clone(), "school", case.rules());
+    let mut request = SyncRequest::targeted(case.scope().window);
+    if let Some(students) = case.scope().students {
+        request = request.students(students);
+    }
+    let report = sync.run(request).await.unwrap();
+    let snapshot = store.read(&"school".into(), &case.scope()).await.unwrap();
+    let lines: Vec<serde_json::Value> =
+        snapshot.marks.iter().map(|stored| serde_json::from_str(&stored.mark.to_json_line()).unwrap()).collect();
+    assert_eq!(lines, case.marks, "{}", path.display());
+    let issues: BTreeMap<String, u64> =
+        report.issues.iter().map(|(issue, count)| (issue.name().to_owned(), count.count)).collect();
+    assert_eq!(issues, case.issues, "issues of {}", path.display());
 }
 
-#[test]
-fn the_shared_cases_give_their_marks_and_issues_where_they_exist() {
+#[tokio::test]
+async fn the_cases_of_this_crate_give_their_marks_and_issues() {
+    assert_eq!(check_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")).await, 2);
+}
+
+#[tokio::test]
+async fn the_shared_cases_give_their_marks_and_issues_where_they_exist() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/cases");
     if folder.is_dir() {
-        assert!(check_folder(&folder) > 0, "{} holds no case", folder.display());
+        assert!(check_folder(&folder).await > 0, "{} holds no case", folder.display());
     } else {
         println!("there is no folder of shared cases beside this checkout: only the two of the crate were checked");
     }
