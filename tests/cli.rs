@@ -1,0 +1,114 @@
+//! The sync example as a program: exit codes, one-line errors, files that stay as they are, and no key anywhere.
+
+mod common;
+
+use std::process::{Command, Output};
+
+use common::program::sync_program;
+use common::tenant::{answering, ok};
+use rollmark::isams::simulator::Simulator;
+use rollmark::source::FakeSchool;
+
+const KEY: &str = "5f7e6c1a-0000-4000-8000-0123456789ab";
+
+/// Runs the program with full logs, and makes sure that no output holds the key.
+fn sync(arguments: &[&str]) -> Output {
+    let mut command = Command::new(sync_program());
+    command.env("RUST_LOG", "trace").args(arguments);
+    for name in ["ISAMS_URL", "ISAMS_API_KEY", "ISAMS_CLIENT_ID", "ISAMS_CLIENT_SECRET"] {
+        command.env_remove(name);
+    }
+    let output = command.output().unwrap();
+    for stream in [&output.stdout, &output.stderr] {
+        assert!(!String::from_utf8_lossy(stream).contains(KEY), "the key shows");
+    }
+    output
+}
+
+fn error_line(output: &Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mut lines = errors.lines().filter(|line| line.starts_with("error: "));
+    let line = lines.next().unwrap_or_default().to_owned();
+    assert_eq!(lines.next(), None, "one error, one line");
+    line
+}
+
+#[test]
+fn a_wrong_flag_exits_with_two() {
+    let url = ["--url", "https://school.example"];
+    for flags in [
+        &["--timezone", "Mars/Olympus"][..],
+        &["--from", "2026-11-20", "--to", "2026-11-19"],
+        &["--from", "2026-11-20"],
+        &["--from", "2026-11-20", "--to", "2026-11-20", "--days", "3"],
+        &["--cache-expiry", "1h30m"],
+        &["--cache-expiry", "5"],
+        &["--today", "20/11/2026"],
+        &["--pm-start", "1330"],
+        &["--days", "-1"],
+        &["--store", "postgres"],
+        &["--api-key", KEY],
+        &url,
+        &["--url", "http://school.example", "--api-key", KEY],
+    ] {
+        let output = sync(flags);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        assert!(error_line(&output).len() > 20, "{flags:?}");
+    }
+}
+
+#[test]
+fn a_failing_tenant_exits_with_one_and_leaves_the_files_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (marks, report) = (folder.path().join("marks"), folder.path().join("report"));
+    std::fs::write(&marks, "as it was").unwrap();
+    for (reply, says) in [
+        ("<html><body>Log in</body></html>", "HTML page"),
+        ("", "empty"),
+        ("<iSAMS><RegistrationManager><RegistrationCodes><Regis", "middle of the document"),
+        ("<Message><MessageName>InvalidApiKey</MessageName><Title>Invalid key</Title></Message>", "Invalid key"),
+        ("<iSAMS><RegistrationCodes /></iSAMS>", "registrations"),
+    ] {
+        let url = answering(ok(reply));
+        let (marks, report) = (marks.to_str().unwrap(), report.to_str().unwrap());
+        let output = sync(&["--url", &url, "--api-key", KEY, "--marks", marks, "--report", report]);
+        assert_eq!(output.status.code(), Some(1), "{reply}");
+        assert!(error_line(&output).contains(says), "{}", error_line(&output));
+    }
+    assert_eq!(std::fs::read_to_string(&marks).unwrap(), "as it was");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_withheld_exits_with_three_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let (url, key, store) = (simulator.url(), simulator.api_key(), format!("sqlite:{}", file("marks.db")));
+    let run = |marks: &str, more: &[&str]| {
+        let flags =
+            ["--url", &url, "--api-key", &key, "--store", &store, "--today", "2026-11-20", "--cache-expiry", "0s"];
+        let marks = file(marks);
+        sync(&[&flags[..], &["--marks", &marks, "--report", &file("report")], more].concat()).status.code()
+    };
+    assert_eq!(run("first", &[]), Some(0));
+    simulator.change(|school| school.remove_registrations(|_| true));
+    assert_eq!(run("dry", &["--dry-run"]), Some(3));
+    assert_eq!(run("second", &["--allow-removals"]), Some(3));
+    let read = |name: &str| std::fs::read_to_string(file(name)).unwrap();
+    assert_eq!(read("second"), read("first"));
+    assert_eq!(read("dry"), read("first"));
+    let report: serde_json::Value = serde_json::from_str(&read("report")).unwrap();
+    assert_eq!(report["withheld"]["unproven"], report["marks"]["withheld"]);
+}
+
+#[test]
+fn without_flags_it_tells_a_story_with_every_change() {
+    let output = sync(&["--today", "2026-11-20", "--marks", "-"]);
+    assert_eq!(output.status.code(), Some(0));
+    let marks = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(marks.lines().count(), 1840);
+    assert!(marks.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+    let story = String::from_utf8(output.stderr).unwrap();
+    assert!(story.contains("0 added, 8 changed, 0 removed"), "{story}");
+}
