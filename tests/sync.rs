@@ -209,3 +209,50 @@ async fn what_fails_before_the_commit_stops_it() {
     assert_eq!(result.unwrap_err().to_string(), "no space for the report");
     assert_eq!(all(&store, "school").await, Snapshot::default());
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+
+    /// Whatever the school changes: a sync of some dates changes nothing outside them, and done again it writes nothing.
+    #[test]
+    fn nothing_outside_the_window_changes_and_the_same_sync_again_writes_nothing(
+        seed: u64,
+        edits in proptest::collection::vec((0_usize..3680, 0_u8..4), 0..60),
+        first_day in 0_u64..31,
+        days in 0_u64..10,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let source = FakeSource::new(FakeSchool::demo(today())).shuffled(seed);
+            let store = MemoryStore::new();
+            let sync = AttendanceSync::new(source.clone(), store.clone(), "school", rules());
+            sync.run(request()).await.unwrap();
+            let before = all(&store, "school").await;
+            source.change(|school| {
+                let ids: Vec<String> = school.registrations().iter().filter_map(|row| row.id.as_ref()).map(ToString::to_string).collect();
+                for (row, edit) in &edits {
+                    let Some(row) = school.registration_mut(&ids[*row]) else { continue };
+                    match edit {
+                        0 => row.absent("9").updated("2026-11-20T17:00:00"),
+                        1 => row.late(Some(3)).updated("2026-11-20T17:01:00"),
+                        2 => row.absent("unheard-of"),
+                        _ => row.present(),
+                    };
+                }
+            });
+            let from = request().scope().window.from() + chrono::Days::new(first_day);
+            let window = Window::between(from, from + chrono::Days::new(days)).unwrap().with_today(today());
+            let again = || SyncRequest::targeted(window).at(at("2026-11-20T18:30:00Z"));
+            sync.run(again()).await.unwrap();
+            let after = all(&store, "school").await;
+            let outside = |snapshot: &Snapshot| -> Vec<_> {
+                snapshot.marks.iter().filter(|stored| !window.contains(stored.mark.date)).cloned().collect()
+            };
+            proptest::prop_assert_eq!(outside(&before), outside(&after));
+            let second = sync.run(again()).await.unwrap();
+            proptest::prop_assert_eq!((second.marks.added, second.marks.changed, second.marks.removed), (0, 0, 0));
+            proptest::prop_assert_eq!(all(&store, "school").await, after);
+            Ok(())
+        })?;
+    }
+}

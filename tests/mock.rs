@@ -1,0 +1,38 @@
+//! `MockAttendanceSource` builds, stands in for any source, and says what it was told.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use rollmark::rules::{SyncWindow, Window};
+use rollmark::source::{
+    AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, MockAttendanceSource, SourceError,
+    SourceErrorKind, SourceRecord,
+};
+
+fn window() -> Window {
+    SyncWindow::default().ending("2026-11-20".parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_mock_gives_the_error_that_it_was_told() {
+    let error = SourceError::permanent(SourceErrorKind::Credentials, "the API key was refused; check the key");
+    let mut mock = MockAttendanceSource::new();
+    let told = error.clone();
+    mock.expect_fetch().times(1).returning(move |_| Err(told.clone()));
+
+    let source: &dyn AttendanceSource = &mock;
+    assert_eq!(source.fetch(&FetchRequest::new(window())).await.err(), Some(error));
+    assert_eq!(source.to_string(), "a mock");
+}
+
+#[tokio::test]
+async fn a_mock_gives_the_stream_that_it_was_told() {
+    let verdict = SourceRecord::Complete(Completeness::whole(window(), [(FetchedKind::Registrations, 0)]));
+    let mut mock = MockAttendanceSource::new();
+    let told = verdict.clone();
+    mock.expect_capabilities().return_const(Capabilities::default());
+    mock.expect_fetch().returning(move |_| Ok(stream::iter([Ok(told.clone())]).boxed()));
+
+    let source: Box<dyn AttendanceSource> = Box::new(mock);
+    let stream = source.fetch(&FetchRequest::new(window())).await.unwrap();
+    assert_eq!(stream.try_collect::<Vec<_>>().await.unwrap(), [verdict]);
+    assert_eq!(source.capabilities(), Capabilities::default());
+}
