@@ -55,6 +55,8 @@ pub struct Resolver {
     scope: Scope,
     codes: CodeTable,
     periods: BTreeMap<PeriodId, BTreeSet<RegistrationPeriod>>,
+    /// Periods by which a row was already assigned or passed over.
+    consulted: HashSet<PeriodId>,
     late_period: Option<PeriodId>,
     bare_date: bool,
     days: BTreeMap<StudentId, BTreeMap<NaiveDate, Day>>,
@@ -76,6 +78,7 @@ impl Resolver {
             scope,
             codes: CodeTable::default(),
             periods: BTreeMap::new(),
+            consulted: HashSet::new(),
             late_period: None,
             bare_date: false,
             days: BTreeMap::new(),
@@ -116,13 +119,23 @@ impl Resolver {
                 let session = if at.time() < pm_start { Session::Am } else { Session::Pm };
                 self.assign(row, at, session);
             }
-            PmRule::RegistrationPeriods => match flag_of(&self.periods, &row) {
-                Flag::Session(session) => self.assign(row, at, session),
-                Flag::None => {}
-                Flag::UnknownPeriod => {
-                    self.unplaced.insert(row);
+            PmRule::RegistrationPeriods => {
+                let flag = flag_of(&self.periods, &row);
+                if let Some(period) = row
+                    .period
+                    .as_ref()
+                    .filter(|period| !matches!(flag, Flag::UnknownPeriod) && !self.consulted.contains(*period))
+                {
+                    self.consulted.insert(period.clone());
                 }
-            },
+                match flag {
+                    Flag::Session(session) => self.assign(row, at, session),
+                    Flag::None => {}
+                    Flag::UnknownPeriod => {
+                        self.unplaced.insert(row);
+                    }
+                }
+            }
         }
     }
 
@@ -186,7 +199,7 @@ impl Resolver {
         let before = known.last().map(session_of);
         known.insert(period);
         // Rows already passed over or assigned by the first flag cannot be taken back.
-        if before.is_some_and(|before| known.last().map(session_of) != Some(before)) && !self.dates.is_empty() {
+        if before.is_some_and(|before| known.last().map(session_of) != Some(before)) && self.consulted.contains(&id) {
             self.late_period = Some(id);
         }
     }

@@ -1,0 +1,368 @@
+//! The rules R1–R7, one statement each.
+
+use rollmark::model::{
+    Code, Issue, LoserReason, Mark, OutOfSchool, Record, RecordKind, Registration, RegistrationPeriod, Session,
+    SourceVerdict, Status, StudentId,
+};
+use rollmark::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, TieBreak, Window};
+
+const DAY: &str = "2026-11-20";
+
+fn rules() -> Rules {
+    Rules::new(chrono_tz::Europe::London)
+}
+
+fn row(id: &str, at: &str, updated: &str) -> Registration {
+    Registration {
+        id: Some(id.into()),
+        last_updated: updated.parse().ok(),
+        ..Registration::new("1", format!("{DAY}T{at}").parse().unwrap())
+    }
+}
+
+fn out(id: &str, from: &str, to: &str, updated: &str) -> OutOfSchool {
+    OutOfSchool {
+        id: Some(id.into()),
+        last_updated: updated.parse().ok(),
+        ..OutOfSchool::new("1", from.parse().unwrap(), to.parse().ok())
+    }
+}
+
+fn code(id: &str, letter: &str, absence: bool) -> Record {
+    Record::Code(Code {
+        id: id.into(),
+        letter: Some(letter.into()),
+        name: None,
+        absence,
+        active: false,
+        unreadable: Vec::new(),
+    })
+}
+
+fn period(id: &str, at: &str, session: Option<&str>) -> Record {
+    Record::Period(RegistrationPeriod {
+        id: id.into(),
+        at: format!("{DAY}T{at}").parse().unwrap(),
+        session: session.map(Into::into),
+        name: None,
+        unreadable: Vec::new(),
+    })
+}
+
+fn resolve(rules: Rules, records: Vec<Record>) -> Result<Register, ResolveError> {
+    let day = DAY.parse().unwrap();
+    let mut resolver = Resolver::new(rules, Scope::all(Window::between(day, day).unwrap().with_today(day)));
+    resolver.push(code("17", "M", true));
+    resolver.push(code("2", "V", false));
+    records.into_iter().for_each(|record| resolver.push(record));
+    resolver.finish()
+}
+
+fn register(records: Vec<Record>) -> Register {
+    resolve(rules(), records).unwrap()
+}
+
+fn mark(register: &Register, session: Session) -> Option<Mark> {
+    register.mark(&StudentId::new("1"), DAY.parse().unwrap(), session)
+}
+
+fn winner(register: &Register, session: Session) -> String {
+    mark(register, session).unwrap().decision.winner.id.unwrap().to_string()
+}
+
+use Record::{OutOfSchool as Out, Registration as Row};
+use Session::{Am, Pm};
+
+#[test]
+fn r1_a_stamp_of_tomorrow_wins_and_is_an_issue() {
+    let register = register(vec![
+        Row(row("1", "08:40:00", "2026-11-20T23:59:59")),
+        Out(out("9", "2026-11-20", "", "2026-11-21T00:00:00")),
+    ]);
+    assert_eq!(winner(&register, Am), "9");
+    assert_eq!(register.issues().count(Issue::ImplausibleTimestamp), 1);
+}
+
+#[test]
+fn r1_an_end_before_1990_is_missing() {
+    let register = register(vec![
+        Row(row("1", "13:30:00", "2026-11-20T08:00:00")),
+        Out(out("9", "2026-11-20T09:00:00", "1900-01-01T00:00:00", "2026-11-20T09:00:00")),
+    ]);
+    assert_eq!(winner(&register, Pm), "9");
+    assert_eq!(register.issues().count(Issue::MissingEnd), 1);
+    assert_eq!(register.issues().count(Issue::InvalidSpan), 0);
+}
+
+#[test]
+fn r1_only_the_latest_version_of_a_record_counts_even_where_it_left_the_day() {
+    let register = register(vec![
+        Row(row("1", "08:40:00", "2026-11-20T08:00:00")),
+        Out(out("9", "2026-11-20", "", "2026-11-20T09:00:00")),
+        Out(out("9", "2026-11-27", "2026-11-27", "2026-11-20T10:00:00")),
+    ]);
+    assert_eq!(mark(&register, Am).unwrap().status, Status::Present);
+    assert!(register.issues().is_empty());
+}
+
+#[test]
+fn r1_records_without_an_id_are_no_versions_of_each_other() {
+    let nameless = |to: &str, updated: &str| OutOfSchool { id: None, ..out("", "2026-11-20", to, updated) };
+    let register = register(vec![
+        Row(row("1", "08:40:00", "2026-11-20T08:00:00")),
+        Out(nameless("2026-11-20", "2026-11-20T09:00:00")),
+        Out(nameless("2026-11-21", "2026-11-20T10:00:00")),
+    ]);
+    assert_eq!(mark(&register, Am).unwrap().decision.losers.len(), 2);
+}
+
+#[test]
+fn r1_the_greatest_of_conflicting_codes_counts() {
+    let register = register(vec![
+        code("17", "N", true),
+        Row(Registration { registered: false, code: Some("17".into()), ..row("1", "08:40:00", "") }),
+    ]);
+    assert_eq!(mark(&register, Am).unwrap().code.as_deref(), Some("N"));
+    assert_eq!(register.issues().count(Issue::ConflictingRecord), 1);
+}
+
+#[test]
+fn r2_a_row_says_what_its_flag_code_and_lateness_say() {
+    let status = |change: fn(&mut Registration)| {
+        let mut row = row("1", "08:40:00", "");
+        change(&mut row);
+        let mark = mark(&register(vec![Row(row)]), Am).unwrap();
+        (mark.status, mark.minutes_late, mark.code.map(String::from))
+    };
+    assert_eq!(status(|_| {}), (Status::Present, None, None));
+    assert_eq!(status(|row| row.late = true), (Status::Late, None, None));
+    assert_eq!(
+        status(|row| (row.late, row.minutes_late) = (true, Some(0))),
+        (Status::Late, Some(0), None),
+        "0 minutes are minutes"
+    );
+    assert_eq!(status(|row| row.minutes_late = Some(5)), (Status::Present, None, None), "minutes exist only on late");
+    assert_eq!(status(|row| row.registered = false), (Status::NotTaken, None, None));
+    assert_eq!(
+        status(|row| (row.registered, row.late) = (false, true)),
+        (Status::NotTaken, None, None),
+        "late with registered no changes nothing"
+    );
+    let coded = |letter: &str, status| (status, None, Some(letter.to_owned()));
+    assert_eq!(status(|row| (row.registered, row.code) = (false, Some("17".into()))), coded("M", Status::Absent));
+    assert_eq!(status(|row| (row.registered, row.code) = (false, Some("V".into()))), coded("V", Status::NotRequired));
+    assert_eq!(
+        status(|row| (row.registered, row.code) = (false, Some("99".into()))),
+        (Status::UnknownCode, None, None)
+    );
+    assert_eq!(status(|row| row.code = Some("17".into())), coded("M", Status::Present));
+}
+
+#[test]
+fn r2_a_letter_that_two_codes_have_finds_none() {
+    let register = register(vec![
+        code("18", "M", true),
+        Row(Registration { registered: false, code: Some("M".into()), ..row("1", "08:40:00", "") }),
+    ]);
+    let mark = mark(&register, Am).unwrap();
+    assert_eq!((mark.status, mark.raw_code), (Status::UnknownCode, Some("M".into())));
+}
+
+#[test]
+fn r2_without_a_code_table_any_code_is_an_absence() {
+    let day = DAY.parse().unwrap();
+    let mut resolver = Resolver::new(rules(), Scope::all(Window::between(day, day).unwrap()));
+    resolver.push(Row(Registration { registered: false, code: Some("2".into()), ..row("1", "08:40:00", "") }));
+    let register = resolver.finish().unwrap();
+    let mark = mark(&register, Am).unwrap();
+    assert_eq!((mark.status, mark.code, mark.raw_code), (Status::Absent, None, Some("2".into())));
+    assert_eq!(register.issues().count(Issue::NoCodeTable), 1);
+    assert_eq!(register.issues().count(Issue::UnknownCode), 0);
+}
+
+#[test]
+fn r2_a_source_can_judge_itself() {
+    let judged = |taken, out_of_school| {
+        let verdict = Some(SourceVerdict { taken, out_of_school });
+        let register = register(vec![Row(Registration { registered: false, verdict, ..row("1", "08:40:00", "") })]);
+        let mark = mark(&register, Am).unwrap();
+        assert!(mark.decision.judged_by_source);
+        assert_eq!(mark.decision.winner.kind, RecordKind::Registration);
+        (mark.status, register.issues().count(Issue::AbsentWithoutCode))
+    };
+    assert_eq!(judged(true, true), (Status::Absent, 0));
+    assert_eq!(judged(false, true), (Status::Absent, 0));
+    assert_eq!(judged(true, false), (Status::Absent, 1));
+    assert_eq!(judged(false, false), (Status::NotTaken, 0));
+}
+
+#[test]
+fn r3_the_pm_start_is_inclusive_and_each_half_days_earliest_register_counts() {
+    let rows = || ["11:59:59", "08:40:00", "12:00:00", "13:30:00"].map(|at| Row(row(at, at, ""))).to_vec();
+    let by_noon = register(rows());
+    assert_eq!((winner(&by_noon, Am), winner(&by_noon, Pm)), ("08:40:00".into(), "12:00:00".into()));
+    let later = rules().pm(PmRule::FirstFrom("13:30:00".parse().unwrap()));
+    assert_eq!(winner(&resolve(later, rows()).unwrap(), Pm), "13:30:00");
+}
+
+#[test]
+fn r3_the_period_rule_passes_over_lessons_and_unknown_periods() {
+    let in_period = |period: &str, at: &str| Row(Registration { period: Some(period.into()), ..row(period, at, "") });
+    let register = resolve(
+        rules().pm(PmRule::RegistrationPeriods),
+        vec![
+            period("10", "08:40:00", Some("AM")),
+            period("11", "09:00:00", None),
+            period("12", "11:00:00", Some("pm")),
+            in_period("11", "08:00:00"),
+            in_period("99", "08:01:00"),
+            in_period("12", "11:05:00"),
+            in_period("10", "08:45:00"),
+        ],
+    )
+    .unwrap();
+    assert_eq!((winner(&register, Am), winner(&register, Pm)), ("10".into(), "12".into()));
+    assert_eq!(register.issues().count(Issue::UnknownPeriod), 1);
+    assert!(!register.proves_absence_of_mark(&"1".into(), DAY.parse().unwrap(), Am), "a row had an unknown period");
+}
+
+#[test]
+fn r3_conflicting_periods_settle_alike_before_and_after_the_registrations() {
+    let registration = Row(Registration { period: Some("10".into()), ..row("1", "08:40:00", "") });
+    let conflicting = [period("10", "08:40:00", Some("AM")), period("10", "08:40:00", Some("PM"))];
+    let first = [conflicting.to_vec(), vec![registration.clone()]].concat();
+    let last = [vec![registration], conflicting.to_vec()].concat();
+    let rules = rules().pm(PmRule::RegistrationPeriods);
+    for records in [first, last] {
+        let register = resolve(rules, records).unwrap();
+        assert_eq!(winner(&register, Pm), "1");
+        assert_eq!(register.issues().count(Issue::ConflictingRecord), 1);
+    }
+}
+
+#[test]
+fn r4_of_two_rows_of_one_register_the_later_then_the_taken_then_the_greater_id_counts() {
+    let not_taken = |row: Registration| Registration { registered: false, ..row };
+    let at = "08:40:00";
+    let (nine, ten) = ("2026-11-20T09:00:00", "2026-11-20T10:00:00");
+    let later = register(vec![Row(row("2", at, nine)), Row(not_taken(row("1", at, ten)))]);
+    assert_eq!(winner(&later, Am), "1");
+    assert_eq!(mark(&later, Am).unwrap().status, Status::NotTaken);
+    let taken = register(vec![Row(row("1", at, nine)), Row(not_taken(row("2", at, nine)))]);
+    assert_eq!(winner(&taken, Am), "1");
+    let by_id = register(vec![Row(row("9", at, nine)), Row(row("10", at, nine)), Row(row("", at, nine))]);
+    assert_eq!(winner(&by_id, Am), "10");
+    assert_eq!(by_id.issues().count(Issue::DuplicateRegistration), 2);
+    let losers = mark(&by_id, Am).unwrap().decision.losers;
+    assert!(losers.iter().all(|loser| loser.why == LoserReason::Duplicate));
+}
+
+#[test]
+fn r5_a_span_covers_its_beginning_but_not_its_end() {
+    let covered = |from: &str, to: &str| {
+        let register = register(vec![
+            Row(row("1", "13:30:00", "2026-11-20T08:00:00")),
+            Out(out("9", from, to, "2026-11-20T09:00:00")),
+        ]);
+        winner(&register, Pm) == "9"
+    };
+    assert!(covered("2026-11-20T13:30:00", "2026-11-20T13:30:01"));
+    assert!(!covered("2026-11-20T10:00:00", "2026-11-20T13:30:00"), "a pupil back at 13:30 is expected at 13:30");
+    assert!(covered("2026-11-18", "2026-11-20"), "a bare end date is included whole");
+    assert!(!covered("2026-11-18", "2026-11-20T00:00:00"), "midnight is a time, not a bare date");
+    assert!(covered("2026-11-20T09:00:00", ""), "without an end, to the end of the day of its beginning");
+    assert!(!covered("2026-11-19T09:00:00", ""));
+    assert!(!covered("2026-11-20T14:00:00", "2026-11-20T13:00:00"));
+}
+
+#[test]
+fn r5_without_a_registration_a_span_covers_the_half_days_it_overlaps() {
+    let other = Registration { student: "2".into(), ..row("1", "08:40:00", "") };
+    let other_pm = Registration { student: "2".into(), ..row("1", "13:30:00", "") };
+    let both = |from: &str, to: &str| {
+        let records = vec![Row(other.clone()), Row(other_pm.clone()), Out(out("9", from, to, ""))];
+        let register = register(records);
+        Session::BOTH.map(|session| mark(&register, session).is_some())
+    };
+    assert_eq!(both("2026-11-20T05:00:00", "2026-11-20T06:00:00"), [true, false], "also outside lesson hours");
+    assert_eq!(both("2026-11-20T11:00:00", "2026-11-20T12:00:00"), [true, false]);
+    assert_eq!(both("2026-11-20T11:00:00", "2026-11-20T12:00:01"), [true, true]);
+    assert_eq!(both("2026-11-19T11:00:00", "2026-11-20T00:00:00"), [false, false]);
+}
+
+#[test]
+fn r5_spans_read_as_the_wall_reads_when_the_clocks_change() {
+    let day = "2026-03-29".parse().unwrap();
+    let mut resolver = Resolver::new(rules(), Scope::all(Window::between(day, day).unwrap()));
+    resolver.push(Row(Registration::new("1", "2026-03-29T08:40:00+01:00".parse().unwrap())));
+    // 07:50Z is 08:50 on the wall, after the register.
+    let span = OutOfSchool::new("1", "2026-03-29T00:00:00".parse().unwrap(), "2026-03-29T07:50:00Z".parse().ok());
+    resolver.push(Out(span));
+    let register = resolver.finish().unwrap();
+    let mark = register.mark(&"1".into(), day, Am).unwrap();
+    assert_eq!(mark.decision.winner.kind, RecordKind::OutOfSchool);
+}
+
+#[test]
+fn r6_a_missing_stamp_is_older_than_any_and_a_tie_goes_as_asked() {
+    let decide = |tie, row_updated: &str, out_updated: &str| {
+        let records = vec![Row(row("1", "08:40:00", row_updated)), Out(out("9", "2026-11-20", "", out_updated))];
+        let mark = mark(&resolve(rules().tie_break(tie), records).unwrap(), Am).unwrap();
+        (mark.decision.winner.id.unwrap().to_string(), mark.decision.rule.name(), mark.decision.losers[0].why)
+    };
+    let won = |id: &str, rule, why| (id.to_owned(), rule, why);
+    let nine = "2026-11-20T09:00:00";
+    assert_eq!(decide(TieBreak::OutOfSchool, nine, ""), won("1", "latest_update", LoserReason::NoTimestamp));
+    assert_eq!(decide(TieBreak::OutOfSchool, nine, "2026-11-20T09:00:00Z"), won("9", "tie_break", LoserReason::Tie));
+    assert_eq!(decide(TieBreak::Registration, nine, nine), won("1", "tie_break", LoserReason::Tie));
+    assert_eq!(decide(TieBreak::Registration, "", ""), won("1", "tie_break", LoserReason::Tie));
+}
+
+#[test]
+fn r6_between_out_of_school_records_the_later_beginning_then_the_shorter_then_the_greater_id_wins() {
+    let updated = "2026-11-20T09:00:00";
+    let wins = |records: [OutOfSchool; 2]| {
+        let records = records.map(Out).into_iter().chain([Row(row("1", "08:40:00", ""))]).collect();
+        winner(&register(records), Am)
+    };
+    let (early, late) = ("2026-11-19T00:00:00", "2026-11-20T08:00:00");
+    let (ten, noon) = ("2026-11-20T10:00:00", "2026-11-20T12:00:00");
+    assert_eq!(wins([out("1", late, noon, updated), out("2", early, ten, updated)]), "1");
+    assert_eq!(wins([out("1", late, ten, updated), out("2", late, noon, updated)]), "1");
+    assert_eq!(wins([out("9", late, ten, updated), out("10", late, ten, updated)]), "10");
+}
+
+#[test]
+fn r6_a_register_that_was_not_taken_yields_whatever_the_stamps() {
+    let register = register(vec![
+        Row(Registration { registered: false, ..row("1", "08:40:00", "2026-11-20T12:00:00") }),
+        Out(out("9", "2026-11-20", "", "")),
+        Out(out("8", "2026-11-20", "", "2026-11-19T12:00:00")),
+    ]);
+    let decision = mark(&register, Am).unwrap().decision;
+    assert_eq!((decision.winner.id, decision.rule.name()), (Some("8".into()), "not_taken_yields"));
+    assert_eq!(
+        decision.losers.iter().map(|loser| loser.why).collect::<Vec<_>>(),
+        [LoserReason::NoTimestamp, LoserReason::NotTaken]
+    );
+}
+
+#[test]
+fn r7_an_out_of_school_record_alone_makes_a_mark_only_where_school_was_in_session() {
+    let alone = register(vec![Out(out("9", "2026-11-01", "2026-11-30", ""))]);
+    assert_eq!(alone.marks().count(), 0);
+    let others_register = Registration { student: "2".into(), registered: false, ..row("1", "08:40:00", "") };
+    let with_another = register(vec![Row(others_register), Out(out("9", "2026-11-01", "2026-11-30", ""))]);
+    assert!(mark(&with_another, Am).is_some());
+    assert!(mark(&with_another, Pm).is_none());
+    let by_periods = rules().pm(PmRule::RegistrationPeriods);
+    let listed = vec![period("10", "13:30:00", Some("pm")), Out(out("9", "2026-11-01", "2026-11-30", ""))];
+    assert!(mark(&resolve(by_periods, listed).unwrap(), Pm).is_some());
+}
+
+#[test]
+fn the_period_rule_without_periods_is_an_error_where_there_are_registrations() {
+    let by_periods = rules().pm(PmRule::RegistrationPeriods);
+    assert_eq!(resolve(by_periods, vec![Row(row("1", "08:40:00", ""))]).unwrap_err(), ResolveError::NoPeriods);
+    assert!(resolve(by_periods, vec![]).is_ok());
+}
