@@ -2,8 +2,8 @@
 
 use chrono::TimeDelta;
 use rollmark::conformance::source::{every, school};
-use rollmark::isams::Isams;
 use rollmark::isams::simulator::Simulator;
+use rollmark::isams::{Format, Isams};
 use rollmark::source::{FakeSource, TestClock};
 use rollmark::store::{MemoryStore, SqliteStore};
 
@@ -29,6 +29,14 @@ async fn batch_xml() {
     every(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap(), &school()).await;
     simulator.shuffle(11);
     every(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap(), &school()).await;
+}
+
+#[tokio::test]
+async fn batch_json() {
+    let simulator = Simulator::start(school()).await.unwrap();
+    simulator.shuffle(11);
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().format(Format::Json);
+    every(&source, &school()).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::tenant::{answering, answering_with, ok, with_status};
 use futures::StreamExt;
 use rollmark::isams::simulator::{Fault, Simulator};
-use rollmark::isams::{FieldNames, Isams};
+use rollmark::isams::{FieldNames, Format, Isams};
 use rollmark::model::{Record, Registration};
 use rollmark::rules::Window;
 use rollmark::source::{
@@ -288,4 +288,51 @@ async fn a_reply_with_the_suspicious_number_of_rows_is_asked_for_in_parts() {
 async fn neither_debug_nor_display_shows_the_key() {
     let source = Isams::batch("https://school.isams.cloud", KEY).unwrap();
     assert_eq!(format!("{source} {source:?}"), "iSAMS at school.isams.cloud Isams(Some(\"school.isams.cloud\"))");
+}
+
+async fn json(body: impl AsRef<[u8]>) -> Result<Vec<SourceRecord>, SourceError> {
+    fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(Format::Json)).await
+}
+
+#[tokio::test]
+async fn json_is_read_through_all_its_quirks() {
+    let row = r##"{"@Id":"1","PupilId":"4733683260","Registered":"0","RegistrationDateTime":"2026-11-20T08:40:00","Reason":{"@Legacy":"True","#text":" O'Neil \u00e9 "},"Code":"","Late":null}"##;
+    for rows in [row.to_owned(), format!("[{row}]")] {
+        let body = format!(
+            r##"{{"iSAMS":{{"RegistrationManager":{{"RegistrationStatuses":{{"@Count":"1","RegistrationStatus":{rows}}},"OutOfSchoolPupils":null,"RegistrationCodes":""}}}}}}"##
+        );
+        let items = json(body).await.unwrap();
+        let rows: Vec<_> = items
+            .iter()
+            .filter_map(|item| match item {
+                SourceRecord::Record(Record::Registration(row)) => Some(row),
+                _ => None,
+            })
+            .collect();
+        let [row] = rows.as_slice() else { panic!("{} rows", rows.len()) };
+        assert_eq!((row.comment.as_deref(), &row.code, row.registered), (Some("O'Neil é"), &None, false));
+        assert!(
+            matches!(items.last(), Some(SourceRecord::Complete(verdict)) if verdict.rows(FetchedKind::Registrations) == 1)
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_failure_of_json_has_its_own_error() {
+    let long = format!(r#"{{"iSAMS":{{"x":"{}"}}}}"#, "y".repeat(3 << 20));
+    let deep = format!(r#"{{"iSAMS":{}"#, r#"{"a":"#.repeat(500));
+    for (body, says) in [
+        ("<!DOCTYPE html><html></html>", "HTML page"),
+        ("<Message><MessageName>InvalidApiKey</MessageName></Message>", "refuses the API key"),
+        (r#"{"Message":{"MessageName":"InvalidApiKey","Title":"Wrong key"}}"#, "Wrong key"),
+        (r#"{"iSAMS":{"RegistrationManager":{"#, "in the middle"),
+        (r#"{"iSAMS" "x"}"#, "well-formed JSON"),
+        ("[]", "not of iSAMS"),
+        (&long, "more than a megabyte"),
+        (&deep, "JSON"),
+        (r#"{"iSAMS":{"RegistrationStatuses":{"Row":{"Pupil":"1"}}}}"#, "FieldNames::registration_student"),
+    ] {
+        let error = json(body).await.unwrap_err();
+        assert!(error.to_string().contains(says), "{says}: {error}");
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use clap::{Args, ValueEnum};
-use rollmark::isams::Isams;
+use rollmark::isams::{Format, Isams};
 use rollmark::rules::{PmRule, Rules, SyncWindow, TieBreak, Window};
 use rollmark::store::{MarkStore, MemoryStore, SqliteStore, StoreError};
 
@@ -32,6 +32,7 @@ pub struct SourceFlags {
 #[derive(ValueEnum, Clone, Copy)]
 enum Interface {
     Xml,
+    Json,
 }
 
 impl SourceFlags {
@@ -59,6 +60,10 @@ impl SourceFlags {
     }
 
     fn set_up(&self, source: Isams) -> Isams {
+        let source = source.format(match self.format {
+            Interface::Xml => Format::Xml,
+            Interface::Json => Format::Json,
+        });
         match self.cache_expiry {
             Some(expiry) => source.cache_expiry(expiry),
             None => source,

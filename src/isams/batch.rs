@@ -20,9 +20,10 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::body::read_error;
 use super::fields::{Item, record};
 use super::message::Message;
-use super::source::Settings;
+use super::reply::Sink;
+use super::source::{Format, Settings};
 use super::transport::{self, out_of_time};
-use super::xml::{self, Sink};
+use super::{json, xml};
 use crate::source::{Completeness, FetchRequest, FetchedKind, Part, SourceError, SourceErrorKind, SourceRecord};
 
 /// A reply up to this size is read whole before a row of it is let out, so it can be asked for again or in parts.
@@ -220,7 +221,11 @@ impl Fetch {
     async fn attempt(&self, ask: &Ask) -> Result<Reply, Failed> {
         let settings = &self.settings;
         let mut url = settings.url.clone();
-        let path = format!("{}/api/batch/1.0/xml.ashx", url.path().trim_end_matches('/'));
+        let page = match settings.format {
+            Format::Xml => "xml.ashx",
+            Format::Json => "json.ashx",
+        };
+        let path = format!("{}/api/batch/1.0/{page}", url.path().trim_end_matches('/'));
         url.set_path(&path);
         let request = settings
             .client
@@ -279,7 +284,9 @@ impl Fetch {
         if let Some(message) = reply.message {
             return Err(message.into_error(status.as_u16(), &[&settings.key]).into());
         }
-        if let Some(missing) = ask.kinds.iter().find(|kind| !reply.rows.iter().any(|(found, _)| found == *kind)) {
+        // In JSON an empty container can be left out (verified), so that nothing tells it from one that is missing.
+        let must_be_there = if settings.format == Format::Xml { &*ask.kinds } else { &[] };
+        if let Some(missing) = must_be_there.iter().find(|kind| !reply.rows.iter().any(|(found, _)| found == *kind)) {
             return Err(Failed {
                 error: SourceError::permanent(
                     SourceErrorKind::Incomplete,
@@ -308,7 +315,11 @@ impl Fetch {
         let asked = ask.kinds.clone();
         let parsing = spawn_blocking(move || {
             let mut collector = Collector { settings, asked, reply: Reply::default(), sender, rows_are_out: false };
-            match xml::read(body, &mut collector).and_then(|message| collector.flush().map(|()| message)) {
+            let read = match collector.settings.format {
+                Format::Xml => xml::read(body, &mut collector),
+                Format::Json => json::read(body, &mut collector),
+            };
+            match read.and_then(|message| collector.flush().map(|()| message)) {
                 Ok(message) => Ok(Reply { message, ..collector.reply }),
                 Err(error) => Err(Failed { error, rows_are_out: collector.rows_are_out }),
             }

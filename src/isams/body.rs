@@ -1,6 +1,8 @@
 //! A reply's body as the parsers read it: decoded, and within limits.
 
+use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
+use std::rc::Rc;
 
 use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
 
@@ -13,22 +15,22 @@ pub(super) const LONGEST_TEXT: usize = 1 << 20;
 pub(super) const DEEPEST: usize = 32;
 
 /// A body in UTF-8: a byte order mark decides, else it is taken for UTF-8 (what a document claims of itself is known to
-/// be wrong). Refuses to give out more than [`LONGEST_TEXT`] between two [`progress`](Self::progress) calls.
+/// be wrong). Refuses to give out more than [`LONGEST_TEXT`] without any [`progress`](Self::progress).
 pub(super) struct Body<R: Read> {
     reader: BufReader<DecodeReaderBytes<R, Vec<u8>>>,
-    since_progress: usize,
+    since_progress: Rc<Cell<usize>>,
     is_at_end: bool,
 }
 
 impl<R: Read> Body<R> {
     pub(super) fn new(raw: R) -> Self {
         let decoded = DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(raw);
-        Self { reader: BufReader::with_capacity(64 << 10, decoded), since_progress: 0, is_at_end: false }
+        Self { reader: BufReader::with_capacity(64 << 10, decoded), since_progress: Rc::default(), is_at_end: false }
     }
 
-    /// The parser has made something of what it read.
-    pub(super) fn progress(&mut self) {
-        self.since_progress = 0;
+    /// How much was given out since the parser last set this to 0, having made something of it.
+    pub(super) fn progress(&self) -> Rc<Cell<usize>> {
+        Rc::clone(&self.since_progress)
     }
 
     /// Whether the parser has seen the end.
@@ -55,7 +57,7 @@ impl<R: Read> Read for Body<R> {
 
 impl<R: Read> BufRead for Body<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.since_progress > LONGEST_TEXT {
+        if self.since_progress.get() > LONGEST_TEXT {
             return Err(io::Error::other(too_large("a text or tag of more than a megabyte")));
         }
         let bytes = self.reader.fill_buf()?;
@@ -64,7 +66,7 @@ impl<R: Read> BufRead for Body<R> {
     }
 
     fn consume(&mut self, amount: usize) {
-        self.since_progress += amount;
+        self.since_progress.set(self.since_progress.get() + amount);
         self.reader.consume(amount);
     }
 }

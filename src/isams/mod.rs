@@ -15,7 +15,11 @@ mod body;
 #[cfg(feature = "isams")]
 mod fields;
 #[cfg(feature = "isams")]
+mod json;
+#[cfg(feature = "isams")]
 mod message;
+#[cfg(feature = "isams")]
+mod reply;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 #[cfg(feature = "isams")]
@@ -28,4 +32,4 @@ mod xml;
 #[cfg(feature = "isams")]
 pub use fields::FieldNames;
 #[cfg(feature = "isams")]
-pub use source::Isams;
+pub use source::{Format, Isams};

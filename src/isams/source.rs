@@ -13,6 +13,17 @@ use tokio::sync::mpsc;
 use super::{FieldNames, batch, transport};
 use crate::source::{AttendanceSource, Capabilities, FetchRequest, RecordStream, SourceError};
 
+/// In which form the Batch API answers; the data are the same (verified).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// `xml.ashx`
+    #[default]
+    Xml,
+    /// `json.ashx`
+    Json,
+}
+
 /// A school's iSAMS.
 ///
 /// `Debug` and `Display` show the address only, never a credential.
@@ -34,6 +45,7 @@ pub(super) struct Settings {
     pub(super) client: Client,
     pub(super) url: Url,
     pub(super) key: SecretString,
+    pub(super) format: Format,
     pub(super) names: FieldNames,
     pub(super) cache_expiry: TimeDelta,
     pub(super) total_deadline: Duration,
@@ -55,6 +67,7 @@ impl Isams {
             client: transport::client(&url)?,
             url,
             key: SecretString::from(api_key.into()),
+            format: Format::Xml,
             names: FieldNames::default(),
             cache_expiry: TimeDelta::hours(24),
             total_deadline: Duration::from_secs(180),
@@ -68,6 +81,12 @@ impl Isams {
     fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {
         set(Arc::make_mut(&mut self.0));
         self
+    }
+
+    /// Sets in which form the Batch API answers. The default is XML, the only one in which a missing container shows.
+    #[must_use]
+    pub fn format(self, format: Format) -> Self {
+        self.with(|settings| settings.format = format)
     }
 
     /// Sets what the key's cache expiry is set to in iSAMS. The default is iSAMS's own: 24 hours.

@@ -5,90 +5,16 @@ use std::io::Read;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use super::body::{Body, DEEPEST, LONGEST_TEXT, ended_early, read_error, too_large, web_page};
+use super::body::{Body, DEEPEST, ended_early, read_error, too_large, web_page};
 use super::message::Message;
+use super::reply::{Fields, Sink, container_kind};
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
-
-/// More fields than any item has.
-const MOST_FIELDS: usize = 512;
-
-/// What a parser finds: the containers of a reply, and their items.
-pub(super) trait Sink {
-    /// A container that was asked for is there.
-    fn container(&mut self, kind: FetchedKind);
-    /// One item of it; its fields by name, without empty ones.
-    fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError>;
-}
-
-/// The container of each kind; the items of the last two are assumed, so every child counts as one.
-pub(super) fn container_kind(name: &str) -> Option<FetchedKind> {
-    let containers = [
-        ("RegistrationStatuses", FetchedKind::Registrations),
-        ("RegistrationCodes", FetchedKind::Codes),
-        ("OutOfSchoolPupils", FetchedKind::OutOfSchool),
-        ("RegistrationPeriods", FetchedKind::Periods),
-    ];
-    containers.into_iter().find(|(container, _)| container.eq_ignore_ascii_case(name)).map(|(_, kind)| kind)
-}
 
 /// Where the parser stands.
 enum Place {
     Outside,
     /// In a container (or in a message) that opened at this depth.
     In(Option<FetchedKind>, usize),
-}
-
-/// The fields of one item, kept for the next to save allocations.
-#[derive(Default)]
-struct Fields {
-    list: Vec<(String, String)>,
-    used: usize,
-}
-
-impl Fields {
-    fn open(&mut self, name: &str) -> Result<(), SourceError> {
-        if self.used >= MOST_FIELDS {
-            return Err(too_large("a record with hundreds of fields"));
-        }
-        match self.list.get_mut(self.used) {
-            Some((known, value)) => {
-                known.clear();
-                known.push_str(name);
-                value.clear();
-            }
-            None => self.list.push((name.to_owned(), String::new())),
-        }
-        self.used += 1;
-        Ok(())
-    }
-
-    fn append(&mut self, text: &str) -> Result<(), SourceError> {
-        let Some((_, value)) = self.used.checked_sub(1).and_then(|at| self.list.get_mut(at)) else { return Ok(()) };
-        if value.len() + text.len() > LONGEST_TEXT {
-            return Err(too_large("a text of more than a megabyte"));
-        }
-        value.push_str(text);
-        Ok(())
-    }
-
-    /// The last field is whole: it is trimmed, and dropped if nothing is left (R1.6).
-    fn close(&mut self) {
-        let Some((_, value)) = self.used.checked_sub(1).and_then(|at| self.list.get_mut(at)) else { return };
-        value.truncate(value.trim_end().len());
-        let blanks = value.len() - value.trim_start().len();
-        value.drain(..blanks);
-        if value.is_empty() {
-            self.used -= 1;
-        }
-    }
-
-    fn get(&self) -> &[(String, String)] {
-        self.list.get(..self.used).unwrap_or_default()
-    }
-
-    fn clear(&mut self) {
-        self.used = 0;
-    }
 }
 
 /// Reads one reply. A message of the API in it is given back, whatever else there is.
@@ -98,6 +24,7 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
     if !beginning.is_empty() && !beginning.starts_with(b"<") {
         return Err(SourceError::permanent(SourceErrorKind::BadReply, "the reply is not XML; check the address"));
     }
+    let progress = body.progress();
     let mut reader = Reader::from_reader(body);
     reader.config_mut().expand_empty_elements = true;
     let mut buffer = Vec::new();
@@ -163,7 +90,7 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
             Event::Eof => return Err(SourceError::permanent(SourceErrorKind::BadReply, "the reply holds no document")),
             _ => {}
         }
-        reader.get_mut().progress();
+        progress.set(0);
     }
     Ok(message)
 }

@@ -6,6 +6,7 @@ use hyper::StatusCode;
 use quick_xml::Reader;
 use quick_xml::escape::escape;
 use quick_xml::events::{BytesStart, Event};
+use serde_json::{Map, Value, json};
 
 use super::{Reply, State};
 use crate::model::FeedTime;
@@ -47,7 +48,11 @@ pub(super) fn message(status: StatusCode, name: &str, title: &str, description: 
     Reply::xml(status, xml)
 }
 
-pub(super) fn answer(body: &[u8], state: &mut State) -> Reply {
+/// The pages of the Batch API; the data are the same.
+pub(super) const XML_PAGE: &str = "/api/batch/1.0/xml.ashx";
+pub(super) const JSON_PAGE: &str = "/api/batch/1.0/json.ashx";
+
+pub(super) fn answer(page: &str, body: &[u8], state: &mut State) -> Reply {
     let Some(filters) = read_filters(body) else {
         return message(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -78,12 +83,17 @@ pub(super) fn answer(body: &[u8], state: &mut State) -> Reply {
         let name = "FiltersRequiredException";
         return message(StatusCode::INTERNAL_SERVER_ERROR, name, "Filters required", &description);
     }
-    Reply::xml(StatusCode::OK, cached(body, state, |state| document(&asked, &filters, state)))
+    let body = cached(page, body, state, |state| {
+        let containers = containers(&asked, &filters, state);
+        if page == JSON_PAGE { json(&containers) } else { xml(&containers) }
+    });
+    let content_type = if page == JSON_PAGE { "application/json" } else { "application/xml" };
+    Reply { content_type, ..Reply::xml(StatusCode::OK, body) }
 }
 
-fn cached(request: &[u8], state: &mut State, make: impl FnOnce(&State) -> String) -> Bytes {
+fn cached(page: &str, request: &[u8], state: &mut State, make: impl FnOnce(&State) -> String) -> Bytes {
     let Some((expiry, clock)) = state.cache.clone() else { return make(state).into() };
-    let request = String::from_utf8_lossy(request).into_owned();
+    let request = format!("{page} {}", String::from_utf8_lossy(request));
     if let Some((made, reply)) = state.replies.get(&request)
         && clock.now() < *made + expiry
     {
@@ -149,9 +159,43 @@ impl Display for Wire {
     }
 }
 
-fn document(asked: &[&BatchMethod], filters: &Filters, state: &State) -> String {
-    let mut xml = String::from("<iSAMS><RegistrationManager>");
-    for method in asked {
+/// One item: the name of its element, its attribute `Id`, and its children that are not NULL.
+#[derive(Clone)]
+struct Row {
+    element: &'static str,
+    id: Option<String>,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Row {
+    fn new(element: &'static str, id: Option<impl Display>) -> Self {
+        Self { element, id: id.map(|id| id.to_string()), fields: Vec::new() }
+    }
+
+    /// A child element, or nothing for NULL.
+    fn node(mut self, name: &'static str, value: Option<impl Display>) -> Self {
+        self.fields.extend(value.map(|value| (name, value.to_string())));
+        self
+    }
+
+    fn xml(&self) -> String {
+        let Self { element, id, fields } = self;
+        let id = id.as_ref().map(|id| format!(" Id=\"{}\"", escape(id))).unwrap_or_default();
+        let fields: String = fields.iter().map(|(name, value)| format!("<{name}>{}</{name}>", escape(value))).collect();
+        format!("<{element}{id}>{fields}</{element}>")
+    }
+
+    /// Every scalar is a string (verified).
+    fn json(&self) -> Value {
+        let id = self.id.iter().map(|id| ("@Id".to_owned(), Value::from(id.as_str())));
+        let fields = self.fields.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str())));
+        Value::Object(id.chain(fields).collect())
+    }
+}
+
+/// Each container with its rows.
+fn containers(asked: &[&BatchMethod], filters: &Filters, state: &State) -> Vec<(&'static str, Vec<Row>)> {
+    let container = |method: &&BatchMethod| {
         let range = filters.ranges.iter().find(|(filter, ..)| Some(filter.as_str()) == method.filter);
         let range = range.map_or((NaiveDate::MIN, NaiveDate::MAX), |(_, start, end)| (*start, *end));
         let mut rows = rows(method, &state.school, range);
@@ -159,73 +203,75 @@ fn document(asked: &[&BatchMethod], filters: &Filters, state: &State) -> String 
             crate::source::shuffle(&mut rows, seed);
         }
         rows.truncate(state.row_cap.unwrap_or(usize::MAX));
-        let container = method.container;
+        (method.container, rows)
+    };
+    asked.iter().map(container).collect()
+}
+
+fn xml(containers: &[(&str, Vec<Row>)]) -> String {
+    let mut xml = String::from("<iSAMS><RegistrationManager>");
+    for (container, rows) in containers {
         if rows.is_empty() {
             let _ = write!(xml, "<{container} />");
         } else {
-            let _ = write!(xml, "<{container}>{}</{container}>", rows.concat());
+            let _ = write!(xml, "<{container}>{}</{container}>", rows.iter().map(Row::xml).collect::<String>());
         }
     }
     xml.push_str("</RegistrationManager></iSAMS>");
     xml
 }
 
-/// A child element, or nothing for NULL.
-fn node(xml: &mut String, name: &str, value: Option<impl Display>) {
-    if let Some(value) = value {
-        let _ = write!(xml, "<{name}>{}</{name}>", escape(value.to_string()));
-    }
-}
-
-fn item(name: &str, id: Option<impl Display>, children: String) -> String {
-    match id {
-        Some(id) => format!("<{name} Id=\"{}\">{children}</{name}>", escape(id.to_string())),
-        None => format!("<{name}>{children}</{name}>"),
-    }
+/// One row is an object, several are an array, none is null (verified).
+fn json(containers: &[(&str, Vec<Row>)]) -> String {
+    let content = |rows: &[Row]| match rows {
+        [] => Value::Null,
+        [only] => json!({ only.element: only.json() }),
+        [first, ..] => json!({ first.element: rows.iter().map(Row::json).collect::<Vec<_>>() }),
+    };
+    let manager: Map<String, Value> =
+        containers.iter().map(|(container, rows)| ((*container).to_owned(), content(rows))).collect();
+    json!({ "iSAMS": { "RegistrationManager": manager } }).to_string()
 }
 
 /// The rows of a method within [start, end).
-fn rows(method: &BatchMethod, school: &FakeSchool, (start, end): (NaiveDate, NaiveDate)) -> Vec<String> {
+fn rows(method: &BatchMethod, school: &FakeSchool, (start, end): (NaiveDate, NaiveDate)) -> Vec<Row> {
     let is_in = |time: FeedTime| (start..end).contains(&date_of(time));
     let flag = |value: bool| Some(u8::from(value));
     match method.container {
         "RegistrationCodes" => {
             let row = |code: &crate::model::Code| {
-                let mut xml = String::new();
-                node(&mut xml, "Code", code.letter.as_ref());
-                node(&mut xml, "Name", code.name.as_ref());
-                node(&mut xml, "Absence", flag(code.absence));
-                node(&mut xml, "Active", flag(code.active));
-                item("RegistrationCode", Some(&code.id), xml)
+                Row::new("RegistrationCode", Some(&code.id))
+                    .node("Code", code.letter.as_ref())
+                    .node("Name", code.name.as_ref())
+                    .node("Absence", flag(code.absence))
+                    .node("Active", flag(code.active))
             };
             school.codes().iter().map(row).collect()
         }
         "RegistrationPeriods" => {
             let row = |period: &crate::model::RegistrationPeriod| {
-                let mut xml = String::new();
-                node(&mut xml, "DateTime", Some(Wire(period.at)));
-                node(&mut xml, "AmPm", period.session.as_ref());
-                node(&mut xml, "Name", period.name.as_ref());
-                item("RegistrationPeriod", Some(&period.id), xml)
+                Row::new("RegistrationPeriod", Some(&period.id))
+                    .node("DateTime", Some(Wire(period.at)))
+                    .node("AmPm", period.session.as_ref())
+                    .node("Name", period.name.as_ref())
             };
             school.periods().iter().filter(|period| is_in(period.at)).map(row).collect()
         }
         "RegistrationStatuses" => {
             let row = |row: &crate::model::Registration| {
-                let mut xml = String::new();
-                node(&mut xml, "PupilId", Some(&row.student));
-                node(&mut xml, "Registered", flag(row.registered));
-                node(&mut xml, "RegistrationDateTime", Some(Wire(row.at)));
-                node(&mut xml, "Code", row.code.as_ref().map(|code| code.as_str()));
-                node(&mut xml, "Reason", row.comment.as_ref());
-                node(&mut xml, "Late", row.late.then_some(1));
-                node(&mut xml, "MinutesLate", row.minutes_late);
-                node(&mut xml, "Alert", Some(0));
-                node(&mut xml, "ParentNotificationSent", Some(0));
-                node(&mut xml, "Author", row.last_updated.map(|_| "STAFF"));
-                node(&mut xml, "LastUpdated", row.last_updated.map(Wire));
-                node(&mut xml, "PeriodId", row.period.as_ref());
-                item("RegistrationStatus", row.id.as_ref(), xml)
+                Row::new("RegistrationStatus", row.id.as_ref())
+                    .node("PupilId", Some(&row.student))
+                    .node("Registered", flag(row.registered))
+                    .node("RegistrationDateTime", Some(Wire(row.at)))
+                    .node("Code", row.code.as_ref().map(|code| code.as_str()))
+                    .node("Reason", row.comment.as_ref())
+                    .node("Late", row.late.then_some(1))
+                    .node("MinutesLate", row.minutes_late)
+                    .node("Alert", Some(0))
+                    .node("ParentNotificationSent", Some(0))
+                    .node("Author", row.last_updated.map(|_| "STAFF"))
+                    .node("LastUpdated", row.last_updated.map(Wire))
+                    .node("PeriodId", row.period.as_ref())
             };
             school.registrations().iter().filter(|row| is_in(row.at)).map(row).collect()
         }
@@ -236,14 +282,13 @@ fn rows(method: &BatchMethod, school: &FakeSchool, (start, end): (NaiveDate, Nai
                 date_of(record.from) < end && last + TimeDelta::days(1) > start
             };
             let row = |record: &crate::model::OutOfSchool| {
-                let mut xml = String::new();
-                node(&mut xml, "PupilId", Some(&record.student));
-                node(&mut xml, "StartDateTime", Some(Wire(record.from)));
-                node(&mut xml, "EndDateTime", record.to.map(Wire));
-                node(&mut xml, "Code", record.code.as_ref().map(|code| code.as_str()));
-                node(&mut xml, "Reason", record.reason.as_ref());
-                node(&mut xml, "LastUpdated", record.last_updated.map(Wire));
-                item("OutOfSchoolPupil", record.id.as_ref(), xml)
+                Row::new("OutOfSchoolPupil", record.id.as_ref())
+                    .node("PupilId", Some(&record.student))
+                    .node("StartDateTime", Some(Wire(record.from)))
+                    .node("EndDateTime", record.to.map(Wire))
+                    .node("Code", record.code.as_ref().map(|code| code.as_str()))
+                    .node("Reason", record.reason.as_ref())
+                    .node("LastUpdated", record.last_updated.map(Wire))
             };
             school.all_out_of_school().iter().filter(overlaps).map(row).collect()
         }

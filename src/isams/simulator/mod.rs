@@ -213,15 +213,16 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
 }
 
 fn route(head: &hyper::http::request::Parts, body: &[u8], state: &mut State) -> Reply {
-    if !head.uri.path().eq_ignore_ascii_case("/api/batch/1.0/xml.ashx") {
+    let pages = [batch::XML_PAGE, batch::JSON_PAGE];
+    let Some(page) = pages.into_iter().find(|page| head.uri.path().eq_ignore_ascii_case(page)) else {
         return Reply::status(StatusCode::NOT_FOUND);
-    }
+    };
     if head.method != Method::POST {
         return Reply::status(StatusCode::METHOD_NOT_ALLOWED);
     }
     let key = head.uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("apiKey=")));
     match key.map(|key| key.replace("%7B", "").replace("%7D", "")) {
-        Some(key) if key.trim_matches(['{', '}']).eq_ignore_ascii_case(&state.key) => batch::answer(body, state),
+        Some(key) if key.trim_matches(['{', '}']).eq_ignore_ascii_case(&state.key) => batch::answer(page, body, state),
         _ => batch::message(StatusCode::UNAUTHORIZED, "InvalidApiKey", "Invalid API key", "The API key is not valid."),
     }
 }

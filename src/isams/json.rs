@@ -1,0 +1,200 @@
+//! Batch JSON, read as a stream: never more of a feed than one item.
+//!
+//! Its quirks are verified: attributes are `@Name`, every scalar is a string, one child is an object and several are an
+//! array, an empty container is null, missing or an empty string, and a text beside attributes is `#text`.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::Read;
+use std::rc::Rc;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::body::{Body, ended_early, read_error};
+use super::message::Message;
+use super::reply::{Fields, Sink, container_kind};
+use super::xml;
+use crate::source::{FetchedKind, SourceError, SourceErrorKind};
+
+/// Reads one reply. A message of the API in it is given back, whatever else there is.
+pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Message>, SourceError> {
+    let mut body = Body::new(raw);
+    let beginning = body.peek().map_err(|error| read_error(&error))?;
+    // Errors can come as XML all the same, and web pages look like it.
+    if beginning.starts_with(b"<") {
+        return match xml::read(body, &mut Nothing)? {
+            Some(message) => Ok(Some(message)),
+            None => Err(bad_reply("the reply is XML where JSON was asked for")),
+        };
+    }
+    let mut reading = Reading {
+        sink,
+        progress: body.progress(),
+        fields: Fields::default(),
+        failed: None,
+        message: None,
+        is_isams: false,
+    };
+    let mut deserializer = serde_json::Deserializer::from_reader(body);
+    let walked = Place { reading: &mut reading, at: At::Outside }.deserialize(&mut deserializer);
+    if let Some(error) = reading.failed {
+        return Err(error);
+    }
+    match walked {
+        Ok(()) if reading.is_isams || reading.message.is_some() => Ok(reading.message),
+        Ok(()) => Err(bad_reply("the reply is JSON, but not of iSAMS; check the address")),
+        Err(error) if error.is_io() => Err(read_error(&error.into())),
+        Err(error) if error.is_eof() => Err(ended_early()),
+        Err(_) => Err(bad_reply("the reply is not well-formed JSON; check the address")),
+    }
+}
+
+fn bad_reply(message: &str) -> SourceError {
+    SourceError::permanent(SourceErrorKind::BadReply, message)
+}
+
+/// For replies of which only a message counts.
+struct Nothing;
+
+impl Sink for Nothing {
+    fn container(&mut self, _: FetchedKind) {}
+
+    fn item(&mut self, _: FetchedKind, _: &[(String, String)]) -> Result<(), SourceError> {
+        Ok(())
+    }
+}
+
+struct Reading<'a, S> {
+    sink: &'a mut S,
+    progress: Rc<Cell<usize>>,
+    fields: Fields,
+    failed: Option<SourceError>,
+    message: Option<Message>,
+    is_isams: bool,
+}
+
+impl<S: Sink> Reading<'_, S> {
+    /// Our own error, kept beside the parser's, which only carries a text.
+    fn check<T, E: Error>(&mut self, result: Result<T, SourceError>) -> Result<T, E> {
+        result.map_err(|error| {
+            self.failed = Some(error);
+            E::custom("refused")
+        })
+    }
+}
+
+/// Where in the document a value stands.
+#[derive(Clone, Copy)]
+enum At {
+    Outside,
+    /// The value of a container's key.
+    Container(FetchedKind),
+    /// One item, or an array of them.
+    Items(FetchedKind),
+    /// The value of a message's key.
+    Message,
+    /// The value of one field.
+    Field,
+}
+
+struct Place<'r, 'a, S> {
+    reading: &'r mut Reading<'a, S>,
+    at: At,
+}
+
+impl<'de, S: Sink> DeserializeSeed<'de> for Place<'_, '_, S> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a part of a reply")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { reading, at } = self;
+        while let Some(key) = map.next_key::<String>()? {
+            reading.progress.set(0);
+            let place = match at {
+                At::Outside => match container_kind(&key) {
+                    Some(kind) => {
+                        reading.sink.container(kind);
+                        At::Container(kind)
+                    }
+                    None if key.eq_ignore_ascii_case("Message") => At::Message,
+                    None => At::Outside,
+                },
+                At::Container(kind) if !key.starts_with('@') => At::Items(kind),
+                At::Items(_) | At::Message => {
+                    let opened = reading.fields.open(key.trim_start_matches('@'));
+                    reading.check(opened)?;
+                    At::Field
+                }
+                At::Field if key == "#text" => At::Field,
+                At::Container(_) | At::Field => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            reading.is_isams |= matches!(at, At::Outside) && key.eq_ignore_ascii_case("iSAMS");
+            map.next_value_seed(Place { reading, at: place })?;
+            if matches!(at, At::Items(_) | At::Message) {
+                reading.fields.close();
+            }
+        }
+        match at {
+            At::Items(kind) => {
+                let taken = reading.sink.item(kind, reading.fields.get());
+                reading.fields.clear();
+                reading.check(taken)
+            }
+            At::Message => {
+                reading.message = Some(Message::from_fields(reading.fields.get()));
+                reading.fields.clear();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        let Self { reading, at } = self;
+        while elements.next_element_seed(Place { reading, at })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        self.reading.progress.set(0);
+        if let At::Field = self.at {
+            let appended = self.reading.fields.append(text);
+            return self.reading.check(appended);
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.visit_str(if value { "1" } else { "0" })
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+}

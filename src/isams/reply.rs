@@ -1,0 +1,79 @@
+//! What the parsers of both formats make of a reply.
+
+use super::body::{LONGEST_TEXT, too_large};
+use crate::source::{FetchedKind, SourceError};
+
+/// More fields than any item has.
+const MOST_FIELDS: usize = 512;
+
+/// What a parser finds: the containers of a reply, and their items.
+pub(super) trait Sink {
+    /// A container that was asked for is there.
+    fn container(&mut self, kind: FetchedKind);
+    /// One item of it; its fields by name, without empty ones.
+    fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError>;
+}
+
+/// The container of each kind; the items of the last two are assumed, so every child counts as one.
+pub(super) fn container_kind(name: &str) -> Option<FetchedKind> {
+    let containers = [
+        ("RegistrationStatuses", FetchedKind::Registrations),
+        ("RegistrationCodes", FetchedKind::Codes),
+        ("OutOfSchoolPupils", FetchedKind::OutOfSchool),
+        ("RegistrationPeriods", FetchedKind::Periods),
+    ];
+    containers.into_iter().find(|(container, _)| container.eq_ignore_ascii_case(name)).map(|(_, kind)| kind)
+}
+
+/// The fields of one item, kept for the next to save allocations.
+#[derive(Default)]
+pub(super) struct Fields {
+    list: Vec<(String, String)>,
+    used: usize,
+}
+
+impl Fields {
+    pub(super) fn open(&mut self, name: &str) -> Result<(), SourceError> {
+        if self.used >= MOST_FIELDS {
+            return Err(too_large("a record with hundreds of fields"));
+        }
+        match self.list.get_mut(self.used) {
+            Some((known, value)) => {
+                known.clear();
+                known.push_str(name);
+                value.clear();
+            }
+            None => self.list.push((name.to_owned(), String::new())),
+        }
+        self.used += 1;
+        Ok(())
+    }
+
+    pub(super) fn append(&mut self, text: &str) -> Result<(), SourceError> {
+        let Some((_, value)) = self.used.checked_sub(1).and_then(|at| self.list.get_mut(at)) else { return Ok(()) };
+        if value.len() + text.len() > LONGEST_TEXT {
+            return Err(too_large("a text of more than a megabyte"));
+        }
+        value.push_str(text);
+        Ok(())
+    }
+
+    /// The last field is whole: it is trimmed, and dropped if nothing is left (R1.6).
+    pub(super) fn close(&mut self) {
+        let Some((_, value)) = self.used.checked_sub(1).and_then(|at| self.list.get_mut(at)) else { return };
+        value.truncate(value.trim_end().len());
+        let blanks = value.len() - value.trim_start().len();
+        value.drain(..blanks);
+        if value.is_empty() {
+            self.used -= 1;
+        }
+    }
+
+    pub(super) fn get(&self) -> &[(String, String)] {
+        self.list.get(..self.used).unwrap_or_default()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+    }
+}
