@@ -49,6 +49,9 @@ fn a_wrong_flag_exits_with_two() {
         &["--store", "postgres"],
         &["--api-key", KEY],
         &url,
+        &["--url", "https://school.example", "--client-id", "id"],
+        &["--url", "https://school.example", "--client-id", "id", "--client-secret", "s", "--api-key", KEY],
+        &["--client-id", "id", "--client-secret", "s"],
         &["--url", "http://school.example", "--api-key", KEY],
     ] {
         let output = sync(flags);

@@ -336,3 +336,40 @@ async fn each_failure_of_json_has_its_own_error() {
         assert!(error.to_string().contains(says), "{says}: {error}");
     }
 }
+
+#[tokio::test]
+async fn an_oauth_client_gets_one_token_for_all_and_a_fresh_one_when_it_is_refused() {
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let source = Isams::batch_oauth(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap();
+    let (first, second) = futures::join!(fetch(&source), fetch(&source));
+    assert_eq!(first.unwrap(), second.unwrap());
+    assert_eq!(simulator.requests(), 5, "one token and four replies");
+    simulator.revoke_token();
+    let request = FetchRequest::new(window());
+    let items: Vec<_> = source.fetch(&request).await.unwrap().collect().await;
+    assert!(items.iter().all(Result::is_ok));
+    assert_eq!(request.counters.tally().requests, 4, "a refused request, a token, two replies");
+}
+
+#[tokio::test]
+async fn a_refused_oauth_client_is_named_and_its_secret_is_not() {
+    let simulator = Simulator::start(FakeSchool::new()).await.unwrap();
+    let source = Isams::batch_oauth(&simulator.url(), simulator.client_id(), KEY).unwrap();
+    let error = fetch(&source).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Credentials);
+    assert!(error.to_string().contains("OAuth client") && !error.to_string().contains(KEY), "{error}");
+}
+
+#[tokio::test]
+async fn a_lifetime_as_text_and_a_reply_without_a_token() {
+    let reply = |body: &str| with_status("200 OK\r\nContent-Type: application/json", body);
+    // The tenant answers everything alike: with a token at hand, the data are what is wrong next.
+    for (body, says) in
+        [(r#"{"access_token":"a","expires_in":"3600"}"#, "not XML"), (r#"{"token_type":"Bearer"}"#, "no token")]
+    {
+        let url = answering(reply(body));
+        let source = Isams::batch_oauth(&url, "id", KEY).unwrap();
+        let error = fetch(&source).await.unwrap_err();
+        assert!(error.to_string().contains(says), "{says}: {error}");
+    }
+}

@@ -21,6 +21,12 @@ pub struct SourceFlags {
     /// Batch API key
     #[arg(long, env = "ISAMS_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
+    /// OAuth client, instead of the key alone
+    #[arg(long, env = "ISAMS_CLIENT_ID", hide_env_values = true)]
+    client_id: Option<String>,
+    /// The OAuth client's secret
+    #[arg(long, env = "ISAMS_CLIENT_SECRET", hide_env_values = true)]
+    client_secret: Option<String>,
     /// Which interface to read
     #[arg(long, value_enum, default_value_t = Interface::Xml)]
     format: Interface,
@@ -42,13 +48,17 @@ impl SourceFlags {
     pub fn tenant(&self) -> Result<Option<Isams>, String> {
         // An empty environment variable is one that is not set.
         let given = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
-        let tenant = match (given(&self.url), given(&self.api_key)) {
-            (None, None) => return Ok(None),
-            (None, Some(_)) => {
-                return Err("there is an --api-key but no --url; name the tenant that it belongs to".to_owned());
-            }
-            (Some(_), None) => return Err("a --url needs an --api-key".to_owned()),
-            (Some(url), Some(key)) => Isams::batch(&url, key),
+        let credentials = (given(&self.api_key), given(&self.client_id), given(&self.client_secret));
+        let Some(url) = given(&self.url) else {
+            return match credentials {
+                (None, None, None) => Ok(None),
+                _ => Err("there are credentials but no --url; name the tenant that they belong to".to_owned()),
+            };
+        };
+        let tenant = match credentials {
+            (Some(key), None, None) => Isams::batch(&url, key),
+            (None, Some(id), Some(secret)) => Isams::batch_oauth(&url, id, secret),
+            _ => return Err("a --url needs either --api-key, or --client-id and --client-secret".to_owned()),
         };
         tenant.map(|tenant| Some(self.set_up(tenant))).map_err(|error| error.to_string())
     }

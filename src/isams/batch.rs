@@ -10,8 +10,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use chrono::{Days, NaiveDate};
 use futures::{StreamExt, TryStreamExt};
-use reqwest::header;
-use secrecy::ExposeSecret;
+use reqwest::{StatusCode, header};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
@@ -227,17 +226,22 @@ impl Fetch {
         };
         let path = format!("{}/api/batch/1.0/{page}", url.path().trim_end_matches('/'));
         url.set_path(&path);
-        let request = settings
-            .client
-            .post(url)
-            .query(&[("apiKey", settings.key.expose_secret())])
-            .header(header::CONTENT_TYPE, "application/xml")
-            .body(ask.body());
-        let response = transport::send(request, self.deadline, &self.request.counters).await?;
+        let counters = &self.request.counters;
+        let send = async || {
+            let request =
+                settings.client.post(url.clone()).header(header::CONTENT_TYPE, "application/xml").body(ask.body());
+            let (request, token) = settings.credentials.sign(request, self.deadline, counters).await?;
+            Ok::<_, SourceError>((transport::send(request, self.deadline, counters).await?, token))
+        };
+        let (mut response, token) = send().await?;
+        // A token can be revoked before its time: one fresh one may do.
+        if let Some(token) = token.filter(|_| response.status() == StatusCode::UNAUTHORIZED) {
+            settings.credentials.forget(&token).await;
+            (response, _) = send().await?;
+        }
         let status = response.status();
         let headers = response.headers().clone();
-        let counters = self.request.counters.clone();
-        let mut chunks = transport::chunks(response, self.deadline, settings.max_bytes, counters);
+        let mut chunks = transport::chunks(response, self.deadline, settings.max_bytes, counters.clone());
 
         let mut beginning: Vec<Bytes> = Vec::new();
         let mut length = 0;
@@ -260,9 +264,9 @@ impl Fetch {
             let body = std::io::Cursor::new(beginning.concat());
             let read = self.parse(body, ask, None).await;
             return Err(match read {
-                Ok(Reply { message: Some(message), .. }) => {
-                    message.into_error(status.as_u16(), &[&settings.key]).with_retry_after(fallback.retry_after())
-                }
+                Ok(Reply { message: Some(message), .. }) => message
+                    .into_error(status.as_u16(), &settings.credentials.secrets())
+                    .with_retry_after(fallback.retry_after()),
                 Err(Failed { error, .. }) if super::body::web_page() == error && !fallback.is_temporary() => {
                     error.given_up(&format!("HTTP status {}", status.as_u16()))
                 }
@@ -282,7 +286,7 @@ impl Fetch {
             self.parse(body, ask, Some(self.sender.clone())).await?
         };
         if let Some(message) = reply.message {
-            return Err(message.into_error(status.as_u16(), &[&settings.key]).into());
+            return Err(message.into_error(status.as_u16(), &settings.credentials.secrets()).into());
         }
         // In JSON an empty container can be left out (verified), so that nothing tells it from one that is missing.
         let must_be_there = if settings.format == Format::Xml { &*ask.kinds } else { &[] };

@@ -9,6 +9,8 @@
 //! 2,000 rows.
 
 #[cfg(feature = "isams")]
+mod auth;
+#[cfg(feature = "isams")]
 mod batch;
 #[cfg(feature = "isams")]
 mod body;

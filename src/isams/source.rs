@@ -10,6 +10,7 @@ use reqwest::{Client, Url};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 
+use super::auth::Credentials;
 use super::{FieldNames, batch, transport};
 use crate::source::{AttendanceSource, Capabilities, FetchRequest, RecordStream, SourceError};
 
@@ -44,7 +45,7 @@ pub struct Isams(Arc<Settings>);
 pub(super) struct Settings {
     pub(super) client: Client,
     pub(super) url: Url,
-    pub(super) key: SecretString,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) format: Format,
     pub(super) names: FieldNames,
     pub(super) cache_expiry: TimeDelta,
@@ -63,10 +64,29 @@ impl Isams {
     /// The address is no URL, or is plain http to another host than this machine.
     pub fn batch(url: &str, api_key: impl Into<String>) -> Result<Self, SourceError> {
         let url = transport::parse_url(url)?;
+        Self::new(url, Credentials::Key(SecretString::from(api_key.into())))
+    }
+
+    /// The Batch API with an OAuth client (scope `apiv1`). Its token is fetched when it is needed, renewed ahead of its end,
+    /// and fetched anew once if it is refused.
+    ///
+    /// # Errors
+    /// The address is no URL, or is plain http to another host than this machine.
+    pub fn batch_oauth(
+        url: &str,
+        client_id: impl Into<String>,
+        client_secret: impl Into<String>,
+    ) -> Result<Self, SourceError> {
+        let url = transport::parse_url(url)?;
+        let credentials = Credentials::client(&url, client_id.into(), client_secret.into())?;
+        Self::new(url, credentials)
+    }
+
+    fn new(url: Url, credentials: Credentials) -> Result<Self, SourceError> {
         Ok(Self(Arc::new(Settings {
-            client: transport::client(&url)?,
+            client: transport::client(&url, transport::same_host(&url))?,
             url,
-            key: SecretString::from(api_key.into()),
+            credentials: Arc::new(credentials),
             format: Format::Xml,
             names: FieldNames::default(),
             cache_expiry: TimeDelta::hours(24),

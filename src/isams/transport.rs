@@ -9,6 +9,7 @@ use futures::{Stream, StreamExt};
 use reqwest::{Client, Response, StatusCode, Url, header, redirect};
 use tokio::time::{Instant, timeout_at};
 
+use super::body::read_error;
 use crate::source::{FetchCounters, SourceError, SourceErrorKind};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,18 +43,21 @@ fn is_loopback(url: &Url) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-pub(super) fn client(url: &Url) -> Result<Client, SourceError> {
+/// Follows a redirect within the tenant's host; what is not followed comes back as the redirect that it is.
+pub(super) fn same_host(url: &Url) -> redirect::Policy {
     let host = url.host_str().map(str::to_owned);
-    let same_host = redirect::Policy::custom(move |attempt| {
+    redirect::Policy::custom(move |attempt| {
         let is_same = attempt.url().host_str() == host.as_deref();
         let is_safe = attempt.url().scheme() == "https" || is_loopback(attempt.url());
-        // What is not followed comes back as the redirect that it is.
         if is_same && is_safe && attempt.previous().len() < 5 { attempt.follow() } else { attempt.stop() }
-    });
+    })
+}
+
+pub(super) fn client(url: &Url, redirects: redirect::Policy) -> Result<Client, SourceError> {
     let mut builder = Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
-        .redirect(same_host)
+        .redirect(redirects)
         .retry(reqwest::retry::never())
         .referer(false)
         .user_agent(concat!("rollmark/", env!("CARGO_PKG_VERSION")));
@@ -124,6 +128,21 @@ pub(super) fn chunks(
         }
     })
     .boxed()
+}
+
+/// A short body, read whole.
+pub(super) async fn whole(
+    response: Response,
+    deadline: Instant,
+    max_bytes: u64,
+    counters: &FetchCounters,
+) -> Result<Vec<u8>, SourceError> {
+    let mut chunks = chunks(response, deadline, max_bytes, counters.clone());
+    let mut body = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        body.extend_from_slice(&chunk.map_err(|error| read_error(&error))?);
+    }
+    Ok(body)
 }
 
 fn broken_body(error: &reqwest::Error) -> SourceError {

@@ -27,12 +27,19 @@ pub fn answering_with(answer: impl Fn(&mut std::net::TcpStream) + Send + 'static
 fn read_request(stream: &mut std::net::TcpStream) {
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
-    while !request.ends_with(b"</Filters>") {
+    while !is_whole(&request) {
         match stream.read(&mut buffer) {
             Ok(length) if length > 0 => request.extend_from_slice(&buffer[..length]),
             _ => return,
         }
     }
+}
+
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request).to_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    length.and_then(|length| length.trim().parse().ok()).is_none_or(|length: usize| body.len() >= length)
 }
 
 /// A reply with status 200 and this body.

@@ -17,7 +17,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream;
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -76,6 +77,11 @@ pub struct Simulator {
 struct State {
     school: FakeSchool,
     key: String,
+    client_id: String,
+    client_secret: String,
+    /// The token that is valid, and how many were given out.
+    token: Option<String>,
+    tokens: u64,
     methods: Vec<String>,
     shuffle: Option<u64>,
     row_cap: Option<usize>,
@@ -110,6 +116,11 @@ impl Simulator {
         let state = Arc::new(Mutex::new(State {
             school,
             key: "5f7e6c1a-0000-4000-8000-0123456789ab".to_owned(),
+            client_id: "rollmark-demonstration".to_owned(),
+            // Characters that a form has to encode.
+            client_secret: "s&cr=t +%/ü".to_owned(),
+            token: None,
+            tokens: 0,
             methods: batch::METHODS.iter().map(|method| method.name.to_owned()).collect(),
             shuffle: None,
             row_cap: None,
@@ -134,6 +145,21 @@ impl Simulator {
     /// The Batch key that it accepts.
     pub fn api_key(&self) -> String {
         self.lock().key.clone()
+    }
+
+    /// The OAuth client that it knows.
+    pub fn client_id(&self) -> String {
+        self.lock().client_id.clone()
+    }
+
+    /// That client's secret.
+    pub fn client_secret(&self) -> String {
+        self.lock().client_secret.clone()
+    }
+
+    /// Makes the token that was given out last invalid.
+    pub fn revoke_token(&self) {
+        self.lock().token = None;
     }
 
     /// Changes the school. Replies in the key's cache stay as they are.
@@ -212,19 +238,57 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
     Ok(reply.into_response())
 }
 
-fn route(head: &hyper::http::request::Parts, body: &[u8], state: &mut State) -> Reply {
+fn route(head: &Parts, body: &[u8], state: &mut State) -> Reply {
+    let is_token = head.uri.path() == "/auth/connect/token";
     let pages = [batch::XML_PAGE, batch::JSON_PAGE];
-    let Some(page) = pages.into_iter().find(|page| head.uri.path().eq_ignore_ascii_case(page)) else {
+    let page = pages.into_iter().find(|page| head.uri.path().eq_ignore_ascii_case(page));
+    if page.is_none() && !is_token {
         return Reply::status(StatusCode::NOT_FOUND);
-    };
+    }
     if head.method != Method::POST {
         return Reply::status(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let key = head.uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("apiKey=")));
-    match key.map(|key| key.replace("%7B", "").replace("%7D", "")) {
-        Some(key) if key.trim_matches(['{', '}']).eq_ignore_ascii_case(&state.key) => batch::answer(page, body, state),
-        _ => batch::message(StatusCode::UNAUTHORIZED, "InvalidApiKey", "Invalid API key", "The API key is not valid."),
+    let Some(page) = page else { return token(body, state) };
+    let query = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
+    let key = query.into_owned().find(|(name, _)| name == "apiKey").map(|(_, key)| key).unwrap_or_default();
+    let token = head.headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+    let is_valid = match token {
+        None => key.trim_matches(['{', '}']).eq_ignore_ascii_case(&state.key),
+        Some(token) => {
+            state.token.is_some() && token.strip_prefix("Bearer ") == state.token.as_deref() && key == state.client_id
+        }
+    };
+    if is_valid {
+        batch::answer(page, body, state)
+    } else {
+        batch::message(StatusCode::UNAUTHORIZED, "InvalidApiKey", "Invalid API key", "The API key is not valid.")
     }
+}
+
+/// OAuth 2 client credentials in a form, for the Batch scope.
+fn token(body: &[u8], state: &mut State) -> Reply {
+    let form: HashMap<String, String> = form_urlencoded::parse(body).into_owned().collect();
+    let is = |name: &str, value: &str| form.get(name).is_some_and(|given| given == value);
+    let json = |status, body: serde_json::Value| Reply {
+        content_type: "application/json",
+        ..Reply::xml(status, body.to_string())
+    };
+    let refusal = if !is("grant_type", "client_credentials") {
+        Some("unsupported_grant_type")
+    } else if !is("client_id", &state.client_id) || !is("client_secret", &state.client_secret) {
+        Some("invalid_client")
+    } else if !is("scope", "apiv1") {
+        Some("invalid_scope")
+    } else {
+        None
+    };
+    if let Some(error) = refusal {
+        return json(StatusCode::BAD_REQUEST, serde_json::json!({ "error": error }));
+    }
+    state.tokens += 1;
+    let token = format!("token-{}", state.tokens);
+    state.token = Some(token.clone());
+    json(StatusCode::OK, serde_json::json!({ "access_token": token, "token_type": "Bearer", "expires_in": 3600 }))
 }
 
 /// A reply before it goes out.
