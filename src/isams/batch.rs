@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::body::read_error;
+use super::body::{read_error, web_page};
 use super::fields::{Item, record};
 use super::message::Message;
 use super::reply::Sink;
@@ -267,7 +267,8 @@ impl Fetch {
                 Ok(Reply { message: Some(message), .. }) => message
                     .into_error(status.as_u16(), &settings.credentials.secrets())
                     .with_retry_after(fallback.retry_after()),
-                Err(Failed { error, .. }) if super::body::web_page() == error && !fallback.is_temporary() => {
+                // A page says less than a status that names the cause: a redirect, a refusal, a busy server.
+                Err(Failed { error, .. }) if error == web_page() && matches!(status.as_u16(), 404 | 405 | 500) => {
                     error.given_up(&format!("HTTP status {}", status.as_u16()))
                 }
                 _ => fallback,
