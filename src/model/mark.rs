@@ -191,7 +191,7 @@ impl fmt::Display for Decision {
         let other = self.losers.iter().find(|loser| loser.why != LoserReason::Duplicate);
         match (self.rule, other) {
             (DecisionRule::NotTakenYields, _) => {
-                write!(f, "{} counts, because the register has not been taken", self.winner)?;
+                write!(f, "{}, counts, since the register has not been taken", self.winner)?;
             }
             (DecisionRule::LatestUpdate, Some(other)) => write!(f, "{}, is newer than {}", self.winner, other.record)?,
             (DecisionRule::TieBreak, Some(other)) => {

@@ -18,6 +18,9 @@ const VERSION: i32 = 1;
 /// How long a call waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A lease that ends later than this from now was written before the clock was set back, and must not hold up the school.
+const LONGEST_LEASE_MS: i64 = 3_600_000;
+
 /// Every change is kept with what it made of a mark, and points at the change before it; a mark's row points at its last
 /// change. So a mark is written once, and its history needs no index.
 const SCHEMA: &str = "
@@ -431,7 +434,6 @@ impl MarkStore for SqliteStore {
             let taken = transaction.execute(
                 "UPDATE schools SET lease_token = lease_token + 1, lease_until_ms = ?2
                  WHERE id = ?1 AND (lease_until_ms <= ?3 OR lease_until_ms > ?3 + ?4)",
-                // A lease beyond any that could have been given was written under another clock.
                 params![id, until_ms(ttl), now_ms(), LONGEST_LEASE_MS],
             )?;
             let token: i64 =
@@ -467,6 +469,3 @@ impl MarkStore for SqliteStore {
         .await
     }
 }
-
-/// An hour; longer leases are not asked for.
-const LONGEST_LEASE_MS: i64 = 3_600_000;

@@ -1,7 +1,8 @@
 //! An iSAMS tenant on a loopback port, serving a [`FakeSchool`]: for tests of a whole HTTP stack.
 //!
 //! It is strict: a wrong request gets the error that iSAMS gives. Nodes and errors that are verified look like iSAMS's own;
-//! the items of out-of-school records and registration periods use assumed names.
+//! the items of out-of-school records and registration periods use assumed names. It serves the Batch API as XML and JSON,
+//! with a key or an OAuth client.
 
 mod batch;
 
@@ -50,7 +51,7 @@ pub enum Fault {
     Reset,
     /// Half of the document, sent as if it were whole.
     HalfDocument,
-    /// Gzip that was cut in the middle counts as a reset; this is a document that is not XML at all.
+    /// Status 200 and a text that is no document.
     NotXml,
 }
 
