@@ -37,13 +37,15 @@
 //! |---|---|
 //! | [`model`] | what the words mean |
 //! | [`rules`] | the decisions, pure |
+//! | [`explain`] | «why is this mark wrong?»: findings with evidence and advice, pure |
 //! | `source` | where records come from: the trait, the fake, the mock |
 //! | `isams` | the iSAMS source over HTTP, and its simulator |
 //! | `store` | where marks live: the trait, memory, SQLite |
 //! | `sync` | fetch → resolve → plan → guard → apply → report |
 //! | `conformance` | what every source and every store must do |
 //!
-//! `model` and `rules` know no I/O, no async and no clock; they are all of the crate with default features off. A feed is
+//! `model`, `rules` and `explain` know no I/O, no async and no clock; they are all of the crate with default features
+//! off. A feed is
 //! folded as it is read: memory grows with students × days, not with rows. Planning is a pure function of what the store
 //! holds and what was resolved, and its output is data. `sync` knows the traits, never a backend.
 #![forbid(unsafe_code)]
@@ -51,6 +53,7 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod explain;
 #[cfg(any(feature = "isams", feature = "simulator"))]
 pub mod isams;
 pub mod model;

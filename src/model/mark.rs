@@ -264,21 +264,12 @@ impl Mark {
 
     /// The mark as one line of a marks file: a JSON object with all fields, in a fixed order, without a line feed.
     pub fn to_json_line(&self) -> String {
-        #[derive(Serialize)]
-        struct Line<'a> {
-            student: &'a StudentId,
-            date: NaiveDate,
-            session: Session,
-            status: Status,
-            code: Option<&'a str>,
-            raw_code: Option<&'a RawCode>,
-            minutes_late: Option<u32>,
-            decided_by: RecordKind,
-            record_id: Option<&'a RecordId>,
-            last_updated: Option<String>,
-            rule: DecisionRule,
-        }
-        let line = Line {
+        serde_json::to_string(&self.line()).unwrap_or_default()
+    }
+
+    /// What a line of a marks file holds.
+    pub(crate) fn line(&self) -> MarkLine<'_> {
+        MarkLine {
             student: &self.student,
             date: self.date,
             session: self.session,
@@ -290,9 +281,24 @@ impl Mark {
             record_id: self.decision.winner.id.as_ref(),
             last_updated: self.last_updated().map(stamp_text),
             rule: self.decision.rule,
-        };
-        serde_json::to_string(&line).unwrap_or_default()
+        }
     }
+}
+
+/// The fields of a marks file, in their order.
+#[derive(Serialize)]
+pub(crate) struct MarkLine<'a> {
+    student: &'a StudentId,
+    date: NaiveDate,
+    session: Session,
+    status: Status,
+    code: Option<&'a str>,
+    raw_code: Option<&'a RawCode>,
+    minutes_late: Option<u32>,
+    decided_by: RecordKind,
+    record_id: Option<&'a RecordId>,
+    last_updated: Option<String>,
+    rule: DecisionRule,
 }
 
 impl fmt::Display for Mark {

@@ -51,12 +51,18 @@ impl Freshness {
 
     /// What to do about an expiry above 6 hours; `None` where there is nothing to do.
     pub fn advice(&self) -> Option<String> {
-        (self.cache_expiry() > Self::ADVISED).then(|| {
-            format!(
-                "Replies can be {} hours old, so a change can be missed by the next sync. Set the cache expiry of the \
-                 API key to 4 to 6 hours in the management system's control panel; saving the key also refreshes it.",
-                self.cache_seconds.saturating_add(3_599) / 3_600
-            )
-        })
+        self.advised_against().then(|| format!("{} {}", self.risk(), Self::REMEDY))
     }
+
+    pub(crate) fn advised_against(&self) -> bool {
+        self.cache_expiry() > Self::ADVISED
+    }
+
+    pub(crate) fn risk(&self) -> String {
+        let hours = self.cache_seconds.saturating_add(3_599) / 3_600;
+        format!("Replies can be {hours} hours old, so a change can be missed by the next sync.")
+    }
+
+    pub(crate) const REMEDY: &str = "Set the cache expiry of the API key to 4 to 6 hours in the management system's \
+                                     control panel; saving the key also refreshes it.";
 }

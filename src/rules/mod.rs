@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use freshness::Freshness;
 pub use register::Register;
+pub(crate) use register::{Candidate, Outcome};
 pub use resolver::{ResolveError, Resolver};
 pub use window::{Scope, SyncWindow, Window, WindowError};
 
@@ -28,10 +29,17 @@ pub enum PmRule {
     RegistrationPeriods,
 }
 
+impl PmRule {
+    pub(crate) const NOON: NaiveTime = match NaiveTime::from_hms_opt(12, 0, 0) {
+        Some(noon) => noon,
+        None => NaiveTime::MIN,
+    };
+}
+
 impl Default for PmRule {
     /// The first registration from 12:00 on.
     fn default() -> Self {
-        Self::FirstFrom(NaiveTime::MIN + chrono::TimeDelta::hours(12))
+        Self::FirstFrom(Self::NOON)
     }
 }
 

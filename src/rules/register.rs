@@ -168,6 +168,26 @@ impl Register {
         }
     }
 
+    /// The candidates for a session, the winner first (R6).
+    fn candidates<'a>(
+        &self,
+        date: NaiveDate,
+        session: Session,
+        row: Option<&'a Registration>,
+        spans: &'a [Span],
+    ) -> Vec<Candidate<'a>> {
+        let zone = self.rules.zone();
+        let at = row.map(|row| row.at.school_time(zone));
+        let mut candidates: Vec<Candidate<'_>> = spans
+            .iter()
+            .filter(|span| self.covers(span, date, session, at))
+            .map(Candidate::OutOfSchool)
+            .chain(row.map(|row| self.candidate(row)))
+            .collect();
+        candidates.sort_by(|a, b| b.compare(a, self.rules.tie_break));
+        candidates
+    }
+
     fn decide(
         &self,
         student: &StudentId,
@@ -179,13 +199,7 @@ impl Register {
         let zone = self.rules.zone();
         let row = rows.first();
         let at = row.map(|row| row.at.school_time(zone));
-        let mut candidates: Vec<Candidate<'_>> = spans
-            .iter()
-            .filter(|span| self.covers(span, date, session, at))
-            .map(Candidate::OutOfSchool)
-            .chain(row.map(|row| Candidate::Registration(row, stamp_of(row, zone))))
-            .collect();
-        candidates.sort_by(|a, b| b.compare(a, self.rules.tie_break));
+        let candidates = self.candidates(date, session, row, spans);
         let (winner, others) = candidates.split_first()?;
 
         let rule = if others.is_empty() {
@@ -199,15 +213,14 @@ impl Register {
         };
         let mut losers: Vec<Loser> = Vec::with_capacity(others.len() + rows.len().saturating_sub(1));
         losers.extend(others.iter().map(|other| Loser { record: other.reference(), why: other.why_lost_to(winner) }));
-        losers.extend(rows.iter().skip(1).map(|row| Loser {
-            record: Candidate::Registration(row, stamp_of(row, zone)).reference(),
-            why: LoserReason::Duplicate,
-        }));
+        losers.extend(
+            rows.iter()
+                .skip(1)
+                .map(|row| Loser { record: self.candidate(row).reference(), why: LoserReason::Duplicate }),
+        );
 
-        let (outcome, judged_by_source) = match winner {
-            Candidate::Registration(row, _) => (self.judge(row), row.verdict.is_some()),
-            Candidate::OutOfSchool(span) => (self.judge_absence(span.record.code.as_ref(), Status::Absent), false),
-        };
+        let outcome = self.outcome(winner);
+        let judged_by_source = matches!(winner, Candidate::Registration(row, _) if row.verdict.is_some());
         let late_minutes = match (outcome.status, winner) {
             (Status::Late, Candidate::Registration(row, _)) => row.minutes_late,
             _ => None,
@@ -237,6 +250,50 @@ impl Register {
                 judged_by_source,
             },
         })
+    }
+
+    /// Every record of a student that stands beside a session, and why it lost: the winner first, for which there is no
+    /// why, then losing candidates, duplicates and out-of-school records of the date that do not cover the session.
+    pub(crate) fn contenders(
+        &self,
+        student: &StudentId,
+        date: NaiveDate,
+        session: Session,
+    ) -> Vec<(Candidate<'_>, Option<LoserReason>)> {
+        let rows = self.days.get(student).and_then(|days| days.get(&date)).map_or(&[][..], |day| day.rows(session));
+        let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
+        let at = rows.first().map(|row| row.at.school_time(self.rules.zone()));
+        let candidates = self.candidates(date, session, rows.first(), spans);
+        let mut all: Vec<(Candidate<'_>, Option<LoserReason>)> = Vec::new();
+        if let Some((winner, others)) = candidates.split_first()
+            && self.in_session.contains(&(date, session))
+        {
+            all.push((*winner, None));
+            all.extend(others.iter().map(|other| (*other, Some(other.why_lost_to(winner)))));
+        }
+        let duplicates = rows.iter().skip(1);
+        all.extend(duplicates.map(|row| (self.candidate(row), Some(LoserReason::Duplicate))));
+        let elsewhere = spans.iter().filter(|span| !self.covers(span, date, session, at));
+        all.extend(elsewhere.map(|span| (Candidate::OutOfSchool(span), Some(LoserReason::NotCovering))));
+        all
+    }
+
+    /// The student's out-of-school records that reach into the window.
+    pub(crate) fn out_of_school<'a>(&'a self, student: &StudentId) -> impl Iterator<Item = Candidate<'a>> + use<'a> {
+        self.spans.get(student).map_or(&[][..], Vec::as_slice).iter().map(Candidate::OutOfSchool)
+    }
+
+    /// A row as a candidate.
+    pub(crate) fn candidate<'a>(&self, row: &'a Registration) -> Candidate<'a> {
+        Candidate::Registration(row, stamp_of(row, self.rules.zone()))
+    }
+
+    /// What a record says if it decides.
+    pub(crate) fn outcome(&self, candidate: &Candidate<'_>) -> Outcome {
+        match candidate {
+            Candidate::Registration(row, _) => self.judge(row),
+            Candidate::OutOfSchool(span) => self.judge_absence(span.record.code.as_ref(), Status::Absent),
+        }
     }
 
     /// What a registration row says (R2).
@@ -273,15 +330,17 @@ impl Register {
     }
 }
 
-struct Outcome {
-    status: Status,
-    letter: Option<Box<str>>,
-    name: Option<Box<str>>,
-    raw: Option<RawCode>,
+/// What a record says (R2).
+pub(crate) struct Outcome {
+    pub(crate) status: Status,
+    pub(crate) letter: Option<Box<str>>,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) raw: Option<RawCode>,
 }
 
 /// A record that competes for a session (R6).
-enum Candidate<'a> {
+#[derive(Clone, Copy)]
+pub(crate) enum Candidate<'a> {
     Registration(&'a Registration, Option<DateTime<Utc>>),
     OutOfSchool(&'a Span),
 }
@@ -312,7 +371,7 @@ impl Candidate<'_> {
         })
     }
 
-    fn reference(&self) -> RecordReference {
+    pub(crate) fn reference(&self) -> RecordReference {
         let (kind, id) = match self {
             Self::Registration(row, _) => (RecordKind::Registration, row.id.clone()),
             Self::OutOfSchool(span) => (RecordKind::OutOfSchool, span.record.id.clone()),

@@ -248,9 +248,8 @@ impl Resolver {
         for span in std::mem::take(&mut self.versions).into_values().chain(nameless) {
             if span.reaches_into(self.scope.window) {
                 self.raise_span_issues(&span, &mut issues);
-                if span.is_valid() {
-                    spans.entry(span.record.student.clone()).or_default().push(span);
-                }
+                // One that ends before it begins covers nothing, but a diagnosis shows it.
+                spans.entry(span.record.student.clone()).or_default().push(span);
             }
         }
 

@@ -11,13 +11,13 @@ pub(super) const FIRST_REAL_YEAR: i32 = 1990;
 
 /// An out-of-school record with its interval in school time and its stamp as an instant (R5).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) record: OutOfSchool,
+pub(crate) struct Span {
+    pub(crate) record: OutOfSchool,
     /// Included.
-    pub(super) from: NaiveDateTime,
+    pub(crate) from: NaiveDateTime,
     /// Not included.
-    pub(super) to: NaiveDateTime,
-    pub(super) stamp: Option<DateTime<Utc>>,
+    pub(crate) to: NaiveDateTime,
+    pub(crate) stamp: Option<DateTime<Utc>>,
     pub(super) end_was_missing: bool,
 }
 

@@ -73,6 +73,12 @@ impl Window {
         Ok(Self { from, to: to.min(LAST), today: None })
     }
 
+    /// One date.
+    pub fn day(date: NaiveDate) -> Self {
+        let date = date.min(LAST);
+        Self { from: date, to: date, today: None }
+    }
+
     /// Passes today, against which stamps from the future are told (R1.3).
     #[must_use]
     pub fn with_today(mut self, today: NaiveDate) -> Self {

@@ -353,7 +353,7 @@ impl Debug for AttendanceSync {
 
 fn narrow_to_today(window: Window) -> Result<Window, SyncError> {
     let today = window.today().filter(|today| window.contains(*today)).ok_or(SyncError::NotToday)?;
-    Window::between(today, today).map(|only| only.with_today(today)).map_err(|_| SyncError::NotToday)
+    Ok(Window::day(today).with_today(today))
 }
 
 fn millis(started: Instant) -> u64 {

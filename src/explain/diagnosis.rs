@@ -1,0 +1,245 @@
+use std::collections::BTreeSet;
+
+use chrono::{NaiveDate, NaiveDateTime};
+use serde::{Serialize, Serializer};
+
+use super::{Finding, Question, ShownMark};
+use crate::model::{
+    Decision, Loser, LoserReason, Mark, PeriodId, Record, RecordReference, Registration, Session, Status, StudentId,
+};
+use crate::rules::{Candidate, Freshness, Register, ResolveError, Resolver, Rules, Scope, Window};
+
+/// One record of the student's day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DayRecord {
+    /// Which record.
+    pub record: RecordReference,
+    /// What it says if it decides.
+    pub status: Status,
+    /// The letter of its code, if the code table has it.
+    pub code: Option<Box<str>>,
+    /// A registration's time, or an out-of-school record's beginning (included); school time.
+    pub from: NaiveDateTime,
+    /// An out-of-school record's end (not included); `None` for a registration.
+    pub to: Option<NaiveDateTime>,
+    /// A registration's period.
+    pub period: Option<PeriodId>,
+    /// The session that the registration's period is flagged with.
+    pub flag: Option<Session>,
+}
+
+/// The answer for one session.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SessionDiagnosis {
+    /// The session.
+    pub session: Session,
+    /// The mark that the source yields now; as in a marks file where it is serialised.
+    #[serde(serialize_with = "as_line")]
+    pub mark: Option<Mark>,
+    /// The mark's decision, with every other record of the day among the losers.
+    pub decision: Option<Decision>,
+    /// What was found, the one that explains most first; never empty.
+    pub findings: Vec<Finding>,
+}
+
+fn as_line<S: Serializer>(mark: &Option<Mark>, serializer: S) -> Result<S::Ok, S::Error> {
+    mark.as_ref().map(Mark::line).serialize(serializer)
+}
+
+/// The answer for a student's date. Serialises as one JSON object; the records of the day are not part of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Diagnosis {
+    /// The student.
+    pub student: StudentId,
+    /// The school date.
+    pub date: NaiveDate,
+    /// AM before PM, or the one that was asked about.
+    pub sessions: Vec<SessionDiagnosis>,
+    /// Every record of the student's day, by time: what a drawing of the day shows.
+    #[serde(skip)]
+    pub day: Vec<DayRecord>,
+}
+
+/// Takes the records of a fetch that holds the date, in any order, and answers a question about them.
+///
+/// Everybody's records are needed, since the school was in session where anybody was registered (R7). Memory grows with
+/// the school's day, whatever else the fetch holds.
+///
+/// ```
+/// use chrono::{TimeDelta, Utc};
+/// use rollmark::explain::{Diagnoser, FindingName, Question};
+/// use rollmark::rules::{Freshness, Rules, SyncWindow};
+/// use rollmark::source::FakeSchool;
+///
+/// let today = "2026-11-20".parse()?;
+/// let mut school = FakeSchool::new();
+/// school.code("17", "M", "Medical", true);
+/// school.registration("100", "4733683260", "2026-11-20T08:40:00").present().updated("2026-11-20T08:52:00");
+/// school.out_of_school("901", "4733683260", "2026-11-20T08:00:00", "2026-11-20T12:00:00").coded("17")
+///     .updated("2026-11-19T16:00:00");
+///
+/// let question = Question::new("4733683260", today, SyncWindow::default().ending(today)).expected("M".parse()?);
+/// let freshness = Freshness::new(Utc::now(), TimeDelta::hours(4));
+/// let mut diagnoser = Diagnoser::new(Rules::new(chrono_tz::Europe::London), question, freshness);
+/// school.records().for_each(|record| diagnoser.push(record));
+/// let diagnosis = diagnoser.finish()?;
+/// assert_eq!(diagnosis.sessions[0].findings[0].name, FindingName::OutOfSchoolOlderThanRegistration);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Diagnoser {
+    resolver: Resolver,
+    facts: Facts,
+}
+
+/// What is known beside the resolved register.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) question: Question,
+    pub(super) rules: Rules,
+    pub(super) freshness: Freshness,
+    pub(super) shown: Vec<ShownMark>,
+    /// The student's rows of the date.
+    pub(super) rows: BTreeSet<Registration>,
+    /// Codes, the periods of the date, and the student's out-of-school records.
+    others: Vec<Record>,
+}
+
+impl Diagnoser {
+    /// A diagnosis by a school's rules, from a fetch of this freshness.
+    pub fn new(rules: Rules, question: Question, freshness: Freshness) -> Self {
+        let resolver = Resolver::new(rules, scope_of(&question));
+        let facts = Facts { question, rules, freshness, shown: Vec::new(), rows: BTreeSet::new(), others: Vec::new() };
+        Self { resolver, facts }
+    }
+
+    /// Says what the portal's store shows in one session; without it, the store is left out of the answer.
+    pub fn store_shows(&mut self, shown: ShownMark) {
+        self.facts.shown.push(shown);
+    }
+
+    /// Takes one record.
+    pub fn push(&mut self, record: Record) {
+        let Facts { question, rules, rows, others, .. } = &mut self.facts;
+        match &record {
+            Record::Registration(row) => {
+                if row.student == question.student && row.at.school_time(rules.zone()).date() == question.date {
+                    rows.insert(row.clone());
+                }
+            }
+            Record::OutOfSchool(span) if span.student != question.student => {}
+            Record::Period(period) if period.at.school_time(rules.zone()).date() != question.date => {}
+            _ => others.push(record.clone()),
+        }
+        self.resolver.push(record);
+    }
+
+    /// Answers from what was pushed.
+    ///
+    /// # Errors
+    /// See [`ResolveError`].
+    pub fn finish(self) -> Result<Diagnosis, ResolveError> {
+        let register = self.resolver.finish()?;
+        let facts = self.facts;
+        let day = facts.day(&register);
+        let session = |session| facts.session(&register, session, !day.is_empty());
+        let sessions = facts.question.sessions().map(session).collect();
+        Ok(Diagnosis { student: facts.question.student, date: facts.question.date, sessions, day })
+    }
+}
+
+fn scope_of(question: &Question) -> Scope {
+    let day = Window::day(question.date);
+    let window = question.window.today().map_or(day, |today| day.with_today(today));
+    Scope { window, students: Some(BTreeSet::from([question.student.clone()])) }
+}
+
+/// A record beside a session, and whether it says what is expected.
+pub(super) struct Contender {
+    pub(super) day: DayRecord,
+    /// `None` for the one that decided.
+    pub(super) why: Option<LoserReason>,
+    pub(super) is_expected: bool,
+}
+
+impl Facts {
+    fn session(&self, register: &Register, session: Session, has_records: bool) -> SessionDiagnosis {
+        let Question { student, date, .. } = &self.question;
+        let mark = register.mark(student, *date, session);
+        let contenders = self.contenders(register, session);
+        let decision = mark.as_ref().map(|mark| {
+            let losers = contenders
+                .iter()
+                .filter_map(|contender| Some(Loser { record: contender.day.record.clone(), why: contender.why? }))
+                .collect();
+            Decision { losers, ..mark.decision.clone() }
+        });
+        let findings = self.findings(session, mark.as_ref(), &contenders, has_records);
+        SessionDiagnosis { session, mark, decision, findings }
+    }
+
+    fn contenders(&self, register: &Register, session: Session) -> Vec<Contender> {
+        let Question { student, date, .. } = &self.question;
+        let mut all = register.contenders(student, *date, session);
+        let others = self.rows.iter().filter(|row| {
+            !all.iter().any(|(known, _)| matches!(known, Candidate::Registration(known, _) if known == row))
+        });
+        let others: Vec<_> =
+            others.map(|row| (register.candidate(row), Some(LoserReason::OtherRegistration))).collect();
+        all.extend(others);
+        let expected = self.question.expected.as_ref();
+        all.into_iter()
+            .map(|(candidate, why)| Contender {
+                day: self.day_record(register, &candidate),
+                why,
+                is_expected: expected.is_some_and(|expected| expected.is_carried_by(&register.outcome(&candidate))),
+            })
+            .collect()
+    }
+
+    fn day_record(&self, register: &Register, candidate: &Candidate<'_>) -> DayRecord {
+        let outcome = register.outcome(candidate);
+        let (from, to, period) = match candidate {
+            Candidate::Registration(row, _) => (row.at.school_time(self.rules.zone()), None, row.period.clone()),
+            Candidate::OutOfSchool(span) => (span.from, Some(span.to), None),
+        };
+        let flag = period.as_ref().and_then(|period| self.flag(period));
+        DayRecord {
+            record: candidate.reference(),
+            status: outcome.status,
+            code: outcome.letter,
+            from,
+            to,
+            period,
+            flag,
+        }
+    }
+
+    fn flag(&self, id: &PeriodId) -> Option<Session> {
+        let periods = self.others.iter().filter_map(|record| match record {
+            Record::Period(period) if period.id == *id => Some(period),
+            _ => None,
+        });
+        // Of two that share an id the greater counts (R1.5).
+        Session::from_flag(periods.max()?.session.as_deref()?)
+    }
+
+    fn day(&self, register: &Register) -> Vec<DayRecord> {
+        let spans = register.out_of_school(&self.question.student);
+        let rows = self.rows.iter().map(|row| register.candidate(row));
+        let mut day: Vec<_> = spans.chain(rows).map(|candidate| self.day_record(register, &candidate)).collect();
+        day.sort_by_key(|record| record.from);
+        day
+    }
+
+    /// What the day's mark would be by other rules.
+    pub(super) fn mark_under(&self, rules: Rules, session: Session) -> Option<Mark> {
+        let mut resolver = Resolver::new(rules, scope_of(&self.question));
+        let rows = self.rows.iter().cloned().map(Record::Registration);
+        self.others.iter().cloned().chain(rows).for_each(|record| resolver.push(record));
+        resolver.finish().ok()?.mark(&self.question.student, self.question.date, session)
+    }
+}
