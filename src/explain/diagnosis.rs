@@ -151,6 +151,12 @@ impl Diagnoser {
     }
 }
 
+impl Extend<Record> for Diagnoser {
+    fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
+        records.into_iter().for_each(|record| self.push(record));
+    }
+}
+
 fn scope_of(question: &Question) -> Scope {
     let day = Window::day(question.date);
     let window = question.window.today().map_or(day, |today| day.with_today(today));

@@ -361,6 +361,12 @@ impl Resolver {
     }
 }
 
+impl Extend<Record> for Resolver {
+    fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
+        records.into_iter().for_each(|record| self.push(record));
+    }
+}
+
 /// What the period list says of a row.
 enum Flag {
     Session(Session),

@@ -7,7 +7,7 @@ use futures::StreamExt;
 
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
 use super::{Plan, SyncError, SyncRequest};
-use crate::model::{Mark, SchoolId};
+use crate::model::{Mark, Record, SchoolId};
 use crate::rules::{Freshness, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{
     AttendanceSource, Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord, Tally,
@@ -74,7 +74,7 @@ pub enum SyncEvent {
 /// # }
 /// ```
 pub struct AttendanceSync {
-    source: Arc<dyn AttendanceSource>,
+    pub(super) source: Arc<dyn AttendanceSource>,
     pub(super) store: Arc<dyn MarkStore>,
     pub(super) school: SchoolId,
     pub(super) rules: Rules,
@@ -224,11 +224,21 @@ impl AttendanceSync {
         let fetch = FetchRequest::new(scope.window).with_periods(periods);
         let freshness = Freshness::new(request.now.unwrap_or_else(Utc::now), capabilities.cache_expiry);
         advice.extend(freshness.advice());
+        let (resolver, completeness) = self.read(&fetch, || Resolver::new(self.rules, scope.clone())).await?;
+        let register = resolver.finish()?;
+        Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters.tally(), advice })
+    }
 
+    /// Reads a complete fetch into what `start` makes; a fetch that breaks off is thrown away and started again.
+    pub(super) async fn read<S: Extend<Record>>(
+        &self,
+        fetch: &FetchRequest,
+        start: impl Fn() -> S,
+    ) -> Result<(S, Completeness), SyncError> {
         let mut attempt = 1;
-        let (resolver, completeness) = loop {
+        let (state, completeness) = loop {
             self.tell(SyncEvent::FetchStarted { attempt });
-            match self.fold(&fetch, &scope).await {
+            match self.fold(fetch, start()).await {
                 Err(SyncError::Source(error)) if error.is_temporary() && attempt < TRIES => {
                     attempt += 1;
                     fetch.counters.add_retry();
@@ -241,20 +251,20 @@ impl AttendanceSync {
             }
         };
         let mut needed = vec![FetchedKind::Registrations];
-        needed.extend(capabilities.has_out_of_school.then_some(FetchedKind::OutOfSchool));
-        needed.extend(periods.then_some(FetchedKind::Periods));
-        for kind in needed {
-            if !completeness.covers(kind, scope.window) {
-                return Err(SyncError::Incomplete(format!("not every date was answered for {kind}")));
-            }
+        needed.extend(self.source.capabilities().has_out_of_school.then_some(FetchedKind::OutOfSchool));
+        needed.extend(fetch.periods.then_some(FetchedKind::Periods));
+        match needed.into_iter().find(|kind| !completeness.covers(*kind, fetch.window)) {
+            None => Ok((state, completeness)),
+            Some(kind) => Err(SyncError::Incomplete(format!("not every date was answered for {kind}"))),
         }
-        let register = resolver.finish()?;
-        Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters.tally(), advice })
     }
 
     /// Reads one fetch to its verdict. Nothing of a fetch that breaks off is kept.
-    async fn fold(&self, fetch: &FetchRequest, scope: &Scope) -> Result<(Resolver, Completeness), SyncError> {
-        let mut resolver = Resolver::new(self.rules, scope.clone());
+    async fn fold<S: Extend<Record>>(
+        &self,
+        fetch: &FetchRequest,
+        mut state: S,
+    ) -> Result<(S, Completeness), SyncError> {
         let mut stream = self.source.fetch(fetch).await?;
         let mut verdict = None;
         let mut records = 0;
@@ -264,7 +274,7 @@ impl AttendanceSync {
                     return Err(SyncError::Incomplete("records came after the verdict".to_owned()));
                 }
                 SourceRecord::Record(record) => {
-                    resolver.push(record);
+                    state.extend([record]);
                     records += 1;
                     if records % ROWS_PER_EVENT == 0 {
                         self.tell(SyncEvent::Read { records });
@@ -281,7 +291,7 @@ impl AttendanceSync {
             )
         })?;
         self.tell(SyncEvent::Resolved { records });
-        Ok((resolver, completeness))
+        Ok((state, completeness))
     }
 
     async fn plan(&self, request: &SyncRequest, resolved: &Resolved, started: Instant) -> Result<Planned, SyncError> {
@@ -351,7 +361,7 @@ impl Debug for AttendanceSync {
     }
 }
 
-fn narrow_to_today(window: Window) -> Result<Window, SyncError> {
+pub(super) fn narrow_to_today(window: Window) -> Result<Window, SyncError> {
     let today = window.today().filter(|today| window.contains(*today)).ok_or(SyncError::NotToday)?;
     Ok(Window::day(today).with_today(today))
 }

@@ -2,6 +2,7 @@
 //!
 //! A run that fails at any point leaves the store as it was.
 
+mod diagnose;
 mod engine;
 mod error;
 mod lease;

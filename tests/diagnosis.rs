@@ -1,0 +1,358 @@
+//! The diagnosis: each cause is found first, and its advice, followed, gives the expected mark.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use proptest::prelude::*;
+use rollmark::explain::{Diagnoser, Diagnosis, Expected, Finding, FindingName, Question, ShownMark};
+use rollmark::model::{Mark, Record, Session, Status, StudentId};
+use rollmark::rules::{Freshness, PmRule, Resolver, Rules, Scope, SyncWindow, TieBreak, Window};
+use rollmark::source::FakeSchool;
+
+const AMELIA: &str = "4733683260";
+const BEN: &str = "4733683261";
+
+fn today() -> NaiveDate {
+    "2026-11-20".parse().unwrap()
+}
+
+fn now() -> DateTime<Utc> {
+    "2026-11-20T18:00:00Z".parse().unwrap()
+}
+
+fn rules() -> Rules {
+    Rules::new(chrono_tz::Europe::London)
+}
+
+fn window() -> Window {
+    SyncWindow::default().ending(today())
+}
+
+/// A school day: Amelia and Ben are there at 08:40, in a lesson at 12:10 and at 13:30.
+fn school() -> FakeSchool {
+    let mut school = FakeSchool::new();
+    school.code("17", "M", "Medical", true);
+    school.code("9", "I", "Illness", true);
+    school.period("1", "2026-11-20T08:40:00", Some("am"));
+    school.period("2", "2026-11-20T12:10:00", None);
+    school.period("3", "2026-11-20T13:30:00", Some("pm"));
+    for (offset, student) in [(0, AMELIA), (100, BEN)] {
+        for (period, time, taken) in
+            [(1, "08:40:00", "08:52:00"), (2, "12:10:00", "12:14:00"), (3, "13:30:00", "13:41:00")]
+        {
+            let row = school.registration(&(100 + offset + period).to_string(), student, &format!("2026-11-20T{time}"));
+            row.in_period(period.to_string().as_str()).present().updated(&format!("2026-11-20T{taken}"));
+        }
+    }
+    school
+}
+
+fn question() -> Question {
+    Question::new(AMELIA, today(), window())
+}
+
+fn ask(school: &FakeSchool, rules: Rules, question: Question, hours: i64, shown: Vec<ShownMark>) -> Diagnosis {
+    let mut diagnoser = Diagnoser::new(rules, question, Freshness::new(now(), TimeDelta::hours(hours)));
+    diagnoser.extend(school.records());
+    shown.into_iter().for_each(|shown| diagnoser.store_shows(shown));
+    diagnoser.finish().unwrap()
+}
+
+/// The findings for one session by the default rules, from replies that are at most four hours old.
+fn findings(school: &FakeSchool, session: Session, expected: &str) -> Vec<Finding> {
+    let question = question().session(session).expected(expected.parse().unwrap());
+    ask(school, rules(), question, 4, Vec::new()).sessions.remove(0).findings
+}
+
+fn names(findings: &[Finding]) -> Vec<FindingName> {
+    findings.iter().map(|finding| finding.name).collect()
+}
+
+fn mark(school: &FakeSchool, rules: Rules, session: Session) -> Option<Mark> {
+    let mut resolver = Resolver::new(rules, Scope::all(window()));
+    resolver.extend(school.records());
+    resolver.finish().unwrap().mark(&StudentId::new(AMELIA), today(), session)
+}
+
+fn shows(school: &FakeSchool, rules: Rules, session: Session, expected: &str) -> bool {
+    let expected: Expected = expected.parse().unwrap();
+    mark(school, rules, session).is_some_and(|mark| expected.is_met_by(&mark))
+}
+
+#[test]
+fn nothing_is_wrong_where_the_mark_is_as_expected_or_nothing_is_expected() {
+    let school = school();
+    assert_eq!(names(&findings(&school, Session::Am, "/")), [FindingName::Consistent]);
+    for session in ask(&school, rules(), question(), 4, Vec::new()).sessions {
+        assert_eq!(names(&session.findings), [FindingName::Consistent]);
+    }
+}
+
+#[test]
+fn a_cache_expiry_above_six_hours_is_never_the_first_finding() {
+    for (hours, expected) in [
+        (6, vec![FindingName::Consistent]),
+        (7, vec![FindingName::Consistent, FindingName::CacheExpiryTooLong]),
+        (24, vec![FindingName::Consistent, FindingName::CacheExpiryTooLong]),
+    ] {
+        let diagnosis = ask(&school(), rules(), question(), hours, Vec::new());
+        assert_eq!(names(&diagnosis.sessions[0].findings), expected, "{hours} hours");
+    }
+}
+
+#[test]
+fn an_older_out_of_school_record_counts_once_it_is_saved_again() {
+    let mut school = school();
+    school
+        .out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00")
+        .coded("17")
+        .updated("2026-11-19T16:00:00");
+    let found = findings(&school, Session::Am, "M");
+    assert_eq!(names(&found), [FindingName::OutOfSchoolOlderThanRegistration]);
+    assert_eq!(found[0].evidence["record"]["id"], "901");
+    assert_eq!(found[0].evidence["winner"]["id"], "101");
+    school.out_of_school_mut("901").unwrap().updated("2026-11-20T18:00:00");
+    assert!(shows(&school, rules(), Session::Am, "M"));
+}
+
+#[test]
+fn a_record_without_a_time_of_update_counts_once_it_has_one() {
+    let mut school = school();
+    school.out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00").coded("17");
+    assert_eq!(names(&findings(&school, Session::Am, "M")), [FindingName::MissingTimestamp]);
+    school.out_of_school_mut("901").unwrap().updated("2026-11-20T18:00:00");
+    assert!(shows(&school, rules(), Session::Am, "M"));
+}
+
+#[test]
+fn a_tie_that_the_registration_wins_is_broken_by_saving_the_record_again() {
+    let mut school = school();
+    school
+        .out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00")
+        .coded("17")
+        .updated("2026-11-20T08:52:00");
+    let rules = rules().tie_break(TieBreak::Registration);
+    let question = question().session(Session::Am).expected("M".parse().unwrap());
+    let diagnosis = ask(&school, rules, question, 4, Vec::new());
+    assert_eq!(names(&diagnosis.sessions[0].findings), [FindingName::OutOfSchoolOlderThanRegistration]);
+    school.out_of_school_mut("901").unwrap().updated("2026-11-20T18:00:00");
+    assert!(shows(&school, rules, Session::Am, "M"));
+}
+
+#[test]
+fn a_record_that_does_not_cover_the_register_counts_once_its_times_do() {
+    let mut school = school();
+    school
+        .out_of_school("901", AMELIA, "2026-11-20T10:00:00", "2026-11-20T11:00:00")
+        .coded("17")
+        .updated("2026-11-20T14:00:00");
+    for session in Session::BOTH {
+        let found = findings(&school, session, "M");
+        assert_eq!(names(&found), [FindingName::OutOfSchoolDoesNotCoverSession], "{session}");
+    }
+    let found = findings(&school, Session::Am, "M");
+    assert_eq!(found[0].evidence["register_at"], "2026-11-20T08:40:00");
+    school.out_of_school_mut("901").unwrap().from = "2026-11-20T08:40:00".parse().unwrap();
+    assert!(shows(&school, rules(), Session::Am, "M"));
+}
+
+#[test]
+fn a_record_that_ends_before_it_begins_covers_nothing() {
+    let mut school = school();
+    school
+        .out_of_school("901", AMELIA, "2026-11-20T15:00:00", "2026-11-20T08:00:00")
+        .coded("17")
+        .updated("2026-11-20T14:00:00");
+    let found = findings(&school, Session::Pm, "M");
+    assert_eq!(names(&found), [FindingName::OutOfSchoolDoesNotCoverSession]);
+    assert!(found[0].summary.contains("ends before it begins"), "{}", found[0].summary);
+}
+
+#[test]
+fn another_row_of_the_register_counts_once_it_is_the_newest() {
+    let mut school = school();
+    school.registration("109", AMELIA, "2026-11-20T08:40:00").in_period("1").absent("9").updated("2026-11-20T08:45:00");
+    let found = findings(&school, Session::Am, "I");
+    assert_eq!(names(&found), [FindingName::DuplicateRegistrations]);
+    assert_eq!(found[0].evidence["counting"]["id"], "101");
+    school.registration_mut("109").unwrap().updated("2026-11-20T18:00:00");
+    assert!(shows(&school, rules(), Session::Am, "I"));
+}
+
+#[test]
+fn the_pm_start_that_picks_the_right_register_is_named() {
+    let mut school = school();
+    school.registration_mut("103").unwrap().absent("9");
+    let found = findings(&school, Session::Pm, "I");
+    assert_eq!(names(&found), [FindingName::PmRulePicksOtherRegistration]);
+    assert_eq!(found[0].evidence["registration"]["id"], "103");
+    assert_eq!(found[0].evidence["pm_start"], "13:30");
+    assert!(found[0].advice.contains("13:30"));
+    let start = NaiveTime::from_hms_opt(13, 30, 0).unwrap();
+    assert!(shows(&school, rules().pm(PmRule::FirstFrom(start)), Session::Pm, "I"));
+}
+
+#[test]
+fn the_register_that_is_flagged_with_the_session_is_named_before_others_that_would_do() {
+    let mut school = school();
+    school.registration_mut("102").unwrap().absent("9");
+    let found = findings(&school, Session::Pm, "/");
+    assert_eq!(found[0].evidence["registration"]["id"], "103");
+}
+
+#[test]
+fn for_am_only_the_days_earliest_register_can_count_by_another_time() {
+    let mut school = school();
+    school.registration_mut("102").unwrap().absent("9");
+    let found = findings(&school, Session::Am, "I");
+    assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
+
+    let mut school = FakeSchool::new();
+    school.code("9", "I", "Illness", true);
+    school.registration("1", AMELIA, "2026-11-20T12:40:00").absent("9").updated("2026-11-20T12:50:00");
+    school.registration("2", AMELIA, "2026-11-20T13:40:00").present().updated("2026-11-20T13:50:00");
+    let found = findings(&school, Session::Am, "I");
+    assert_eq!(found[0].name, FindingName::PmRulePicksOtherRegistration);
+    let start = NaiveTime::parse_from_str(found[0].evidence["pm_start"].as_str().unwrap(), "%H:%M").unwrap();
+    assert!(shows(&school, rules().pm(PmRule::FirstFrom(start)), Session::Am, "I"));
+}
+
+#[test]
+fn under_the_period_rule_a_flag_on_the_wrong_register_is_found() {
+    let mut school = FakeSchool::new();
+    school.code("9", "I", "Illness", true);
+    school.period("1", "2026-11-20T08:40:00", Some("am"));
+    school.period("2", "2026-11-20T13:30:00", None);
+    school.period("3", "2026-11-20T14:30:00", Some("pm"));
+    school.registration("11", AMELIA, "2026-11-20T13:30:00").in_period("2").absent("9").updated("2026-11-20T13:41:00");
+    school.registration("12", AMELIA, "2026-11-20T14:30:00").in_period("3").present().updated("2026-11-20T14:41:00");
+    let by_periods = rules().pm(PmRule::RegistrationPeriods);
+    let question = question().session(Session::Pm).expected("I".parse().unwrap());
+    let found = ask(&school, by_periods, question, 4, Vec::new()).sessions.remove(0).findings;
+    assert_eq!(found[0].name, FindingName::PmRulePicksOtherRegistration);
+    assert_eq!(found[0].evidence["pm_rule"], "time");
+}
+
+#[test]
+fn a_register_that_was_not_taken_and_an_unknown_code_are_found_with_and_without_an_expectation() {
+    let mut school = school();
+    school.registration("104", AMELIA, "2026-11-20T12:00:00");
+    school.registration_mut("101").unwrap().absent("99");
+    let plain = ask(&school, rules(), question(), 4, Vec::new());
+    assert_eq!(names(&plain.sessions[0].findings), [FindingName::UnknownCode]);
+    assert_eq!(names(&plain.sessions[1].findings), [FindingName::NotTaken]);
+    assert_eq!(names(&findings(&school, Session::Am, "M")), [FindingName::UnknownCode, FindingName::CacheMayBeStale]);
+    assert_eq!(names(&findings(&school, Session::Pm, "M")), [FindingName::NotTaken, FindingName::CacheMayBeStale]);
+}
+
+#[test]
+fn a_student_without_a_record_has_none_and_the_reply_may_be_old() {
+    let mut school = school();
+    school.remove_registrations(|row| row.student == StudentId::new(AMELIA));
+    let plain = ask(&school, rules(), question(), 4, Vec::new());
+    assert_eq!(names(&plain.sessions[0].findings), [FindingName::NoRecord]);
+    assert_eq!(names(&findings(&school, Session::Am, "M")), [FindingName::NoRecord, FindingName::CacheMayBeStale]);
+}
+
+#[test]
+fn a_mark_that_no_record_explains_may_be_younger_than_the_reply() {
+    let school = school();
+    let found = findings(&school, Session::Pm, "M");
+    assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
+    assert_eq!(found[0].evidence["as_of_earliest"], "2026-11-20T14:00:00Z");
+    assert_eq!(found[0].evidence["sure_from"], "2026-11-20T22:00:00Z");
+
+    let question = question().session(Session::Pm).expected("M".parse().unwrap());
+    let uncached = ask(&school, rules(), question, 0, Vec::new());
+    assert_eq!(names(&uncached.sessions[0].findings), [FindingName::NoRecord]);
+}
+
+#[test]
+fn a_date_outside_the_window_comes_first_and_is_answered_all_the_same() {
+    let mut old = question().session(Session::Am).expected("/".parse().unwrap());
+    old.window = Window::between("2026-10-01".parse().unwrap(), "2026-11-19".parse().unwrap()).unwrap();
+    let met = ask(&school(), rules(), old.clone(), 4, Vec::new()).sessions.remove(0);
+    assert_eq!(names(&met.findings), [FindingName::OutsideWindow]);
+    assert_eq!(met.mark.unwrap().status, Status::Present);
+    old.expected = Some("M".parse().unwrap());
+    let unmet = ask(&school(), rules(), old, 0, Vec::new()).sessions.remove(0);
+    assert_eq!(names(&unmet.findings), [FindingName::OutsideWindow, FindingName::NoRecord]);
+}
+
+#[test]
+fn a_store_that_shows_something_else_is_behind() {
+    let mut earlier = school();
+    earlier.registration_mut("101").unwrap().absent("9");
+    let shown = |mark| ShownMark { session: Session::Am, mark, since: Some((7, now())) };
+    let behind = shown(mark(&earlier, rules(), Session::Am));
+    for question in [question(), question().expected("/".parse().unwrap())] {
+        let found = ask(&school(), rules(), question, 4, vec![behind.clone()]).sessions.remove(0).findings;
+        assert_eq!(names(&found), [FindingName::StoreBehindSource]);
+        assert_eq!(found[0].evidence["run"], 7);
+        assert_eq!(found[0].evidence["store_mark"]["code"], "I");
+    }
+    let level = shown(mark(&school(), rules(), Session::Am));
+    let found = ask(&school(), rules(), question(), 4, vec![level]).sessions.remove(0).findings;
+    assert_eq!(names(&found), [FindingName::Consistent]);
+    let empty = ShownMark { session: Session::Am, mark: None, since: None };
+    let found = ask(&school(), rules(), question(), 4, vec![empty]).sessions.remove(0).findings;
+    assert_eq!(names(&found), [FindingName::StoreBehindSource]);
+}
+
+#[test]
+fn every_other_record_of_the_day_is_among_the_losers_with_its_reason() {
+    let mut school = school();
+    school.registration("109", AMELIA, "2026-11-20T08:40:00").in_period("1").absent("9").updated("2026-11-20T08:45:00");
+    school.out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T09:00:00").updated("2026-11-19T16:00:00");
+    school.out_of_school("902", AMELIA, "2026-11-20T10:00:00", "2026-11-20T11:00:00");
+    let diagnosis = ask(&school, rules(), question(), 4, Vec::new());
+    let json = serde_json::to_value(&diagnosis).unwrap();
+    let losers: BTreeSet<(String, String)> = json["sessions"][0]["decision"]["losers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|loser| (loser["id"].as_str().unwrap().to_owned(), loser["why"].as_str().unwrap().to_owned()))
+        .collect();
+    let expected = [
+        ("109", "duplicate"),
+        ("901", "older"),
+        ("902", "not_covering"),
+        ("102", "other_registration"),
+        ("103", "other_registration"),
+    ];
+    assert_eq!(losers, expected.map(|(id, why)| (id.to_owned(), why.to_owned())).into());
+    assert_eq!(json["sessions"][0]["mark"]["decided_by"], "registration");
+    assert_eq!(json["sessions"][0]["decision"]["registration"]["at"], "2026-11-20T08:40:00");
+    let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&json), ["student", "date", "sessions"]);
+    assert_eq!(keys(&json["sessions"][0]), ["session", "mark", "decision", "findings"]);
+    assert_eq!(keys(&json["sessions"][0]["decision"]), ["rule", "winner", "registration", "losers"]);
+    assert_eq!(keys(&json["sessions"][0]["findings"][0]), ["name", "summary", "advice", "evidence"]);
+}
+
+#[test]
+fn an_out_of_school_record_on_a_day_without_school_is_not_called_missing() {
+    let mut school = FakeSchool::new();
+    school.code("17", "M", "Medical", true);
+    school.out_of_school("901", AMELIA, "2026-11-20T00:00:00", "2026-11-21T00:00:00").coded("17");
+    let plain = ask(&school, rules(), question(), 4, Vec::new());
+    assert_eq!(names(&plain.sessions[0].findings), [FindingName::Consistent]);
+    let found = findings(&school, Session::Am, "M");
+    assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
+    assert!(found[0].summary.contains("No register"), "{}", found[0].summary);
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_the_records_does_not_matter(order in Just((0..11).collect::<Vec<usize>>()).prop_shuffle()) {
+        let mut school = school();
+        school.out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00").coded("17");
+        let records: Vec<Record> = school.records().collect();
+        let expected = ask(&school, rules(), question().expected("M".parse().unwrap()), 24, Vec::new());
+        let question = question().expected("M".parse().unwrap());
+        let mut diagnoser = Diagnoser::new(rules(), question, Freshness::new(now(), TimeDelta::hours(24)));
+        diagnoser.extend(order.iter().chain(&[11]).filter_map(|at| records.get(*at).cloned()));
+        prop_assert_eq!(diagnoser.finish().unwrap(), expected);
+        prop_assert_eq!(records.len(), 12);
+    }
+}
