@@ -1,6 +1,8 @@
 //! The flags that the example binaries share.
 #![allow(dead_code)] // Each example uses some of the flags.
 
+pub mod output;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -212,7 +214,7 @@ fn parse_clock(text: &str) -> Result<NaiveTime, String> {
     time.ok_or_else(|| "not a time of day; 13:30 is one".to_owned())
 }
 
-fn parse_date(text: &str) -> Result<NaiveDate, String> {
+pub fn parse_date(text: &str) -> Result<NaiveDate, String> {
     let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|_| text.len() == 10);
     date.ok_or_else(|| "not a date; 2026-11-20 is one".to_owned())
 }

@@ -34,16 +34,22 @@ fn record_json(day: &DayRecord) -> Value {
     json
 }
 
+/// «the registration 101», «the out-of-school record 901».
+fn short(day: &DayRecord) -> String {
+    let kind = match day.record.kind {
+        RecordKind::Registration => "the registration",
+        RecordKind::OutOfSchool => "the out-of-school record",
+    };
+    day.record.id.as_ref().map_or(kind.to_owned(), |id| format!("{kind} {id}"))
+}
+
 /// «the registration 101 of 08:40», «the out-of-school record 901 from 2026-11-20 08:00 to 2026-11-20 12:00».
 fn named(day: &DayRecord) -> String {
-    let id = day.record.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
     match day.to {
-        None => format!("the registration{id} of {}", clock(day.from.time())),
-        Some(to) => format!(
-            "the out-of-school record{id} from {} to {}",
-            day.from.format("%Y-%m-%d %H:%M"),
-            to.format("%Y-%m-%d %H:%M")
-        ),
+        None => format!("{} of {}", short(day), clock(day.from.time())),
+        Some(to) => {
+            format!("{} from {} to {}", short(day), day.from.format("%Y-%m-%d %H:%M"), to.format("%Y-%m-%d %H:%M"))
+        }
     }
 }
 
@@ -354,7 +360,7 @@ fn missing_timestamp(expected: &Expected, loser: &DayRecord, winner: Option<&Day
         ),
         format!(
             "Edit {} in the management system and save it again, so that it gets a time of update; then sync.",
-            named(loser)
+            short(loser)
         ),
         json!({ "record": record_json(loser), "winner": winner.map(record_json) }),
     )
@@ -371,7 +377,7 @@ fn older(expected: &Expected, loser: &DayRecord, winner: Option<&DayRecord>) -> 
         ),
         format!(
             "Edit {} in the management system and save it again, so that it is the newest; then sync.",
-            named(loser)
+            short(loser)
         ),
         json!({ "record": record_json(loser), "winner": winner.map(record_json) }),
     )
@@ -413,7 +419,7 @@ fn not_covering(expected: &Expected, session: Session, loser: &DayRecord, mark: 
     finding(
         FindingName::OutOfSchoolDoesNotCoverSession,
         format!("{} says {expected}, but {why}.", capitalised(&named(loser))),
-        format!("Change the times of {} so that {what}, and save it; then sync.", named(loser)),
+        format!("Change the times of {} so that {what}, and save it; then sync.", short(loser)),
         json!({ "record": record_json(loser), "register_at": register }),
     )
 }

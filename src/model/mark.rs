@@ -200,8 +200,10 @@ impl fmt::Display for Decision {
             _ => write!(f, "{}, is the only record for this session", self.winner)?,
         }
         let duplicates = self.losers.iter().filter(|loser| loser.why == LoserReason::Duplicate).count();
-        if duplicates > 0 {
-            write!(f, "; {duplicates} more rows of the same register were passed over")?;
+        match duplicates {
+            0 => {}
+            1 => f.write_str("; another row of the same register was passed over")?,
+            _ => write!(f, "; {duplicates} other rows of the same register were passed over")?,
         }
         if self.judged_by_source {
             f.write_str("; the management system itself judged")?;

@@ -1,0 +1,57 @@
+//! Files that the example binaries write.
+
+use std::error::Error;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// A file that takes its place only when it is whole.
+pub struct Output {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl Output {
+    pub fn create(path: &Path) -> Result<Self, Failure> {
+        let path = if path == Path::new("-") { Path::new("/dev/stdout") } else { path };
+        // What is not a plain file (standard output, a pipe) has no place to move to.
+        let is_plain = path.is_file() || !path.exists();
+        let folder = match path.parent() {
+            _ if !is_plain => std::env::temp_dir(),
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        if !folder.is_dir() {
+            return Err(format!("the folder {} is not there; create it first", folder.display()).into());
+        }
+        let file = tempfile::NamedTempFile::new_in(&folder)
+            .map_err(|error| format!("can't write in the folder {}: {error}", folder.display()))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    pub fn write(&mut self, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Failure> {
+        let write = || {
+            self.file.as_file().set_len(0)?;
+            std::io::Seek::rewind(&mut self.file)?;
+            let mut buffered = std::io::BufWriter::new(&mut self.file);
+            fill(&mut buffered)?;
+            buffered.flush()
+        };
+        write().map_err(|error| format!("can't write {}: {error}", self.path.display()).into())
+    }
+
+    pub fn put(mut self) -> Result<(), Failure> {
+        let path = self.path;
+        let failed = |error: std::io::Error| format!("can't write {}: {error}", path.display());
+        if path.is_file() || !path.exists() {
+            let target = path.canonicalize().unwrap_or_else(|_| path.clone());
+            self.file.persist(target).map_err(|error| failed(error.error))?;
+            return Ok(());
+        }
+        std::io::Seek::rewind(&mut self.file).map_err(failed)?;
+        let mut target = std::fs::OpenOptions::new().write(true).open(&path).map_err(failed)?;
+        std::io::copy(&mut self.file, &mut target).map_err(failed)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! «This child's mark is wrong»: what the mark is, which record decides, and what to do about it.
+//! `cargo run --release --example diagnose -- --url … --api-key … --student 4733683260 --date 2026-11-20 --expected M`
+//!
+//! Without flags for a tenant it plays six made-up cases, one for each classic cause. `--help` lists the flags.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod page;
+mod stories;
+mod table;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use common::{RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date};
+use page::Page;
+use rollmark::explain::{Diagnosis, Expected, Question};
+use rollmark::isams::Isams;
+use rollmark::model::{SchoolId, Session};
+use rollmark::rules::Window;
+use rollmark::store::{Change, MarkKey, MarkStore};
+use rollmark::sync::AttendanceSync;
+
+/// Says why a student's mark is what it is, and what to do if it is wrong.
+#[derive(Parser)]
+struct Flags {
+    /// The student
+    #[arg(long, value_name = "ID")]
+    student: Option<String>,
+    /// The school date
+    #[arg(long, value_name = "DATE", value_parser = parse_date)]
+    date: Option<NaiveDate>,
+    /// The session: AM or PM [default: both]
+    #[arg(long, value_parser = parse_session)]
+    session: Option<Session>,
+    /// What the mark should be: a code's letter, or / for present
+    #[arg(long, value_name = "CODE", value_parser = parse_expected)]
+    expected: Option<Expected>,
+    #[command(flatten)]
+    source: SourceFlags,
+    #[command(flatten)]
+    rules: RuleFlags,
+    #[command(flatten)]
+    window: WindowFlags,
+    /// The school's key in the store
+    #[arg(long, value_name = "ID", default_value = "school")]
+    school: String,
+    /// The portal's store, to compare with: memory is none, or sqlite:PATH
+    #[arg(long, default_value = "memory")]
+    store: StorePlace,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+    /// Writes a page that can be printed, too
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let flags = Flags::parse();
+    let window = flags.window.window(flags.rules.rules().zone()).unwrap_or_else(|error| wrong_flags(error));
+    let tenant = flags.source.tenant().unwrap_or_else(|error| wrong_flags(error));
+    let outcome = match (tenant, &flags.student, flags.date) {
+        (Some(tenant), Some(student), Some(date)) => {
+            ask_tenant(&flags, tenant, flags.question(student, date, window)).await
+        }
+        (None, None, None) => stories::tell(&flags).await,
+        (Some(_), ..) => wrong_flags("a diagnosis needs --student and --date".to_owned()),
+        (None, ..) => wrong_flags("--student and --date need a tenant; name it with --url".to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn wrong_flags(message: String) -> ! {
+    Flags::command().error(ErrorKind::ValueValidation, message).exit()
+}
+
+fn parse_session(text: &str) -> Result<Session, String> {
+    Session::from_flag(text).ok_or_else(|| "not a session; say AM or PM".to_owned())
+}
+
+fn parse_expected(text: &str) -> Result<Expected, String> {
+    if text.trim().is_empty() {
+        return Err("no code; say a code's letter, or / for present".to_owned());
+    }
+    text.parse().map_err(|never| match never {})
+}
+
+impl Flags {
+    fn question(&self, student: &str, date: NaiveDate, window: Window) -> Question {
+        let mut question = Question::new(student, date, window);
+        question.session = self.session;
+        question.expected = self.expected.clone();
+        question
+    }
+}
+
+async fn ask_tenant(flags: &Flags, tenant: Isams, question: Question) -> Result<(), Failure> {
+    let store = flags.store.open(true)?;
+    let school = SchoolId::new(&flags.school);
+    let rules = flags.rules.rules();
+    let sync = AttendanceSync::shared(Arc::new(tenant), Arc::clone(&store), school.clone(), rules);
+    let diagnosis = sync.diagnose(question, flags.window.now()).await?;
+    let history = history(&*store, &school, &diagnosis).await?;
+    let title = format!("Student {}, {}", diagnosis.student, diagnosis.date);
+    let mut page = Page::new(rules);
+    page.add(&title, &diagnosis, &history);
+    if let Some(path) = &flags.html {
+        page.write(path)?;
+    }
+    if flags.json {
+        println!("{}", serde_json::to_string(&diagnosis)?);
+    } else {
+        println!("{title}\n\n{}", table::text(&diagnosis));
+    }
+    Ok(())
+}
+
+/// The changes that the store has seen of each session that was asked about.
+async fn history(
+    store: &dyn MarkStore,
+    school: &SchoolId,
+    diagnosis: &Diagnosis,
+) -> Result<Vec<(Session, Change)>, Failure> {
+    let mut all = Vec::new();
+    for answer in &diagnosis.sessions {
+        let key = MarkKey { student: diagnosis.student.clone(), date: diagnosis.date, session: answer.session };
+        let changes = store.history(school, &key).await?;
+        all.extend(changes.into_iter().map(|change| (answer.session, change)));
+    }
+    Ok(all)
+}

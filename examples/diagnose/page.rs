@@ -1,0 +1,224 @@
+//! The diagnosis as one page of HTML that needs nothing else, prints well, and works without colour.
+
+use std::path::Path;
+
+use chrono::{Days, NaiveDateTime, NaiveTime, Timelike};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use rollmark::explain::{DayRecord, Diagnosis, SessionDiagnosis};
+use rollmark::model::{Mark, Session, stamp_text};
+use rollmark::rules::{PmRule, Rules};
+use rollmark::store::Change;
+
+use super::Failure;
+use super::common::output::Output;
+use super::table::{name, role, says, when};
+
+/// Widths and heights of the drawing, in SVG units.
+const LABELS: f64 = 190.0;
+const DAY: f64 = 640.0;
+const ROW: f64 = 34.0;
+const TOP: f64 = 30.0;
+
+const STYLE: &str = "\
+body { font: 15px/1.5 system-ui, sans-serif; color: #111; max-width: 860px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 2px solid #111; padding-top: .6rem; }
+h3 { font-size: 1rem; margin-bottom: .3rem; }
+table { border-collapse: collapse; width: 100%; font-size: .85rem; margin: .8rem 0; }
+th, td { border: 1px solid #999; padding: .2rem .5rem; text-align: left; vertical-align: top; }
+.first { border: 2px solid #111; padding: .2rem .8rem; } li { margin: .6rem 0; }
+svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: #111; }
+.grid { stroke: #ccc; } .boundary { stroke: #111; stroke-width: 1.5; stroke-dasharray: 5 4; }
+.span { fill: #fff; stroke: #111; stroke-width: 1.5; } .register { fill: #fff; stroke: #111; stroke-width: 1.5; }
+.winner { fill: #111; } .advice::before { content: \"What to do: \"; font-weight: 600; }
+.name { font-family: ui-monospace, monospace; font-size: .85rem; }
+@media print { body { margin: 0; max-width: none; } h2, svg, li { break-inside: avoid; } }";
+
+/// A page that grows by one diagnosis at a time.
+pub struct Page {
+    rules: Rules,
+    parts: Vec<Markup>,
+}
+
+impl Page {
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, parts: Vec::new() }
+    }
+
+    pub fn add(&mut self, title: &str, diagnosis: &Diagnosis, history: &[(Session, Change)]) {
+        self.parts.push(html! {
+            section {
+                h2 { (title) }
+                p { "Student " (diagnosis.student) ", " (diagnosis.date.format("%A %-d %B %Y")) ", school time " (self.rules.zone()) "." }
+                @if diagnosis.day.is_empty() {
+                    p { "Nothing of this student and date was read." }
+                } @else {
+                    (drawing(diagnosis, self.rules))
+                    (records(diagnosis))
+                }
+                @for answer in &diagnosis.sessions { (session(answer)) }
+                @if !history.is_empty() { (changes(history)) }
+            }
+        });
+    }
+
+    pub fn write(&self, path: &Path) -> Result<(), Failure> {
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { "Why this mark?" }
+                    style { (PreEscaped(STYLE)) }
+                }
+                body {
+                    h1 { "Why this mark?" }
+                    @for part in &self.parts { (part) }
+                }
+            }
+        };
+        let mut output = Output::create(path)?;
+        output.write(|file| file.write_all(page.into_string().as_bytes()))?;
+        output.put()
+    }
+}
+
+fn session(answer: &SessionDiagnosis) -> Markup {
+    html! {
+        h3 {
+            (answer.session) ": "
+            @match &answer.mark { Some(mark) => (mark), None => "no mark" }
+        }
+        @if let Some(mark) = &answer.mark { p { (capitalised(&mark.decision.to_string())) "." } }
+        ol {
+            @for (number, finding) in answer.findings.iter().enumerate() {
+                li class=[(number == 0).then_some("first")] {
+                    span class="name" { (finding.name) }
+                    br; (finding.summary)
+                    br; span class="advice" { (finding.advice) }
+                }
+            }
+        }
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+fn records(diagnosis: &Diagnosis) -> Markup {
+    html! {
+        table {
+            tr {
+                th { "When" } th { "Record" } th { "Says" } th { "Updated" }
+                @for answer in &diagnosis.sessions { th { (answer.session) } }
+            }
+            @for record in &diagnosis.day {
+                tr {
+                    td { (when(record, diagnosis.date)) } td { (name(record)) } td { (says(record)) }
+                    td { (record.record.last_updated.map_or("never".to_owned(), stamp_text)) }
+                    @for answer in &diagnosis.sessions { td { (role(record, answer)) } }
+                }
+            }
+        }
+    }
+}
+
+fn changes(history: &[(Session, Change)]) -> Markup {
+    let shown = |mark: &Option<std::sync::Arc<Mark>>| mark.as_ref().map_or("no mark".to_owned(), ToString::to_string);
+    html! {
+        h3 { "What the store has shown" }
+        table {
+            tr { th { "Session" } th { "Run" } th { "Since" } th { "Before" } th { "After" } }
+            @for (session, change) in history {
+                tr {
+                    td { (session) } td { (change.run) } td { (stamp_text(change.seen_at)) }
+                    td { (shown(&change.before)) } td { (shown(&change.after)) }
+                }
+            }
+        }
+    }
+}
+
+/// Part of the day as hours after midnight, whole hours at both ends.
+struct Scale {
+    first: u32,
+    last: u32,
+}
+
+impl Scale {
+    /// From 08:00 to 16:00, or as far as the day's registers reach.
+    fn of(diagnosis: &Diagnosis) -> Self {
+        let registers = diagnosis.day.iter().filter(|record| record.to.is_none()).map(|record| record.from.hour());
+        let (mut first, mut last) = (8, 16);
+        for hour in registers {
+            (first, last) = (first.min(hour), last.max(hour + 1));
+        }
+        Self { first, last }
+    }
+
+    fn x(&self, hours: f64) -> f64 {
+        let within = hours.clamp(self.first.into(), self.last.into()) - f64::from(self.first);
+        LABELS + DAY * within / f64::from(self.last - self.first)
+    }
+
+    fn of_time(&self, time: NaiveTime) -> f64 {
+        self.x(f64::from(time.num_seconds_from_midnight()) / 3600.0)
+    }
+
+    /// A moment of this date or another, which is drawn at the edge.
+    fn of_moment(&self, moment: NaiveDateTime, date: chrono::NaiveDate) -> f64 {
+        let midnight = date.and_time(NaiveTime::MIN);
+        let next = midnight.checked_add_days(Days::new(1)).unwrap_or(midnight);
+        self.x((moment.clamp(midnight, next) - midnight).num_seconds() as f64 / 3600.0)
+    }
+}
+
+/// The day to scale: one line for each record, the session boundary, and the winners filled.
+fn drawing(diagnosis: &Diagnosis, rules: Rules) -> Markup {
+    let scale = Scale::of(diagnosis);
+    let height = TOP + ROW * diagnosis.day.len() as f64 + 8.0;
+    let y = |line: usize| TOP + ROW * (line as f64 + 0.5);
+    html! {
+        svg viewBox=(format!("0 0 {} {height}", LABELS + DAY + 20.0)) role="img" aria-label="The day's registers and out-of-school records" {
+            @for hour in scale.first..=scale.last {
+                @let x = scale.x(hour.into());
+                line class="grid" x1=(x) x2=(x) y1=(TOP - 8.0) y2=(height) {}
+                text x=(x) y=(TOP - 14.0) text-anchor="middle" { (format!("{hour:02}")) }
+            }
+            @if let PmRule::FirstFrom(start) = rules.pm_rule() {
+                @let x = scale.of_time(start);
+                line class="boundary" x1=(x) x2=(x) y1=(TOP - 8.0) y2=(height) {}
+                text x=(x + 4.0) y=(height - 2.0) { "PM from " (start.format("%H:%M")) }
+            }
+            @for (line, record) in diagnosis.day.iter().enumerate() {
+                text x="0" y=(y(line) + 4.0) { (name(record)) ": " (says(record)) }
+                (shape(record, diagnosis, &scale, y(line)))
+            }
+        }
+    }
+}
+
+fn shape(record: &DayRecord, diagnosis: &Diagnosis, scale: &Scale, y: f64) -> Markup {
+    let won: Vec<&str> = diagnosis
+        .sessions
+        .iter()
+        .filter(|answer| answer.decision.as_ref().is_some_and(|decision| decision.winner == record.record))
+        .map(|answer| answer.session.as_str())
+        .collect();
+    let decides = (!won.is_empty()).then(|| format!("decides {}", won.join(" and ")));
+    let winner = if won.is_empty() { "" } else { "winner" };
+    let from = scale.of_moment(record.from, diagnosis.date);
+    let to = record.to.map(|to| scale.of_moment(to, diagnosis.date));
+    let after = to.unwrap_or(from) + 12.0;
+    // Near the right edge the words go to the other side.
+    let (x, anchor) = if after > LABELS + DAY - 90.0 { (from - 12.0, "end") } else { (after, "start") };
+    html! {
+        @match to {
+            Some(to) => rect class={ "span " (winner) } x=(from) y=(y - 8.0) width=((to - from).max(2.0)) height="16" {},
+            None => circle class={ "register " (winner) } cx=(from) cy=(y) r="7" {},
+        }
+        @if let Some(decides) = decides { text x=(x) y=(y + 4.0) text-anchor=(anchor) { (decides) } }
+    }
+}

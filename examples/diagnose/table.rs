@@ -1,0 +1,91 @@
+//! The diagnosis for a terminal.
+
+use std::fmt::Write;
+
+use chrono::NaiveDate;
+use rollmark::explain::{DayRecord, Diagnosis, SessionDiagnosis};
+use rollmark::model::{LoserReason, RecordKind, stamp_text};
+
+/// What a record says: the code's letter, or the status.
+pub fn says(record: &DayRecord) -> String {
+    record.code.as_deref().map_or_else(|| record.status.to_string(), str::to_owned)
+}
+
+/// When the record is, with the date where it is another than the day's.
+pub fn when(record: &DayRecord, date: NaiveDate) -> String {
+    let at = |time: chrono::NaiveDateTime| {
+        time.format(if time.date() == date { "%H:%M" } else { "%d %b %H:%M" }).to_string()
+    };
+    match record.to {
+        None => at(record.from),
+        Some(to) => format!("{} – {}", at(record.from), at(to)),
+    }
+}
+
+/// «registration 101 (PM)», «out of school 901».
+pub fn name(record: &DayRecord) -> String {
+    let mut name = match record.record.kind {
+        RecordKind::Registration => "registration".to_owned(),
+        RecordKind::OutOfSchool => "out of school".to_owned(),
+    };
+    if let Some(id) = &record.record.id {
+        let _ = write!(name, " {id}");
+    }
+    if let Some(flag) = record.flag {
+        let _ = write!(name, " ({flag})");
+    }
+    name
+}
+
+/// What became of the record in one session.
+pub fn role(record: &DayRecord, answer: &SessionDiagnosis) -> &'static str {
+    let Some(decision) = &answer.decision else { return "–" };
+    if decision.winner == record.record {
+        return "decides";
+    }
+    match decision.losers.iter().find(|loser| loser.record == record.record).map(|loser| loser.why) {
+        Some(LoserReason::Older) => "older",
+        Some(LoserReason::NoTimestamp) => "no time of update",
+        Some(LoserReason::Tie) => "loses the tie",
+        Some(LoserReason::NotTaken) => "not taken",
+        Some(LoserReason::Duplicate) => "duplicate",
+        Some(LoserReason::NotCovering) => "does not cover",
+        Some(LoserReason::OtherRegistration) => "another register",
+        _ => "–",
+    }
+}
+
+/// The records of the day, then each session's mark and findings.
+pub fn text(diagnosis: &Diagnosis) -> String {
+    let mut rows = vec![vec!["when".to_owned(), "record".to_owned(), "says".to_owned(), "updated".to_owned()]];
+    if let Some(header) = rows.first_mut() {
+        header.extend(diagnosis.sessions.iter().map(|answer| answer.session.to_string()));
+    }
+    for record in &diagnosis.day {
+        let updated = record.record.last_updated.map_or("never".to_owned(), stamp_text);
+        let mut row = vec![when(record, diagnosis.date), name(record), says(record), updated];
+        row.extend(diagnosis.sessions.iter().map(|answer| role(record, answer).to_owned()));
+        rows.push(row);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(text, "  {}", cells.join("  ").trim_end());
+    }
+    for answer in &diagnosis.sessions {
+        match &answer.mark {
+            Some(mark) => {
+                let _ = writeln!(text, "\n{}: {mark} – {}.", answer.session, mark.decision);
+            }
+            None => {
+                let _ = writeln!(text, "\n{}: no mark.", answer.session);
+            }
+        }
+        for (number, finding) in (1..).zip(&answer.findings) {
+            let _ = writeln!(text, "  {number}. {}\n     {}\n     → {}", finding.name, finding.summary, finding.advice);
+        }
+    }
+    text
+}
