@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use common::output::Output;
+use common::output::{Output, say};
 use common::{LONGEST_WAIT, RuleFlags, SourceFlags, StorePlace, WindowFlags};
 use indicatif::{ProgressBar, ProgressStyle};
 use rollmark::isams::Isams;
@@ -152,11 +152,10 @@ impl Flags {
 
     /// Prints for people; standard output is theirs unless the marks go there.
     fn say(&self, text: &str) {
-        // A reader that has gone away is no failure of the sync.
-        let _ = match self.marks.as_deref() {
-            Some(path) if path == Path::new("-") => writeln!(std::io::stderr(), "{text}"),
-            _ => writeln!(std::io::stdout(), "{text}"),
-        };
+        match self.marks.as_deref() {
+            Some(path) if path == Path::new("-") => eprintln!("{text}"),
+            _ => say(text),
+        }
     }
 }
 

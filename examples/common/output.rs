@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
+/// Prints for people or programs on standard output. A reader that has gone away is no failure.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
 /// A file that takes its place only when it is whole.
 pub struct Output {
     file: tempfile::NamedTempFile,

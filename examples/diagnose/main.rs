@@ -17,6 +17,7 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use common::output::say;
 use common::{RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date};
 use page::Page;
 use rollmark::explain::{Diagnosis, Expected, Question};
@@ -125,9 +126,9 @@ async fn ask_tenant(flags: &Flags, tenant: Isams, question: Question) -> Result<
         page.write(path)?;
     }
     if flags.json {
-        println!("{}", serde_json::to_string(&diagnosis)?);
+        say(&serde_json::to_string(&diagnosis)?);
     } else {
-        println!("{title}\n\n{}", table::text(&diagnosis));
+        say(&format!("{title}\n\n{}", table::text(&diagnosis, rules.zone())));
     }
     Ok(())
 }

@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use chrono::{Days, NaiveDateTime, NaiveTime, Timelike};
+use chrono_tz::Tz;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use rollmark::explain::{DayRecord, Diagnosis, SessionDiagnosis};
-use rollmark::model::{Mark, Session, stamp_text};
+use rollmark::model::{Mark, Session};
 use rollmark::rules::{PmRule, Rules};
 use rollmark::store::Change;
 
 use super::Failure;
 use super::common::output::Output;
-use super::table::{name, role, says, when};
+use super::table::{name, role, says, updated, when};
 
 /// Widths and heights of the drawing, in SVG units.
 const LABELS: f64 = 190.0;
@@ -53,10 +54,10 @@ impl Page {
                     p { "Nothing of this student and date was read." }
                 } @else {
                     (drawing(diagnosis, self.rules))
-                    (records(diagnosis))
+                    (records(diagnosis, self.rules.zone()))
                 }
                 @for answer in &diagnosis.sessions { (session(answer)) }
-                @if !history.is_empty() { (changes(history)) }
+                @if !history.is_empty() { (changes(history, self.rules.zone())) }
             }
         });
     }
@@ -107,7 +108,7 @@ fn capitalised(text: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-fn records(diagnosis: &Diagnosis) -> Markup {
+fn records(diagnosis: &Diagnosis, zone: Tz) -> Markup {
     html! {
         table {
             tr {
@@ -117,7 +118,7 @@ fn records(diagnosis: &Diagnosis) -> Markup {
             @for record in &diagnosis.day {
                 tr {
                     td { (when(record, diagnosis.date)) } td { (name(record)) } td { (says(record)) }
-                    td { (record.record.last_updated.map_or("never".to_owned(), stamp_text)) }
+                    td { (updated(record, zone)) }
                     @for answer in &diagnosis.sessions { td { (role(record, answer)) } }
                 }
             }
@@ -125,7 +126,7 @@ fn records(diagnosis: &Diagnosis) -> Markup {
     }
 }
 
-fn changes(history: &[(Session, Change)]) -> Markup {
+fn changes(history: &[(Session, Change)], zone: Tz) -> Markup {
     let shown = |mark: &Option<std::sync::Arc<Mark>>| mark.as_ref().map_or("no mark".to_owned(), ToString::to_string);
     html! {
         h3 { "What the store has shown" }
@@ -133,7 +134,7 @@ fn changes(history: &[(Session, Change)]) -> Markup {
             tr { th { "Session" } th { "Run" } th { "Since" } th { "Before" } th { "After" } }
             @for (session, change) in history {
                 tr {
-                    td { (session) } td { (change.run) } td { (stamp_text(change.seen_at)) }
+                    td { (session) } td { (change.run) } td { (change.seen_at.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S")) }
                     td { (shown(&change.before)) } td { (shown(&change.after)) }
                 }
             }

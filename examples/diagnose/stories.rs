@@ -11,6 +11,7 @@ use rollmark::source::{FakeSchool, TestClock};
 use rollmark::store::MemoryStore;
 use rollmark::sync::{AttendanceSync, SyncRequest};
 
+use super::common::output::say;
 use super::page::Page;
 use super::{Failure, Flags, history, table};
 
@@ -164,10 +165,10 @@ pub async fn tell(flags: &Flags) -> Result<(), Failure> {
         let diagnosis = sync.diagnose(question(asked_at)?, asked_at).await?;
         page.add(story.title, &diagnosis, &history(&*store, &id, &diagnosis).await?);
         if flags.json {
-            println!("{}", serde_json::to_string(&diagnosis)?);
+            say(&serde_json::to_string(&diagnosis)?);
         } else {
             let complaint = format!("The school expects {} in the {} session.", story.expected, story.session);
-            println!("{}\n{complaint}\n\n{}", story.title, table::text(&diagnosis));
+            say(&format!("{}\n{complaint}\n\n{}", story.title, table::text(&diagnosis, rules.zone())));
         }
     }
     if let Some(path) = &flags.html {

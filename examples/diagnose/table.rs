@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use chrono::NaiveDate;
+use chrono_tz::Tz;
 use rollmark::explain::{DayRecord, Diagnosis, SessionDiagnosis};
-use rollmark::model::{LoserReason, RecordKind, stamp_text};
+use rollmark::model::{LoserReason, RecordKind};
 
 /// What a record says: the code's letter, or the status.
 pub fn says(record: &DayRecord) -> String {
@@ -55,15 +56,20 @@ pub fn role(record: &DayRecord, answer: &SessionDiagnosis) -> &'static str {
     }
 }
 
+/// When the record was last updated, in school time.
+pub fn updated(record: &DayRecord, zone: Tz) -> String {
+    let at = record.record.last_updated;
+    at.map_or("never".to_owned(), |at| at.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S").to_string())
+}
+
 /// The records of the day, then each session's mark and findings.
-pub fn text(diagnosis: &Diagnosis) -> String {
+pub fn text(diagnosis: &Diagnosis, zone: Tz) -> String {
     let mut rows = vec![vec!["when".to_owned(), "record".to_owned(), "says".to_owned(), "updated".to_owned()]];
     if let Some(header) = rows.first_mut() {
         header.extend(diagnosis.sessions.iter().map(|answer| answer.session.to_string()));
     }
     for record in &diagnosis.day {
-        let updated = record.record.last_updated.map_or("never".to_owned(), stamp_text);
-        let mut row = vec![when(record, diagnosis.date), name(record), says(record), updated];
+        let mut row = vec![when(record, diagnosis.date), name(record), says(record), updated(record, zone)];
         row.extend(diagnosis.sessions.iter().map(|answer| role(record, answer).to_owned()));
         rows.push(row);
     }

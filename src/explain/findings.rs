@@ -1,6 +1,6 @@
 //! Which findings a session has, the one that explains most first.
 
-use chrono::{NaiveTime, TimeDelta, Timelike};
+use chrono::{DateTime, NaiveTime, TimeDelta, Timelike, Utc};
 use serde_json::{Map, Value, json};
 
 use super::diagnosis::{Contender, DayRecord, Facts};
@@ -53,10 +53,6 @@ fn named(day: &DayRecord) -> String {
     }
 }
 
-fn updated(day: &DayRecord) -> String {
-    day.record.last_updated.map_or("has no time of update".to_owned(), |at| format!("was updated {}", stamp_text(at)))
-}
-
 fn clock(time: NaiveTime) -> String {
     time.format(if time.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string()
 }
@@ -71,6 +67,16 @@ fn or_none(mark: Option<&Mark>) -> String {
 }
 
 impl Facts {
+    /// An instant as the school reads it.
+    fn school_time(&self, instant: DateTime<Utc>) -> String {
+        instant.with_timezone(&self.rules.zone()).format("%Y-%m-%d %H:%M:%S").to_string()
+    }
+
+    fn updated(&self, day: &DayRecord) -> String {
+        let at = day.record.last_updated;
+        at.map_or("has no time of update".to_owned(), |at| format!("was updated at {}", self.school_time(at)))
+    }
+
     /// The findings of one session, from its mark, the records beside it, and whether the day has any record.
     pub(super) fn findings(
         &self,
@@ -130,15 +136,15 @@ impl Facts {
         let is_duplicate = |contender: &Contender| contender.why == Some(LoserReason::Duplicate);
         findings.extend(
             first(&|one| has_no_stamp(one) && (is_rival(one) || is_duplicate(one)))
-                .map(|loser| missing_timestamp(expected, &loser.day, winner)),
+                .map(|loser| self.missing_timestamp(expected, &loser.day, winner)),
         );
         findings.extend(
             first(&|one| is_span(one) && is_rival(one) && !has_no_stamp(one))
-                .map(|loser| older(expected, &loser.day, winner)),
+                .map(|loser| self.older(expected, &loser.day, winner)),
         );
         findings.extend(
             first(&|one| is_duplicate(one) && !has_no_stamp(one))
-                .map(|loser| duplicate(expected, &loser.day, contenders)),
+                .map(|loser| self.duplicate(expected, &loser.day, contenders)),
         );
         findings.extend(
             first(&|one| one.why == Some(LoserReason::NotCovering))
@@ -172,7 +178,7 @@ impl Facts {
     fn store_behind(&self, session: Session, mark: Option<&Mark>) -> Option<Finding> {
         let shown = self.shown.iter().find(|shown| shown.session == session && shown.differs_from(mark))?;
         let since = match shown.since {
-            Some((run, at)) => format!("since run {run} of {}", stamp_text(at)),
+            Some((run, at)) => format!("since run {run} of {}", self.school_time(at)),
             None => "and no run has ever written one".to_owned(),
         };
         let date = self.question.date;
@@ -314,7 +320,7 @@ impl Facts {
             Some(loser) => format!(
                 "{} says {expected} and {}, but does not decide, and nothing else that was read says so",
                 capitalised(&named(&loser.day)),
-                updated(&loser.day)
+                self.updated(&loser.day)
             ),
             None if mark.is_none() => format!("No register that makes a mark was read for this {session} session"),
             None => format!("Nothing that was read says {expected}"),
@@ -323,18 +329,19 @@ impl Facts {
         let fetched_at = self.freshness.fetched_at;
         if self.freshness.cache_expiry() > TimeDelta::zero() {
             let sure_from = fetched_at.checked_add_signed(self.freshness.cache_expiry()).unwrap_or(fetched_at);
-            let [earliest, fetched_at, sure_from] =
-                [self.freshness.as_of_earliest(), fetched_at, sure_from].map(stamp_text);
+            let moments = [self.freshness.as_of_earliest(), fetched_at, sure_from];
+            let [earliest, fetched, sure] = moments.map(|moment| self.school_time(moment));
+            let evidence = moments.map(stamp_text);
             Some(finding(
                 FindingName::CacheMayBeStale,
                 format!(
-                    "{read}. The replies can be as old as {earliest}: a change made after that may not be in them."
+                    "{read}. The replies can show the state of {earliest}: a change made after that may not be in them."
                 ),
                 format!(
-                    "Make sure that {expected} is saved in the management system. A sync from {sure_from} on is sure to \
-                     see what was saved by {fetched_at}; saving the API key's settings refreshes its cache at once."
+                    "Make sure that {expected} is saved in the management system. A sync from {sure} on is sure to \
+                     see what was saved by {fetched}; saving the API key's settings refreshes its cache at once."
                 ),
-                json!({ "as_of_earliest": earliest, "fetched_at": fetched_at, "sure_from": sure_from }),
+                json!({ "as_of_earliest": evidence[0], "fetched_at": evidence[1], "sure_from": evidence[2] }),
             ))
         } else {
             is_first.then(|| {
@@ -347,61 +354,62 @@ impl Facts {
             })
         }
     }
-}
 
-fn missing_timestamp(expected: &Expected, loser: &DayRecord, winner: Option<&DayRecord>) -> Finding {
-    let against =
-        winner.map(|winner| format!(" than {}, which {}", named(winner), updated(winner))).unwrap_or_default();
-    finding(
-        FindingName::MissingTimestamp,
-        format!(
-            "{} says {expected}, but has no time of update, so it counts as older{against}.",
-            capitalised(&named(loser))
-        ),
-        format!(
-            "Edit {} in the management system and save it again, so that it gets a time of update; then sync.",
-            short(loser)
-        ),
-        json!({ "record": record_json(loser), "winner": winner.map(record_json) }),
-    )
-}
+    fn missing_timestamp(&self, expected: &Expected, loser: &DayRecord, winner: Option<&DayRecord>) -> Finding {
+        let against =
+            winner.map(|winner| format!(" than {}, which {}", named(winner), self.updated(winner))).unwrap_or_default();
+        finding(
+            FindingName::MissingTimestamp,
+            format!(
+                "{} says {expected}, but has no time of update, so it counts as older{against}.",
+                capitalised(&named(loser))
+            ),
+            format!(
+                "Edit {} in the management system and save it again, so that it gets a time of update; then sync.",
+                short(loser)
+            ),
+            json!({ "record": record_json(loser), "winner": winner.map(record_json) }),
+        )
+    }
 
-fn older(expected: &Expected, loser: &DayRecord, winner: Option<&DayRecord>) -> Finding {
-    let against = winner.map(|winner| format!("; {} {}", named(winner), updated(winner))).unwrap_or_default();
-    finding(
-        FindingName::OutOfSchoolOlderThanRegistration,
-        format!(
-            "{} says {expected} and {}{against}. The most recently updated record counts.",
-            capitalised(&named(loser)),
-            updated(loser)
-        ),
-        format!(
-            "Edit {} in the management system and save it again, so that it is the newest; then sync.",
-            short(loser)
-        ),
-        json!({ "record": record_json(loser), "winner": winner.map(record_json) }),
-    )
-}
+    fn older(&self, expected: &Expected, loser: &DayRecord, winner: Option<&DayRecord>) -> Finding {
+        let against = winner.map(|winner| format!("; {} {}", named(winner), self.updated(winner))).unwrap_or_default();
+        finding(
+            FindingName::OutOfSchoolOlderThanRegistration,
+            format!(
+                "{} says {expected} and {}{against}. The most recently updated record counts.",
+                capitalised(&named(loser)),
+                self.updated(loser)
+            ),
+            format!(
+                "Edit {} in the management system and save it again, so that it is the newest; then sync.",
+                short(loser)
+            ),
+            json!({ "record": record_json(loser), "winner": winner.map(record_json) }),
+        )
+    }
 
-fn duplicate(expected: &Expected, loser: &DayRecord, contenders: &[Contender]) -> Finding {
-    let is_rival = |one: &&Contender| {
-        one.why != Some(LoserReason::Duplicate) && one.day.to.is_none() && one.day.from == loser.from
-    };
-    let counting = contenders.iter().find(is_rival).map(|one| &one.day);
-    let against = counting.map(|one| format!("; {} {} and counts", named(one), updated(one))).unwrap_or_default();
-    finding(
-        FindingName::DuplicateRegistrations,
-        format!(
-            "The register holds several rows for this student: {} says {expected} and {}{against}.",
-            named(loser),
-            updated(loser)
-        ),
-        format!(
-            "Take the wrong row out of the register, or save {} again, so that it is the newest; then sync.",
-            named(loser)
-        ),
-        json!({ "record": record_json(loser), "counting": counting.map(record_json) }),
-    )
+    fn duplicate(&self, expected: &Expected, loser: &DayRecord, contenders: &[Contender]) -> Finding {
+        let is_rival = |one: &&Contender| {
+            one.why != Some(LoserReason::Duplicate) && one.day.to.is_none() && one.day.from == loser.from
+        };
+        let counting = contenders.iter().find(is_rival).map(|one| &one.day);
+        let against =
+            counting.map(|one| format!("; {} {} and counts", named(one), self.updated(one))).unwrap_or_default();
+        finding(
+            FindingName::DuplicateRegistrations,
+            format!(
+                "The register holds several rows for this student: {} says {expected} and {}{against}.",
+                named(loser),
+                self.updated(loser)
+            ),
+            format!(
+                "Take the wrong row out of the register, or save {} again, so that it is the newest; then sync.",
+                named(loser)
+            ),
+            json!({ "record": record_json(loser), "counting": counting.map(record_json) }),
+        )
+    }
 }
 
 fn not_covering(expected: &Expected, session: Session, loser: &DayRecord, mark: Option<&Mark>) -> Finding {
