@@ -6,7 +6,7 @@
 mod common;
 
 use std::error::Error;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,13 +14,12 @@ use std::sync::Arc;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use common::output::{Output, say};
-use common::{LONGEST_WAIT, RuleFlags, SourceFlags, StorePlace, WindowFlags};
+use common::{LONGEST_WAIT, ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags};
 use indicatif::{ProgressBar, ProgressStyle};
-use rollmark::isams::Isams;
 use rollmark::isams::simulator::Simulator;
-use rollmark::model::{Mark, SchoolId};
+use rollmark::model::{Mark, SchoolId, StudentId};
 use rollmark::rules::Window;
-use rollmark::source::FakeSchool;
+use rollmark::source::{AttendanceSource, FakeSchool};
 use rollmark::store::MarkStore;
 use rollmark::sync::{AttendanceSync, Guards, Planned, PlannedChange, SyncEvent, SyncReport, SyncRequest};
 
@@ -29,6 +28,8 @@ use rollmark::sync::{AttendanceSync, Guards, Planned, PlannedChange, SyncEvent, 
 struct Flags {
     #[command(flatten)]
     source: SourceFlags,
+    #[command(flatten)]
+    replies: ReplyFlags,
     #[command(flatten)]
     rules: RuleFlags,
     #[command(flatten)]
@@ -65,14 +66,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 async fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let flags = Flags::parse();
-    let window = flags.window.window(flags.rules.rules().zone()).unwrap_or_else(|error| wrong_flags(error));
-    let tenant = flags.source.tenant().unwrap_or_else(|error| wrong_flags(error));
-    let outcome = match tenant {
-        Some(tenant) => sync_tenant(&flags, tenant, window).await,
-        None => tell_story(&flags, window).await,
-    };
-    match outcome {
+    match run(Flags::parse()).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
@@ -81,16 +75,26 @@ async fn main() -> ExitCode {
     }
 }
 
+async fn run(mut flags: Flags) -> Result<ExitCode, Failure> {
+    let source = common::source(&flags.source, &flags.replies, &mut flags.window, wrong_flags)?;
+    let window = flags.window.window(flags.rules.rules().zone()).unwrap_or_else(|error| wrong_flags(error));
+    match source {
+        Some(source) => sync_source(&flags, source, window).await,
+        None => tell_story(&flags, window).await,
+    }
+}
+
 fn wrong_flags(message: String) -> ! {
     Flags::command().error(ErrorKind::ValueValidation, message).exit()
 }
 
-async fn sync_tenant(flags: &Flags, tenant: Isams, window: Window) -> Result<ExitCode, Failure> {
+async fn sync_source(flags: &Flags, source: Arc<dyn AttendanceSource>, window: Window) -> Result<ExitCode, Failure> {
+    let (source, kept) = flags.replies.keeping(source, flags.window.now())?;
     let store = flags.store.open(flags.dry_run)?;
     let mut outputs = Outputs::default();
     let mut planned_changes = Vec::new();
     let report = flags
-        .sync(tenant, store)
+        .sync(source, store)
         .run_with(flags.request(window), |planned| {
             planned_changes = sentences(&planned.plan.changes);
             outputs = Outputs::prepare(flags, planned)?;
@@ -98,6 +102,7 @@ async fn sync_tenant(flags: &Flags, tenant: Isams, window: Window) -> Result<Exi
         })
         .await?;
     outputs.finish(&report)?;
+    kept.tell(flags.students.iter().map(StudentId::new));
     if flags.dry_run {
         planned_changes.iter().for_each(|line| flags.say(line));
     }
@@ -111,7 +116,9 @@ async fn tell_story(flags: &Flags, window: Window) -> Result<ExitCode, Failure> 
     let simulator = Simulator::start(FakeSchool::demo(today)).await?;
     let store = flags.store.open(flags.dry_run)?;
     flags.say(&format!("A made-up school is served at {}.\n\nFirst sync", simulator.url()));
-    let sync = flags.sync(flags.source.simulated(&simulator)?, Arc::clone(&store));
+    let source = Arc::new(flags.source.simulated(&simulator)?);
+    let (source, kept) = flags.replies.keeping(source, flags.window.now())?;
+    let sync = flags.sync(source, Arc::clone(&store));
     let report = sync.run(flags.request(window)).await?;
     flags.say(&report.to_string());
 
@@ -129,15 +136,16 @@ async fn tell_story(flags: &Flags, window: Window) -> Result<ExitCode, Failure> 
         })
         .await?;
     outputs.finish(&report)?;
+    kept.tell(flags.students.iter().map(StudentId::new));
     changes.iter().for_each(|line| flags.say(line));
     flags.say(&report.to_string());
     Ok(ExitCode::SUCCESS)
 }
 
 impl Flags {
-    fn sync(&self, source: Isams, store: Arc<dyn MarkStore>) -> AttendanceSync {
+    fn sync(&self, source: Arc<dyn AttendanceSource>, store: Arc<dyn MarkStore>) -> AttendanceSync {
         let school = SchoolId::new(&self.school);
-        AttendanceSync::shared(Arc::new(source), store, school, self.rules.rules())
+        AttendanceSync::shared(source, store, school, self.rules.rules())
             .wait_for_other_run(LONGEST_WAIT)
             .on_event(progress())
     }

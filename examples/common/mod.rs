@@ -11,7 +11,9 @@ use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use clap::{Args, ValueEnum};
 use rollmark::isams::{Format, Isams};
+use rollmark::model::StudentId;
 use rollmark::rules::{PmRule, Rules, SyncWindow, TieBreak, Window};
+use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError};
 use rollmark::store::{MarkStore, MemoryStore, SqliteStore, StoreError};
 
 /// Where the records come from.
@@ -47,7 +49,7 @@ impl SourceFlags {
     /// The tenant that the flags name, or none for the simulator.
     ///
     /// The error is a wrong flag.
-    pub fn tenant(&self) -> Result<Option<Isams>, String> {
+    fn tenant(&self) -> Result<Option<Isams>, String> {
         // An empty environment variable is one that is not set.
         let given = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
         let credentials = (given(&self.api_key), given(&self.client_id), given(&self.client_secret));
@@ -81,6 +83,78 @@ impl SourceFlags {
             None => source,
         }
     }
+}
+
+/// Replies that are kept, or read instead of a tenant.
+#[derive(Args, Clone)]
+pub struct ReplyFlags {
+    /// Keeps what was read in this folder; it is pupils' data
+    #[arg(long, value_name = "DIR")]
+    save_replies: Option<PathBuf>,
+    /// Replaces the ids of students and records and all free texts in what is kept
+    #[arg(long, requires = "save_replies")]
+    mask: bool,
+    /// Reads kept replies instead of a tenant, as of the time when they were fetched
+    #[arg(long, value_name = "DIR", conflicts_with = "save_replies")]
+    replay: Option<PathBuf>,
+}
+
+impl ReplyFlags {
+    /// The kept replies, if the flags name any.
+    fn replay(&self, source: &SourceFlags) -> Result<Option<ReplaySource>, SourceError> {
+        let Some(folder) = &self.replay else { return Ok(None) };
+        let replay = ReplaySource::open(folder)?;
+        Ok(Some(match source.cache_expiry {
+            Some(expiry) => replay.cache_expiry(expiry),
+            None => replay,
+        }))
+    }
+
+    /// The source, with its replies kept if the flags say so; and what keeps them.
+    pub fn keeping(
+        &self,
+        source: Arc<dyn AttendanceSource>,
+        now: DateTime<Utc>,
+    ) -> Result<(Arc<dyn AttendanceSource>, Kept), SourceError> {
+        let Some(folder) = &self.save_replies else { return Ok((source, Kept(None))) };
+        let saving = SavingSource::new(source, folder, now)?;
+        let saving = Arc::new(if self.mask { saving.masked() } else { saving });
+        if !self.mask {
+            eprintln!("warning: {} will hold pupils' data; --mask replaces ids and texts", folder.display());
+        }
+        Ok((Arc::clone(&saving) as Arc<dyn AttendanceSource>, Kept(Some(saving))))
+    }
+}
+
+/// What keeps the replies of a run, if anything does.
+pub struct Kept(Option<Arc<SavingSource>>);
+
+impl Kept {
+    /// Says under which ids these students stand in masked replies.
+    pub fn tell(&self, students: impl IntoIterator<Item = StudentId>) {
+        for student in students {
+            if let Some(masked) = self.0.as_ref().and_then(|saving| saving.masked_student(&student)) {
+                eprintln!("in the saved replies, student {student} is {masked}");
+            }
+        }
+    }
+}
+
+/// The tenant or the kept replies that the flags name; none for the simulator. Kept replies set the moment of the run.
+pub fn source(
+    flags: &SourceFlags,
+    replies: &ReplyFlags,
+    window: &mut WindowFlags,
+    wrong_flags: fn(String) -> !,
+) -> Result<Option<Arc<dyn AttendanceSource>>, SourceError> {
+    if let Some(replay) = replies.replay(flags)? {
+        window.default_now(replay.fetched_at());
+        return Ok(Some(Arc::new(replay)));
+    }
+    Ok(match flags.tenant().unwrap_or_else(|error| wrong_flags(error)) {
+        Some(tenant) => Some(Arc::new(tenant)),
+        None => None,
+    })
 }
 
 /// How marks are decided.
@@ -150,6 +224,11 @@ pub struct WindowFlags {
 }
 
 impl WindowFlags {
+    /// Sets the moment of the run where the flags don't.
+    fn default_now(&mut self, now: DateTime<Utc>) {
+        self.now.get_or_insert(now);
+    }
+
     pub fn now(&self) -> DateTime<Utc> {
         self.now.unwrap_or_else(Utc::now)
     }

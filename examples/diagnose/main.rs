@@ -18,12 +18,12 @@ use chrono::NaiveDate;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use common::output::say;
-use common::{RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date};
+use common::{ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date};
 use page::Page;
 use rollmark::explain::{Diagnosis, Expected, Question};
-use rollmark::isams::Isams;
 use rollmark::model::{SchoolId, Session};
 use rollmark::rules::Window;
+use rollmark::source::AttendanceSource;
 use rollmark::store::{Change, MarkKey, MarkStore};
 use rollmark::sync::AttendanceSync;
 
@@ -44,6 +44,8 @@ struct Flags {
     expected: Option<Expected>,
     #[command(flatten)]
     source: SourceFlags,
+    #[command(flatten)]
+    replies: ReplyFlags,
     #[command(flatten)]
     rules: RuleFlags,
     #[command(flatten)]
@@ -68,23 +70,26 @@ type Failure = Box<dyn Error + Send + Sync>;
 async fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let flags = Flags::parse();
-    let window = flags.window.window(flags.rules.rules().zone()).unwrap_or_else(|error| wrong_flags(error));
-    let tenant = flags.source.tenant().unwrap_or_else(|error| wrong_flags(error));
-    let outcome = match (tenant, &flags.student, flags.date) {
-        (Some(tenant), Some(student), Some(date)) => {
-            ask_tenant(&flags, tenant, flags.question(student, date, window)).await
-        }
-        (None, None, None) => stories::tell(&flags).await,
-        (Some(_), ..) => wrong_flags("a diagnosis needs --student and --date".to_owned()),
-        (None, ..) => wrong_flags("--student and --date need a tenant; name it with --url".to_owned()),
-    };
-    match outcome {
+    match run(Flags::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(1)
         }
+    }
+}
+
+async fn run(mut flags: Flags) -> Result<(), Failure> {
+    let source = common::source(&flags.source, &flags.replies, &mut flags.window, wrong_flags)?;
+    let window = flags.window.window(flags.rules.rules().zone()).unwrap_or_else(|error| wrong_flags(error));
+    match (source, &flags.student, flags.date) {
+        (Some(source), Some(student), Some(date)) => {
+            let question = flags.question(student, date, window);
+            ask(&flags, source, question).await
+        }
+        (None, None, None) => stories::tell(&flags).await,
+        (Some(_), ..) => wrong_flags("a diagnosis needs --student and --date".to_owned()),
+        (None, ..) => wrong_flags("--student and --date need a tenant; name it with --url".to_owned()),
     }
 }
 
@@ -112,12 +117,14 @@ impl Flags {
     }
 }
 
-async fn ask_tenant(flags: &Flags, tenant: Isams, question: Question) -> Result<(), Failure> {
+async fn ask(flags: &Flags, source: Arc<dyn AttendanceSource>, question: Question) -> Result<(), Failure> {
+    let (source, kept) = flags.replies.keeping(source, flags.window.now())?;
     let store = flags.store.open(true)?;
     let school = SchoolId::new(&flags.school);
     let rules = flags.rules.rules();
-    let sync = AttendanceSync::shared(Arc::new(tenant), Arc::clone(&store), school.clone(), rules);
+    let sync = AttendanceSync::shared(source, Arc::clone(&store), school.clone(), rules);
     let diagnosis = sync.diagnose(question, flags.window.now()).await?;
+    kept.tell([diagnosis.student.clone()]);
     let history = history(&*store, &school, &diagnosis).await?;
     let title = format!("Student {}, {}", diagnosis.student, diagnosis.date);
     let mut page = Page::new(rules);

@@ -4,6 +4,7 @@ mod error;
 mod fake;
 mod fake_school;
 mod request;
+mod saved;
 
 use std::fmt::{Debug, Display};
 
@@ -17,6 +18,8 @@ pub(crate) use fake::shuffle;
 pub use fake::{FakeSource, TestClock};
 pub use fake_school::FakeSchool;
 pub use request::{Completeness, FetchCounters, FetchRequest, FetchedKind, Part, Tally};
+
+pub use saved::{ReplaySource, SavingSource};
 
 use crate::model::Record;
 
