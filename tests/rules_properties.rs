@@ -1,125 +1,15 @@
 //! What holds for the rules whatever a school's records are.
 
+mod common;
+
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
+use common::records::*;
 use proptest::option;
 use proptest::prelude::*;
-use proptest::sample::select;
-use rollmark::model::{
-    Code, FeedTime, Issues, Mark, OutOfSchool, Record, RecordId, Registration, RegistrationPeriod, Status,
-};
-use rollmark::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, TieBreak, Window};
-
-/// The two dates in the middle are the window; the clocks go forward on the second.
-const DATES: [&str; 4] = ["2026-03-27", "2026-03-28", "2026-03-29", "2026-03-30"];
-const TIMES: [&str; 5] = ["T00:00:00", "T08:40:00", "T12:00:00", "T13:30:00", "T13:30:00+01:00"];
-const STAMPS: [&str; 4] =
-    ["2026-03-28T09:00:00", "2026-03-28T09:00:00Z", "2026-03-29T01:30:00", "2026-03-30T12:00:00.5Z"];
-
-fn time(text: &str) -> FeedTime {
-    text.parse().unwrap()
-}
-
-fn a_time() -> impl Strategy<Value = FeedTime> {
-    (select(&DATES[..]), select(&TIMES[..])).prop_map(|(date, clock)| time(&format!("{date}{clock}")))
-}
-
-fn a_time_or_date() -> impl Strategy<Value = FeedTime> {
-    prop_oneof![3 => a_time(), 1 => select(&DATES[..]).prop_map(time)]
-}
-
-fn a_stamp() -> impl Strategy<Value = Option<FeedTime>> {
-    option::weighted(0.8, select(&STAMPS[..]).prop_map(time))
-}
-
-fn an_id() -> impl Strategy<Value = Option<RecordId>> {
-    option::weighted(0.8, select(&["7", "07", "10", "x1"][..]).prop_map(RecordId::from))
-}
-
-fn a_registration() -> impl Strategy<Value = Record> {
-    let row = (select(&["1", "2", "3"][..]), a_time(), any::<bool>(), any::<bool>());
-    let period = option::weighted(0.9, select(&["0-0", "1-0", "1-1", "2-0", "2-1", "2-2", "lost"][..]));
-    let code = option::of(select(&["17", "V", "99"][..]));
-    (an_id(), row, period, code, a_stamp()).prop_map(
-        |(id, (student, at, registered, late), period, code, last_updated)| {
-            Record::Registration(Registration {
-                id,
-                registered,
-                late,
-                period: period.map(Into::into),
-                code: code.map(Into::into),
-                last_updated,
-                ..Registration::new(student, at)
-            })
-        },
-    )
-}
-
-fn an_out_of_school_record() -> impl Strategy<Value = OutOfSchool> {
-    let span = (a_time_or_date(), option::weighted(0.8, a_time_or_date()));
-    let code = option::of(select(&["17", "2", "99"][..]));
-    (an_id(), select(&["1", "2", "3"][..]), span, code, a_stamp()).prop_map(
-        |(id, student, (from, to), code, last_updated)| OutOfSchool {
-            id,
-            code: code.map(Into::into),
-            last_updated,
-            ..OutOfSchool::new(student, from, to)
-        },
-    )
-}
-
-/// For each date up to three registers, each with its flag.
-fn periods() -> impl Strategy<Value = Vec<Record>> {
-    let flag = select(&["am", "PM", "", "lunch"][..]);
-    let register = option::weighted(0.8, (a_time(), flag));
-    prop::collection::vec(prop::collection::vec(register, 3), 3).prop_map(|dates| {
-        let mut periods = Vec::new();
-        for (day, registers) in dates.into_iter().enumerate() {
-            for (number, (at, flag)) in registers.into_iter().enumerate().filter_map(|(at, it)| Some((at, it?))) {
-                periods.push(Record::Period(RegistrationPeriod {
-                    id: format!("{day}-{number}").as_str().into(),
-                    at,
-                    session: (!flag.is_empty()).then(|| flag.into()),
-                    name: None,
-                    unreadable: Vec::new(),
-                }));
-            }
-        }
-        periods
-    })
-}
-
-fn codes() -> impl Strategy<Value = Vec<Record>> {
-    let code = (select(&["17", "2", "3"][..]), select(&["M", "V"][..]), any::<bool>());
-    prop::collection::vec(code, 0..4).prop_map(|codes| {
-        let code = |(id, letter, absence): (&str, &str, bool)| {
-            Record::Code(Code {
-                id: id.into(),
-                letter: Some(letter.into()),
-                name: None,
-                absence,
-                active: true,
-                unreadable: Vec::new(),
-            })
-        };
-        codes.into_iter().map(code).collect()
-    })
-}
-
-fn records() -> impl Strategy<Value = Vec<Record>> {
-    let rows = prop::collection::vec(a_registration(), 0..24);
-    let spans = prop::collection::vec(an_out_of_school_record().prop_map(Record::OutOfSchool), 0..8);
-    (codes(), periods(), rows, spans).prop_map(|(codes, periods, rows, spans)| [codes, periods, rows, spans].concat())
-}
-
-fn rules() -> impl Strategy<Value = Rules> {
-    let by_time =
-        select(&[12, 13][..]).prop_map(|hour| PmRule::FirstFrom(NaiveTime::from_hms_opt(hour, 0, 0).unwrap()));
-    let pm = prop_oneof![by_time, Just(PmRule::RegistrationPeriods)];
-    (pm, select(&[TieBreak::OutOfSchool, TieBreak::Registration][..]))
-        .prop_map(|(pm, tie)| Rules::new(chrono_tz::Europe::London).pm(pm).tie_break(tie))
-}
+use rollmark::model::{Issues, Mark, OutOfSchool, Record, Status};
+use rollmark::rules::{Register, ResolveError, Resolver, Rules, Scope, Window};
 
 fn scope() -> impl Strategy<Value = Scope> {
     option::of(Just(BTreeSet::from(["1".into(), "2".into()]))).prop_map(|students| {

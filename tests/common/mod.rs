@@ -3,4 +3,5 @@
 
 pub mod case;
 pub mod program;
+pub mod records;
 pub mod tenant;
