@@ -176,7 +176,10 @@ impl Facts {
     }
 
     fn store_behind(&self, session: Session, mark: Option<&Mark>) -> Option<Finding> {
-        let shown = self.shown.iter().find(|shown| shown.session == session && shown.differs_from(mark))?;
+        let shown = self.shown.iter().find(|shown| shown.session == session)?;
+        if Mark::look_alike(shown.mark.as_ref(), mark) {
+            return None;
+        }
         let since = match shown.since {
             Some((run, at)) => format!("since run {run} of {}", self.school_time(at)),
             None => "and no run has ever written one".to_owned(),

@@ -1,12 +1,17 @@
-//! «Why is this mark wrong?»: the diagnosis of one student's day, with evidence and what to do.
+//! «Why is this mark wrong?»: the diagnosis of one student's day, with evidence and what to do; which PM start fits a
+//! school; and what other rules would change.
 //!
 //! Pure, like the rules: records go in, findings come out.
 
+mod audit;
 mod diagnosis;
 mod finding;
 mod findings;
 mod question;
+mod what_if;
 
+pub use audit::{Cell, PatternChange, PmAudit, PmAuditor, StartAudit};
 pub use diagnosis::{DayRecord, Diagnoser, Diagnosis, SessionDiagnosis};
 pub use finding::{Finding, FindingName};
 pub use question::{Expected, Question, ShownMark};
+pub use what_if::{MarkDifference, differences};

@@ -113,11 +113,3 @@ pub struct ShownMark {
     /// The run that wrote or removed it, and when that run fetched; `None` if none ever did.
     pub since: Option<(u64, DateTime<Utc>)>,
 }
-
-impl ShownMark {
-    /// Whether a parent sees something else than this.
-    pub(super) fn differs_from(&self, mark: Option<&Mark>) -> bool {
-        let visible = |mark: &Mark| (mark.status, mark.code.clone(), mark.raw_code.clone(), mark.minutes_late);
-        self.mark.as_ref().map(visible) != mark.map(visible)
-    }
-}

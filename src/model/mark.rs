@@ -264,6 +264,12 @@ impl Mark {
             && stamp(self) == stamp(other)
     }
 
+    /// Whether a parent sees the same: status, code and minutes, or no mark either way.
+    pub(crate) fn look_alike(one: Option<&Self>, other: Option<&Self>) -> bool {
+        let visible = |mark: &Self| (mark.status, mark.code.clone(), mark.raw_code.clone(), mark.minutes_late);
+        one.map(visible) == other.map(visible)
+    }
+
     /// The mark as one line of a marks file: a JSON object with all fields, in a fixed order, without a line feed.
     pub fn to_json_line(&self) -> String {
         serde_json::to_string(&self.line()).unwrap_or_default()

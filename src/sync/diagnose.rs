@@ -2,9 +2,9 @@ use chrono::{DateTime, Utc};
 
 use super::engine::narrow_to_today;
 use super::{AttendanceSync, SyncError};
-use crate::explain::{Diagnoser, Diagnosis, Question, ShownMark};
-use crate::model::Session;
-use crate::rules::{Freshness, PmRule, Window};
+use crate::explain::{Diagnoser, Diagnosis, MarkDifference, PmAudit, PmAuditor, Question, ShownMark, differences};
+use crate::model::{Record, Session};
+use crate::rules::{Freshness, PmRule, Resolver, Rules, Scope, Window};
 use crate::source::{FetchRequest, SourceErrorKind};
 use crate::store::MarkKey;
 
@@ -25,18 +25,48 @@ impl AttendanceSync {
         }
         let freshness = Freshness::new(now, capabilities.cache_expiry);
         let start = || Diagnoser::new(self.rules, question.clone(), freshness);
-        let fetch = FetchRequest::new(window).with_periods(true);
-        let (mut diagnoser, _) = match self.read(&fetch, start).await {
-            // The time rule works without periods.
-            Err(SyncError::Source(error)) if self.can_do_without_periods(error.kind()) => {
-                self.read(&fetch.with_periods(false), start).await?
-            }
-            read => read?,
-        };
+        let mut diagnoser = self.read_with_periods(window, start).await?;
         for shown in self.shown(&question).await? {
             diagnoser.store_shows(shown);
         }
         Ok(diagnoser.finish()?)
+    }
+
+    /// Which PM start fits the school, from a fetch of these dates; see [`PmAuditor`].
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub async fn audit_pm(&self, window: Window) -> Result<PmAudit, SyncError> {
+        let auditor = self.read_with_periods(window, || PmAuditor::new(self.rules, window)).await?;
+        Ok(auditor.finish()?)
+    }
+
+    /// «What if?»: the marks of these dates that other rules would decide differently.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub async fn what_if(&self, other: Rules, window: Window) -> Result<Vec<MarkDifference>, SyncError> {
+        let by_periods = [self.rules, other].iter().any(|rules| rules.pm_rule() == PmRule::RegistrationPeriods);
+        let fetch = FetchRequest::new(window).with_periods(by_periods);
+        let resolver = |rules| Resolver::new(rules, Scope::all(window));
+        let start = || Both(resolver(self.rules), resolver(other));
+        let (Both(before, after), _) = self.read(&fetch, start).await?;
+        Ok(differences(&before.finish()?, &after.finish()?))
+    }
+
+    /// Reads registration periods too, if the source gives them: the time rule works without.
+    async fn read_with_periods<S: Extend<Record>>(
+        &self,
+        window: Window,
+        start: impl Fn() -> S,
+    ) -> Result<S, SyncError> {
+        let fetch = FetchRequest::new(window).with_periods(true);
+        match self.read(&fetch, &start).await {
+            Err(SyncError::Source(error)) if self.can_do_without_periods(error.kind()) => {
+                Ok(self.read(&fetch.with_periods(false), &start).await?.0)
+            }
+            read => Ok(read?.0),
+        }
     }
 
     fn can_do_without_periods(&self, failure: SourceErrorKind) -> bool {
@@ -60,5 +90,17 @@ impl AttendanceSync {
             });
         }
         Ok(shown)
+    }
+}
+
+/// Two resolvers of the same records.
+struct Both(Resolver, Resolver);
+
+impl Extend<Record> for Both {
+    fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
+        for record in records {
+            self.0.push(record.clone());
+            self.1.push(record);
+        }
     }
 }

@@ -1,0 +1,77 @@
+//! Which PM start fits a school, and which marks it would change: before it goes live, and after each change of term.
+//! `cargo run --release --example audit -- --url … --api-key …`; without flags it audits a made-up school.
+
+mod common;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use common::output::say;
+use common::{ReplyFlags, RuleFlags, SourceFlags, WindowFlags};
+use rollmark::isams::simulator::Simulator;
+use rollmark::rules::PmRule;
+use rollmark::source::FakeSchool;
+use rollmark::store::MemoryStore;
+use rollmark::sync::AttendanceSync;
+
+/// Compares PM starts with the session flags of the registration periods.
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    source: SourceFlags,
+    #[command(flatten)]
+    replies: ReplyFlags,
+    #[command(flatten)]
+    rules: RuleFlags,
+    #[command(flatten)]
+    window: WindowFlags,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Flags::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn wrong_flags(message: String) -> ! {
+    Flags::command().error(ErrorKind::ValueValidation, message).exit()
+}
+
+async fn run(mut flags: Flags) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let source = common::source(&flags.source, &flags.replies, &mut flags.window, wrong_flags)?;
+    let rules = flags.rules.rules();
+    let window = flags.window.window(rules.zone()).unwrap_or_else(|error| wrong_flags(error));
+    let simulator = Simulator::start(FakeSchool::demo(flags.window.today(rules.zone()))).await?;
+    let source = match source {
+        Some(source) => source,
+        None => Arc::new(flags.source.simulated(&simulator)?),
+    };
+    let (source, _) = flags.replies.keeping(source, flags.window.now())?;
+    let sync = AttendanceSync::shared(source, Arc::new(MemoryStore::new()), "school", rules);
+    let audit = sync.audit_pm(window).await?;
+    if flags.json {
+        say(&serde_json::to_string(&audit)?);
+        return Ok(());
+    }
+    say(&audit.to_string());
+    if let Some(best) = audit.best.map(PmRule::FirstFrom).filter(|best| *best != rules.pm_rule()) {
+        let changes = sync.what_if(rules.pm(best), window).await?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        say(&format!("{} marks would change with the start that agrees best:", changes.len()));
+        changes.iter().take(20).for_each(|change| say(&format!("  {change}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use chrono::{Datelike, NaiveDate, NaiveTime, TimeDelta, Weekday};
+use serde::Serialize;
+
+use super::{MarkDifference, differences};
+use crate::model::{Record, Session};
+use crate::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, Window};
+
+/// Which PM start fits a school: the time rule with each likely start, beside the flags of the registration periods.
+///
+/// For the time before a school goes live, and after each change of its timetable. Takes the records of a window in any
+/// order and holds them until [`finish`](Self::finish), which resolves them once for each start.
+///
+/// ```
+/// use rollmark::explain::PmAuditor;
+/// use rollmark::rules::{Rules, SyncWindow};
+/// use rollmark::source::FakeSchool;
+///
+/// let today = "2026-11-20".parse()?;
+/// let mut auditor = PmAuditor::new(Rules::new(chrono_tz::Europe::London), SyncWindow::default().ending(today));
+/// auditor.extend(FakeSchool::demo(today).records());
+/// let audit = auditor.finish()?;
+/// assert_eq!(audit.best, Some("13:30:00".parse()?));
+/// println!("{audit}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct PmAuditor {
+    rules: Rules,
+    window: Window,
+    records: Vec<Record>,
+}
+
+/// What an audit found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct PmAudit {
+    /// The audited dates.
+    pub window: Window,
+    /// What the starts are compared with: the period rule where periods have flags, else the rules in force.
+    pub compared_with: PmRule,
+    /// How many marks that one makes.
+    pub marks: u64,
+    /// Each start, from the earliest.
+    pub starts: Vec<StartAudit>,
+    /// The start that agrees best with the flags, the latest of equals; `None` where no period has a flag.
+    pub best: Option<NaiveTime>,
+    /// The dates on which a weekday's registers changed: a new term, a new timetable.
+    pub changes: Vec<PatternChange>,
+}
+
+/// The time rule with one start.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct StartAudit {
+    /// The PM start, in school time, included.
+    pub pm_start: NaiveTime,
+    /// How many marks differ.
+    pub differing: u64,
+    /// Where they differ, by weekday and register.
+    pub cells: Vec<Cell>,
+}
+
+/// The marks of one weekday and register that differ.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Cell {
+    /// The weekday.
+    pub weekday: Weekday,
+    /// The time of the register that this start picks, in school time; `None` where it picks none.
+    pub register: Option<NaiveTime>,
+    /// How many marks differ.
+    pub differing: u64,
+}
+
+/// A date from which on a weekday has other registers than the same weekday before.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct PatternChange {
+    /// The first such date.
+    pub date: NaiveDate,
+    /// The registers before, in school time: those with a session flag, or all where none has one.
+    pub before: BTreeSet<NaiveTime>,
+    /// The registers from then on.
+    pub after: BTreeSet<NaiveTime>,
+}
+
+impl PmAuditor {
+    /// An audit of these dates; the zone and the tie-break are the rules'.
+    pub fn new(rules: Rules, window: Window) -> Self {
+        Self { rules, window, records: Vec::new() }
+    }
+
+    /// Resolves what was pushed, once for each start.
+    ///
+    /// # Errors
+    /// See [`ResolveError`].
+    pub fn finish(self) -> Result<PmAudit, ResolveError> {
+        let flagged = self.register_times(true);
+        let all = self.register_times(false);
+        let compared_with = if flagged.is_empty() { self.rules.pm_rule() } else { PmRule::RegistrationPeriods };
+        let base = self.resolve(compared_with)?;
+        let mut starts = BTreeSet::from([PmRule::NOON]);
+        starts.extend(match self.rules.pm_rule() {
+            PmRule::FirstFrom(start) => Some(start),
+            PmRule::RegistrationPeriods => None,
+        });
+        // Nobody's afternoon begins outside these hours.
+        let [earliest, latest] = [PmRule::NOON - TimeDelta::hours(1), PmRule::NOON + TimeDelta::hours(3)];
+        starts.extend(all.values().flatten().filter(|time| (earliest..=latest).contains(*time)));
+        let audits = starts.into_iter().map(|pm_start| {
+            let found = differences(&base, &self.resolve(PmRule::FirstFrom(pm_start))?);
+            Ok(StartAudit { pm_start, differing: found.len() as u64, cells: cells(&found) })
+        });
+        let starts = audits.collect::<Result<Vec<StartAudit>, ResolveError>>()?;
+        let best = starts.iter().rev().min_by_key(|start| start.differing).map(|start| start.pm_start);
+        Ok(PmAudit {
+            window: self.window,
+            compared_with,
+            marks: base.marks().count() as u64,
+            best: best.filter(|_| !flagged.is_empty()),
+            changes: changes(if flagged.is_empty() { &all } else { &flagged }),
+            starts,
+        })
+    }
+
+    fn resolve(&self, pm_rule: PmRule) -> Result<Register, ResolveError> {
+        let mut resolver = Resolver::new(self.rules.pm(pm_rule), Scope::all(self.window));
+        resolver.extend(self.records.iter().cloned());
+        resolver.finish()
+    }
+
+    /// The times of each date's registers: of all, or of those with a session flag.
+    fn register_times(&self, only_flagged: bool) -> BTreeMap<NaiveDate, BTreeSet<NaiveTime>> {
+        let mut dates: BTreeMap<NaiveDate, BTreeSet<NaiveTime>> = BTreeMap::new();
+        for record in &self.records {
+            let (at, flag) = match record {
+                Record::Period(period) => (period.at, period.session.as_deref().and_then(Session::from_flag)),
+                Record::Registration(row) => (row.at, None),
+                _ => continue,
+            };
+            let at = at.school_time(self.rules.zone());
+            if self.window.contains(at.date()) && (flag.is_some() || !only_flagged) {
+                dates.entry(at.date()).or_default().insert(at.time());
+            }
+        }
+        dates
+    }
+}
+
+impl Extend<Record> for PmAuditor {
+    fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
+        self.records.extend(records);
+    }
+}
+
+fn cells(found: &[MarkDifference]) -> Vec<Cell> {
+    let mut counts: BTreeMap<(u32, Option<NaiveTime>), (Weekday, u64)> = BTreeMap::new();
+    for difference in found {
+        let Some(mark) = difference.mark() else { continue };
+        let weekday = mark.date.weekday();
+        let picked = difference.after.as_ref().and_then(|after| after.decision.registration.as_ref());
+        let key = (weekday.num_days_from_monday(), picked.map(|picked| picked.at.time()));
+        counts.entry(key).or_insert((weekday, 0)).1 += 1;
+    }
+    let cell = |((_, register), (weekday, differing))| Cell { weekday, register, differing };
+    counts.into_iter().map(cell).collect()
+}
+
+fn changes(dates: &BTreeMap<NaiveDate, BTreeSet<NaiveTime>>) -> Vec<PatternChange> {
+    let mut known: BTreeMap<u32, &BTreeSet<NaiveTime>> = BTreeMap::new();
+    let mut changes = Vec::new();
+    for (date, times) in dates {
+        let before = known.insert(date.weekday().num_days_from_monday(), times);
+        if let Some(before) = before.filter(|before| *before != times) {
+            changes.push(PatternChange { date: *date, before: before.clone(), after: times.clone() });
+        }
+    }
+    changes
+}
+
+fn list(times: &BTreeSet<NaiveTime>) -> String {
+    times.iter().map(|time| time.format("%H:%M").to_string()).collect::<Vec<_>>().join(" ")
+}
+
+impl fmt::Display for PmAudit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let with = match self.compared_with {
+            PmRule::RegistrationPeriods => "the flags of the registration periods".to_owned(),
+            PmRule::FirstFrom(start) => format!("a PM start at {} (no period has a flag)", start.format("%H:%M")),
+        };
+        writeln!(f, "{} marks from {} to {}, by {with}", self.marks, self.window.from(), self.window.to())?;
+        writeln!(f, "PM start  marks that differ")?;
+        for start in &self.starts {
+            let best = if self.best == Some(start.pm_start) { "  ← agrees best" } else { "" };
+            writeln!(f, "{}     {}{best}", start.pm_start.format("%H:%M"), start.differing)?;
+            for cell in &start.cells {
+                let register = cell.register.map_or("no register".to_owned(), |at| at.format("%H:%M").to_string());
+                writeln!(f, "            {} {register}: {}", cell.weekday, cell.differing)?;
+            }
+        }
+        for change in &self.changes {
+            let (before, after) = (list(&change.before), list(&change.after));
+            let weekday = change.date.weekday();
+            writeln!(f, "from {weekday} {} on, the registers are at {after}; before, at {before}", change.date)?;
+        }
+        Ok(())
+    }
+}

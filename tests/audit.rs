@@ -1,0 +1,103 @@
+//! Which PM start fits a school, and what other rules would change.
+
+use chrono::{NaiveDate, NaiveTime, Weekday};
+use rollmark::explain::{PmAudit, PmAuditor};
+use rollmark::model::Session;
+use rollmark::rules::{PmRule, Rules, SyncWindow, Window};
+use rollmark::source::{FakeSchool, FakeSource};
+use rollmark::store::MemoryStore;
+use rollmark::sync::AttendanceSync;
+
+fn clock(text: &str) -> NaiveTime {
+    text.parse().unwrap()
+}
+
+fn window() -> Window {
+    SyncWindow::default().ending("2026-11-20".parse().unwrap())
+}
+
+fn rules() -> Rules {
+    Rules::new(chrono_tz::Europe::London)
+}
+
+/// Two students, registers at 08:40 and 13:30 on every day of two weeks; Mondays have a lesson at 12:10, in which the
+/// first student is absent. From the second week on, PM registration is at 14:00.
+fn school(with_flags: bool) -> FakeSchool {
+    let mut school = FakeSchool::new();
+    school.code("9", "I", "Illness", true);
+    for day in (9..=13).chain(16..=20) {
+        let date: NaiveDate = format!("2026-11-{day:02}").parse().unwrap();
+        let pm = if day < 16 { "13:30:00" } else { "14:00:00" };
+        let is_monday = chrono::Datelike::weekday(&date) == Weekday::Mon;
+        let registers = [("08:40:00", Some("am")), (pm, Some("pm")), ("12:10:00", None)];
+        for (slot, (at, flag)) in registers.into_iter().enumerate().take(if is_monday { 3 } else { 2 }) {
+            let (period, at) = (format!("{day}{slot}"), format!("{date}T{at}"));
+            school.period(&period, &at, flag.filter(|_| with_flags));
+            for student in ["1", "2"] {
+                let row = school.registration(&format!("{day}{slot}{student}"), student, &at);
+                row.in_period(period.as_str()).present().updated(&at);
+                if flag.is_none() && student == "1" {
+                    row.absent("9");
+                }
+            }
+        }
+    }
+    school
+}
+
+fn audit(with_flags: bool) -> PmAudit {
+    let mut auditor = PmAuditor::new(rules(), window());
+    auditor.extend(school(with_flags).records());
+    auditor.finish().unwrap()
+}
+
+#[test]
+fn each_start_is_compared_with_the_flags_and_the_best_is_named() {
+    let audit = audit(true);
+    assert_eq!(audit.compared_with, PmRule::RegistrationPeriods);
+    assert_eq!(audit.marks, 40);
+    let starts: Vec<_> = audit.starts.iter().map(|start| (start.pm_start, start.differing)).collect();
+    // From 14:00 on, the first week's PM register counts as AM's, and ten PM marks are missing.
+    let expected = [("12:00:00", 2), ("12:10:00", 2), ("13:30:00", 0), ("14:00:00", 10)];
+    assert_eq!(starts, expected.map(|(start, differing)| (clock(start), differing)));
+    assert_eq!(audit.best, Some(clock("13:30:00")));
+}
+
+#[test]
+fn where_marks_differ_is_told_by_weekday_and_register() {
+    let audit = audit(true);
+    let cells: Vec<_> =
+        audit.starts[0].cells.iter().map(|cell| (cell.weekday, cell.register, cell.differing)).collect();
+    assert_eq!(cells, [(Weekday::Mon, Some(clock("12:10:00")), 2)]);
+    assert!(audit.to_string().contains("Mon 12:10: 2"), "{audit}");
+}
+
+#[test]
+fn the_dates_on_which_the_pattern_changed_are_told() {
+    let changed: Vec<_> = audit(true).changes;
+    assert_eq!(changed.len(), 5, "each weekday of the second week");
+    assert_eq!(changed[0].date.to_string(), "2026-11-16");
+    assert_eq!(changed[0].before, [clock("08:40:00"), clock("13:30:00")].into());
+    assert_eq!(changed[0].after, [clock("08:40:00"), clock("14:00:00")].into());
+}
+
+#[test]
+fn without_flags_the_starts_are_compared_with_the_rules_in_force_and_none_is_best() {
+    let audit = audit(false);
+    assert_eq!(audit.compared_with, rules().pm_rule());
+    assert_eq!(audit.best, None);
+    assert_eq!(audit.starts[0].differing, 0, "noon is in force");
+    assert_eq!(audit.starts[2].differing, 2, "from 13:30 on, the lesson no longer counts");
+}
+
+#[tokio::test]
+async fn what_if_lists_the_marks_that_other_rules_would_change() {
+    let sync = AttendanceSync::new(FakeSource::new(school(true)), MemoryStore::new(), "school", rules());
+    let other = rules().pm(PmRule::FirstFrom(clock("13:30:00")));
+    let differences = sync.what_if(other, window()).await.unwrap();
+    let texts: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["1 2026-11-09 PM: I (illness) → present", "1 2026-11-16 PM: I (illness) → present"]);
+    assert_eq!(differences[0].mark().unwrap().session, Session::Pm);
+    assert!(sync.what_if(rules(), window()).await.unwrap().is_empty());
+    assert_eq!(sync.audit_pm(window()).await.unwrap(), audit(true));
+}
