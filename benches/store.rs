@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use rollmark::explain::ReplyAge;
 use rollmark::isams::Isams;
 use rollmark::model::{Record, Registration, SchoolId};
 use rollmark::rules::{Freshness, Register, Resolver, Rules, Scope, SyncWindow};
@@ -101,6 +102,7 @@ fn change_set(scope: &Scope, writes: Vec<Write>) -> ChangeSet {
         marks: MarkCounts::default(),
         withheld: Default::default(),
         issues: Default::default(),
+        reply_age: ReplyAge::default(),
     };
     ChangeSet { revision: 0, writes, run, lease: None }
 }

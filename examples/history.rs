@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::Parser;
 use common::StorePlace;
+use rollmark::explain::MeasuredAge;
 use rollmark::model::{SchoolId, Session, StudentId, stamp_text};
 use rollmark::rules::Window;
 use rollmark::store::{MarkKey, as_of};
@@ -51,7 +52,7 @@ async fn show(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     let school = SchoolId::new(&flags.school);
     let runs = store.runs(&school).await?;
     let Some(student) = flags.student.as_deref().map(StudentId::new) else {
-        for run in runs {
+        for run in &runs {
             let (marks, window) = (run.marks, run.scope.window);
             println!(
                 "run {}, {}: {} to {}, {} added, {} changed, {} removed, {} withheld",
@@ -64,6 +65,11 @@ async fn show(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
                 marks.removed,
                 marks.withheld
             );
+        }
+        if let Some(last) = runs.last() {
+            let setting = last.freshness.cache_expiry();
+            let same = runs.iter().filter(|run| run.freshness.cache_expiry() == setting);
+            println!("measured: {}", MeasuredAge::over(same.map(|run| run.reply_age), setting));
         }
         return Ok(());
     };

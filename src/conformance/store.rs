@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
+use crate::explain::ReplyAge;
 use crate::model::{Issues, Mark, OutOfSchool, Record, Registration, SchoolId, Session};
 use crate::rules::{Freshness, Resolver, Rules, Scope, Window};
 use crate::store::{
@@ -75,6 +76,7 @@ fn changes(revision: u64, hour: i64, writes: Vec<Write>) -> ChangeSet {
         marks: MarkCounts::default(),
         withheld: BTreeMap::new(),
         issues: Issues::default(),
+        reply_age: ReplyAge::default(),
     };
     ChangeSet { revision, writes, run, lease: None }
 }

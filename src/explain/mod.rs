@@ -8,10 +8,12 @@ mod diagnosis;
 mod finding;
 mod findings;
 mod question;
+mod staleness;
 mod what_if;
 
 pub use audit::{Cell, PatternChange, PmAudit, PmAuditor, StartAudit};
 pub use diagnosis::{DayRecord, Diagnoser, Diagnosis, SessionDiagnosis};
 pub use finding::{Finding, FindingName};
 pub use question::{Expected, Question, ShownMark};
+pub use staleness::{Certainty, MeasuredAge, ReplyAge};
 pub use what_if::{MarkDifference, differences};

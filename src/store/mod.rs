@@ -22,6 +22,7 @@ pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 
+use crate::explain::ReplyAge;
 use crate::model::{Issues, Mark, SchoolId, Session, StudentId};
 use crate::rules::{Freshness, Rules, Scope};
 
@@ -159,6 +160,9 @@ pub struct Run {
     pub withheld: BTreeMap<WithheldReason, u64>,
     /// What it found in the records.
     pub issues: Issues,
+    /// What it showed of how old the replies are.
+    #[serde(default)]
+    pub reply_age: ReplyAge,
 }
 
 /// One change in the history of a mark.

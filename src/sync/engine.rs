@@ -7,6 +7,7 @@ use futures::StreamExt;
 
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
 use super::{Plan, SyncError, SyncRequest};
+use crate::explain::{MeasuredAge, ReplyAge};
 use crate::model::{Mark, Record, SchoolId};
 use crate::rules::{Freshness, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{
@@ -300,6 +301,12 @@ impl AttendanceSync {
         let out_of_school = completeness.rows(FetchedKind::OutOfSchool);
         let plan = Plan::new(&snapshot, register, *freshness, out_of_school, &request.guards)?;
         self.tell(SyncEvent::Planned { changes: plan.changes.len() as u64, withheld: plan.counts.withheld });
+        let runs = self.store.runs(&self.school).await?;
+        let reply_age = self.reply_age(&plan, runs.last(), *freshness);
+        let same_setting = runs.iter().filter(|run| run.freshness.cache_expiry() == freshness.cache_expiry());
+        let ages = same_setting.map(|run| run.reply_age).chain([reply_age]);
+        let measured = MeasuredAge::over(ages, freshness.cache_expiry());
+        let warning = measured.is_worse_than_setting().then(|| format!("Measured: {measured}."));
         let report = SyncReport {
             run: None,
             dry_run: request.dry_run,
@@ -318,7 +325,7 @@ impl AttendanceSync {
             window: ReportWindow { from: resolved.scope.window.from(), to: resolved.scope.window.to() },
             fetched_at: freshness.fetched_at,
             as_of_earliest: freshness.as_of_earliest(),
-            advice: resolved.advice.clone(),
+            advice: resolved.advice.iter().cloned().chain(warning).collect(),
             duration_ms: millis(started),
         };
         let run = Run {
@@ -329,8 +336,23 @@ impl AttendanceSync {
             marks: plan.counts,
             withheld: report.withheld.clone(),
             issues: report.issues.clone(),
+            reply_age,
         };
         Ok(Planned { report, plan, snapshot, run })
+    }
+
+    /// What the plan shows of how old the replies are. A change proves something about the run before only if that run
+    /// would have written it: by the same rules, with the date in scope, nothing withheld, and a newer record now.
+    fn reply_age(&self, plan: &Plan, previous: Option<&Run>, freshness: Freshness) -> ReplyAge {
+        let previous = previous.filter(|run| run.rules == self.rules && run.withheld.is_empty());
+        let appeared = plan.changes.iter().filter_map(|change| {
+            let (before, after) = (change.before.as_ref()?, change.after.as_ref()?);
+            let could_see = previous?.scope.contains(&after.student, after.date);
+            after.last_updated().filter(|stamp| could_see && Some(*stamp) > before.last_updated())
+        });
+        let is_unchanged = previous.is_some() && plan.changes.is_empty() && plan.withheld.is_empty();
+        let previous_fetch = previous.map(|run| run.freshness.fetched_at);
+        ReplyAge::of(freshness.fetched_at, plan.newest_stamp, previous_fetch, appeared, is_unchanged)
     }
 
     async fn apply(&self, planned: &Planned, lease: LeaseToken) -> Result<u64, SyncError> {

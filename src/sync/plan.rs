@@ -2,6 +2,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Mark, RecordKind};
@@ -89,6 +90,9 @@ pub struct Plan {
     pub withheld: Vec<WithheldChange>,
     /// How many marks each of it concerns.
     pub counts: MarkCounts,
+    /// The newest stamp of the marks that the source yields, of those not after the fetch.
+    #[serde(default)]
+    pub newest_stamp: Option<DateTime<Utc>>,
 }
 
 impl Plan {
@@ -116,7 +120,11 @@ impl Plan {
         let mut plan = Self::default();
         let mut removals = Vec::new();
         let mut changed_in_substance = 0;
-        merge(&snapshot.marks, register.marks(), |stored, mark| match (stored, mark) {
+        let mut newest = None;
+        let marks = register.marks().inspect(|mark| {
+            newest = newest.max(mark.last_updated().filter(|stamp| *stamp <= freshness.fetched_at));
+        });
+        merge(&snapshot.marks, marks, |stored, mark| match (stored, mark) {
             (None, Some(mark)) => {
                 plan.counts.added += 1;
                 plan.changes.push(PlannedChange { before: None, after: Some(Arc::new(mark)) });
@@ -178,6 +186,7 @@ impl Plan {
                 }
             }
         }
+        plan.newest_stamp = newest;
         plan.counts.withheld = plan.withheld.len() as u64;
         plan.changes.sort_by(|a, b| a.key().cmp(&b.key()));
         plan.withheld.sort_by(|a, b| a.key.cmp(&b.key));

@@ -1,0 +1,137 @@
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+/// What one run showed of how old its source's replies are, in whole seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ReplyAge {
+    /// The reply was no older: the newest record that decides a mark was updated so long before the fetch.
+    pub at_most_seconds: Option<i64>,
+    /// The reply of the run before was at least so old: it lacked a change that had been made so long before its fetch.
+    pub previous_at_least_seconds: Option<i64>,
+    /// How many changes prove that.
+    pub proofs: u64,
+    /// The reply yields the marks of the run before: a cached reply, or nothing has happened.
+    pub is_unchanged: bool,
+}
+
+impl ReplyAge {
+    /// From a fetch, the newest stamp of its marks, when the run before fetched, and the stamps of the changes that have
+    /// appeared since. A change counts as proof if it was made before that fetch, and that fetch lacked it.
+    pub fn of(
+        fetched_at: DateTime<Utc>,
+        newest: Option<DateTime<Utc>>,
+        previous_fetch: Option<DateTime<Utc>>,
+        appeared: impl IntoIterator<Item = DateTime<Utc>>,
+        is_unchanged: bool,
+    ) -> Self {
+        let proven: Vec<i64> = appeared
+            .into_iter()
+            .filter_map(|change| Some((previous_fetch? - change).num_seconds()))
+            .filter(|seconds| *seconds > 0)
+            .collect();
+        Self {
+            at_most_seconds: newest.map(|newest| (fetched_at - newest).num_seconds()).filter(|seconds| *seconds >= 0),
+            previous_at_least_seconds: proven.iter().max().copied(),
+            proofs: proven.len() as u64,
+            is_unchanged,
+        }
+    }
+}
+
+/// How sure a measurement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Certainty {
+    /// No run proves that a reply was old.
+    Unproven,
+    /// One change proves it: a stamp can be wrong.
+    Likely,
+    /// Several changes prove it.
+    Sure,
+}
+
+/// How old a source's replies really are, measured over its runs.
+///
+/// ```
+/// use chrono::{DateTime, TimeDelta, Utc};
+/// use rollmark::explain::{MeasuredAge, ReplyAge};
+///
+/// let time = |text: &str| text.parse::<DateTime<Utc>>();
+/// // The run of the second night shows a change that was made nine hours before the first night's fetch.
+/// let age = ReplyAge::of(time("2026-11-20T02:00:00Z")?, None, Some(time("2026-11-19T02:00:00Z")?), [time("2026-11-18T17:00:00Z")?], false);
+/// let measured = MeasuredAge::over([age], TimeDelta::hours(6));
+/// assert_eq!(measured.at_least, Some(TimeDelta::hours(9)));
+/// assert!(measured.is_worse_than_setting());
+/// # Ok::<(), chrono::ParseError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MeasuredAge {
+    /// At least one reply was so old or older.
+    pub at_least: Option<TimeDelta>,
+    /// No reply was older, of those of which anything is known.
+    pub at_most: Option<TimeDelta>,
+    /// How sure `at_least` is.
+    pub certainty: Certainty,
+    /// How many runs were looked at.
+    pub runs: u64,
+    /// How many of them yielded the marks of the run before.
+    pub unchanged: u64,
+    /// What the key's cache expiry is set to.
+    pub setting: TimeDelta,
+}
+
+impl MeasuredAge {
+    /// Over runs with one setting of the cache expiry.
+    pub fn over(ages: impl IntoIterator<Item = ReplyAge>, setting: TimeDelta) -> Self {
+        let ages: Vec<ReplyAge> = ages.into_iter().collect();
+        let longest = |seconds: fn(&ReplyAge) -> Option<i64>| {
+            ages.iter().filter_map(seconds).max().and_then(TimeDelta::try_seconds)
+        };
+        let proofs: u64 = ages.iter().map(|age| age.proofs).sum();
+        Self {
+            at_least: longest(|age| age.previous_at_least_seconds),
+            at_most: longest(|age| age.at_most_seconds),
+            certainty: match proofs {
+                0 => Certainty::Unproven,
+                1 => Certainty::Likely,
+                _ => Certainty::Sure,
+            },
+            runs: ages.len() as u64,
+            unchanged: ages.iter().filter(|age| age.is_unchanged).count() as u64,
+            setting,
+        }
+    }
+
+    /// Whether a reply was older than the setting allows.
+    pub fn is_worse_than_setting(&self) -> bool {
+        self.at_least.is_some_and(|age| age > self.setting)
+    }
+}
+
+fn hours(age: TimeDelta) -> String {
+    format!("{} h {:02} min", age.num_hours(), age.num_minutes() % 60)
+}
+
+impl fmt::Display for MeasuredAge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let setting = hours(self.setting);
+        match self.at_least {
+            None => write!(f, "no change has come later than it had to: nothing shows old replies")?,
+            Some(age) => {
+                let sure = if self.certainty == Certainty::Sure { "surely" } else { "by one change, so likely" };
+                write!(f, "a reply was at least {} old ({sure}); the cache expiry is set to {setting}", hours(age))?;
+            }
+        }
+        if self.is_worse_than_setting() {
+            f.write_str(", so the key behaves worse than its setting: save the key's settings anew, and check them")?;
+        }
+        if let Some(age) = self.at_most {
+            write!(f, "; no reply was older than {}", hours(age))?;
+        }
+        write!(f, " ({} runs, {} of them without a change)", self.runs, self.unchanged)
+    }
+}
