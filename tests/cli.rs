@@ -1,19 +1,24 @@
-//! The sync example as a program: exit codes, one-line errors, files that stay as they are, and no key anywhere.
+//! The sync and diagnose examples as programs: exit codes, one-line errors, files that stay as they are, and no key
+//! anywhere.
 
 mod common;
 
 use std::process::{Command, Output};
 
-use common::program::sync_program;
+use common::program::program;
 use common::tenant::{answering, ok};
 use rollmark::isams::simulator::Simulator;
 use rollmark::source::FakeSchool;
 
 const KEY: &str = "5f7e6c1a-0000-4000-8000-0123456789ab";
 
-/// Runs the program with full logs, and makes sure that no output holds the key.
 fn sync(arguments: &[&str]) -> Output {
-    let mut command = Command::new(sync_program());
+    run("sync", arguments)
+}
+
+/// Runs an example with full logs, and makes sure that no output holds the key.
+fn run(name: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program(name));
     command.env("RUST_LOG", "trace").args(arguments);
     for name in ["ISAMS_URL", "ISAMS_API_KEY", "ISAMS_CLIENT_ID", "ISAMS_CLIENT_SECRET"] {
         command.env_remove(name);
@@ -114,4 +119,122 @@ fn without_flags_it_tells_a_story_with_every_change() {
     assert!(marks.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
     let story = String::from_utf8(output.stderr).unwrap();
     assert!(story.contains("0 added, 8 changed, 0 removed"), "{story}");
+}
+
+/// What a diagnosis of the demonstration's first student says, as JSON.
+fn diagnosis(flags: &[&str]) -> serde_json::Value {
+    let output = run("diagnose", &[&["--json", "--today", "2026-11-20"], flags].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn first_finding(diagnosis: &serde_json::Value) -> &str {
+    diagnosis["sessions"][0]["findings"][0]["name"].as_str().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diagnosis_reads_any_date_and_compares_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("marks.db").to_str().unwrap());
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let (url, key) = (simulator.url(), simulator.api_key());
+    let tenant = ["--url", &url, "--api-key", &key];
+    let ask = |date: &str, more: &[&str]| {
+        let question = ["--student", "4733683200", "--date", date, "--session", "AM"];
+        diagnosis(&[&tenant[..], &question, more].concat())
+    };
+    assert_eq!(first_finding(&ask("2026-11-20", &[])), "consistent");
+    assert_eq!(first_finding(&ask("2026-11-20", &["--days", "0", "--expected", "/"])), "consistent");
+    assert_eq!(first_finding(&ask("2026-11-19", &["--days", "0", "--expected", "/"])), "outside_window");
+    assert_eq!(first_finding(&ask("2026-11-20", &["--expected", "M"])), "cache_may_be_stale");
+    assert_eq!(first_finding(&ask("2026-11-20", &["--expected", "M", "--cache-expiry", "0s"])), "no_record");
+
+    let synced = sync(&[&tenant[..], &["--today", "2026-11-20", "--store", &store]].concat());
+    assert_eq!(synced.status.code(), Some(0));
+    assert_eq!(first_finding(&ask("2026-11-20", &["--store", &store])), "consistent");
+    simulator.change(|school| {
+        let row = school.records().find_map(|record| match record {
+            rollmark::model::Record::Registration(row)
+                if row.student == "4733683200".into() && row.at == "2026-11-20T08:40:00".parse().unwrap() =>
+            {
+                row.id
+            }
+            _ => None,
+        });
+        school.registration_mut(row.unwrap().as_str()).unwrap().absent("9").updated("2026-11-20T15:00:00");
+    });
+    let behind = ask("2026-11-20", &["--store", &store, "--expected", "I"]);
+    assert_eq!(first_finding(&behind), "store_behind_source");
+    assert_eq!(behind["sessions"][0]["mark"]["code"], "I");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_replies_repeat_a_sync_and_a_diagnosis() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let (url, key, now) = (simulator.url(), simulator.api_key(), "2026-11-20T18:00:00Z");
+    let live = sync(&[
+        "--url",
+        &url,
+        "--api-key",
+        &key,
+        "--now",
+        now,
+        "--save-replies",
+        &file("kept"),
+        "--marks",
+        &file("live"),
+    ]);
+    assert_eq!(live.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&live.stderr).contains("pupils' data"));
+    drop(simulator);
+    assert_eq!(sync(&["--replay", &file("kept"), "--marks", &file("replayed")]).status.code(), Some(0));
+    let read = |name: &str| std::fs::read_to_string(file(name)).unwrap();
+    assert_eq!(read("replayed"), read("live"));
+    let question = ["--student", "4733683200", "--date", "2026-11-20", "--session", "AM"];
+    assert_eq!(first_finding(&diagnosis(&[&["--replay", &file("kept")], &question[..]].concat())), "consistent");
+    let missing = run("diagnose", &["--replay", &file("nothing"), "--student", "1", "--date", "2026-11-20"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(error_line(&missing).contains("folder"));
+}
+
+#[test]
+fn the_six_cases_are_played_and_a_wrong_question_exits_with_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    let output = run("diagnose", &["--json", "--html", page.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0));
+    let answers: Vec<serde_json::Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<&str> = answers.iter().map(first_finding).collect();
+    assert_eq!(
+        names,
+        [
+            "cache_may_be_stale",
+            "pm_rule_picks_other_registration",
+            "out_of_school_older_than_registration",
+            "outside_window",
+            "out_of_school_does_not_cover_session",
+            "duplicate_registrations",
+        ]
+    );
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(names.iter().all(|name| page.contains(name)));
+    assert!(!page.contains("<script") && !page.contains("http"), "the page needs nothing else");
+    let tenant = ["--url", "https://school.example", "--api-key", KEY];
+    for flags in [
+        &["--student", "1", "--date", "2026-11-20"][..],
+        &["--student", "1"],
+        &tenant,
+        &[&tenant[..], &["--student", "1", "--date", "20/11/2026"]].concat(),
+        &[&tenant[..], &["--student", "1", "--date", "2026-11-20", "--session", "noon"]].concat(),
+        &[&tenant[..], &["--student", "1", "--date", "2026-11-20", "--expected", ""]].concat(),
+        &["--replay", "folder", "--save-replies", "other"],
+        &["--mask"],
+    ] {
+        let output = run("diagnose", flags);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        assert!(error_line(&output).len() > 20, "{flags:?}");
+    }
 }

@@ -1,13 +1,13 @@
-//! The example program that the tests drive from outside.
+//! The example programs that the tests drive from outside.
 
 use std::path::PathBuf;
 
-/// `examples/sync`, which Cargo builds beside the tests.
-pub fn sync_program() -> PathBuf {
+/// An example's program, which Cargo builds beside the tests.
+pub fn program(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
-    let program = path.join("examples").join(format!("sync{}", std::env::consts::EXE_SUFFIX));
+    let program = path.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(program.exists(), "{} is not built; run all tests with cargo test --all-features", program.display());
     program
 }
