@@ -35,8 +35,9 @@ async fn main() -> std::io::Result<()> {
         );
     }
     println!(
-        "curl '{url}/auth/connect/token' -d grant_type=client_credentials -d scope=apiv1 -d client_id={} \
-         --data-urlencode 'client_secret={}'",
+        "A token, for scope apiv1 (Batch, with the client's id as apiKey) or restapi (REST, which serves {today} only):\n\n\
+         curl '{url}/auth/connect/token' -d grant_type=client_credentials -d scope=restapi -d client_id={} \
+         --data-urlencode 'client_secret={}'\n\ncurl '{url}/api/registration/periods' -H 'Authorization: Bearer TOKEN'",
         simulator.client_id(),
         simulator.client_secret()
     );

@@ -34,7 +34,7 @@ pub struct SourceFlags {
     /// Which interface to read
     #[arg(long, value_enum, default_value_t = Interface::Xml)]
     format: Interface,
-    /// What the key's cache expiry is set to: 24h, 90m, 0s [default: 24h]
+    /// What the key's cache expiry is set to: 24h, 90m, 0s [default: 24h; rest: 0s]
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
     cache_expiry: Option<TimeDelta>,
 }
@@ -43,6 +43,7 @@ pub struct SourceFlags {
 enum Interface {
     Xml,
     Json,
+    Rest,
 }
 
 impl SourceFlags {
@@ -59,25 +60,37 @@ impl SourceFlags {
                 _ => Err("there are credentials but no --url; name the tenant that they belong to".to_owned()),
             };
         };
+        let is_rest = matches!(self.format, Interface::Rest);
         let tenant = match credentials {
+            (Some(_), None, None) if is_rest => {
+                return Err(
+                    "--format rest needs --client-id and --client-secret; an API key does not open it".to_owned()
+                );
+            }
             (Some(key), None, None) => Isams::batch(&url, key),
+            (None, Some(id), Some(secret)) if is_rest => Isams::rest(&url, id, secret),
             (None, Some(id), Some(secret)) => Isams::batch_oauth(&url, id, secret),
             _ => return Err("a --url needs either --api-key, or --client-id and --client-secret".to_owned()),
         };
         tenant.map(|tenant| Some(self.set_up(tenant))).map_err(|error| error.to_string())
     }
 
-    /// The simulator at this address, with the key that it knows.
+    /// The simulator, with the key or the client that it knows.
     pub fn simulated(&self, simulator: &rollmark::isams::simulator::Simulator) -> Result<Isams, String> {
-        let source = Isams::batch(&simulator.url(), simulator.api_key());
+        let url = simulator.url();
+        let source = match self.format {
+            Interface::Rest => Isams::rest(&url, simulator.client_id(), simulator.client_secret()),
+            _ => Isams::batch(&url, simulator.api_key()),
+        };
         source.map(|source| self.set_up(source)).map_err(|error| error.to_string())
     }
 
     fn set_up(&self, source: Isams) -> Isams {
-        let source = source.format(match self.format {
-            Interface::Xml => Format::Xml,
-            Interface::Json => Format::Json,
-        });
+        let source = match self.format {
+            Interface::Xml => source.format(Format::Xml),
+            Interface::Json => source.format(Format::Json),
+            Interface::Rest => source,
+        };
         match self.cache_expiry {
             Some(expiry) => source.cache_expiry(expiry),
             None => source,

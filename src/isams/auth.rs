@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, Url, redirect};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,8 +22,25 @@ pub(super) enum Credentials {
     Client(OAuthClient),
 }
 
+/// What a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    Batch,
+    Rest,
+}
+
+impl Scope {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Batch => "apiv1",
+            Self::Rest => "restapi",
+        }
+    }
+}
+
 /// OAuth 2 client credentials (verified; that they go in the form body is assumed).
 pub(super) struct OAuthClient {
+    scope: Scope,
     id: String,
     secret: SecretString,
     http: Client,
@@ -47,16 +64,36 @@ struct TokenReply {
 }
 
 impl Credentials {
-    pub(super) fn client(url: &Url, id: String, secret: String) -> Result<Self, SourceError> {
+    pub(super) fn client(url: &Url, scope: Scope, id: String, secret: String) -> Result<Self, SourceError> {
         let mut address = url.clone();
         // The path before the API's does not apply here.
         address.set_path("/auth/connect/token");
         let http = transport::client(url, redirect::Policy::none())?;
-        Ok(Self::Client(OAuthClient { id, secret: secret.into(), http, address, token: Mutex::default() }))
+        Ok(Self::Client(OAuthClient { scope, id, secret: secret.into(), http, address, token: Mutex::default() }))
+    }
+
+    /// Sends a request with the credentials. A token can be revoked before its time: after a refusal one fresh one may do.
+    pub(super) async fn send(
+        &self,
+        request: RequestBuilder,
+        deadline: Instant,
+        counters: &FetchCounters,
+    ) -> Result<Response, SourceError> {
+        let again = request.try_clone();
+        let (signed, token) = self.sign(request, deadline, counters).await?;
+        let response = transport::send(signed, deadline, counters).await?;
+        match (token, again) {
+            (Some(token), Some(again)) if response.status() == StatusCode::UNAUTHORIZED => {
+                self.forget(&token).await;
+                let (signed, _) = self.sign(again, deadline, counters).await?;
+                transport::send(signed, deadline, counters).await
+            }
+            _ => Ok(response),
+        }
     }
 
     /// The request with the credentials, and the token in it, if it has one.
-    pub(super) async fn sign(
+    async fn sign(
         &self,
         request: RequestBuilder,
         deadline: Instant,
@@ -66,8 +103,11 @@ impl Credentials {
             Self::Key(key) => Ok((request.query(&[("apiKey", key.expose_secret())]), None)),
             Self::Client(client) => {
                 let token = client.token(deadline, counters).await?;
-                let request = request.query(&[("apiKey", &client.id)]).bearer_auth(token.expose_secret());
-                Ok((request, Some(token)))
+                let request = match client.scope {
+                    Scope::Batch => request.query(&[("apiKey", &client.id)]),
+                    Scope::Rest => request,
+                };
+                Ok((request.bearer_auth(token.expose_secret()), Some(token)))
             }
         }
     }
@@ -80,8 +120,28 @@ impl Credentials {
         }
     }
 
+    /// Gives a held token back (RFC 7009; that iSAMS has such an address is assumed).
+    pub(super) async fn revoke(&self, deadline: Instant) -> Result<(), SourceError> {
+        let Self::Client(client) = self else { return Ok(()) };
+        let Some(token) = client.token.lock().await.take() else { return Ok(()) };
+        let mut address = client.address.clone();
+        address.set_path("/auth/connect/revocation");
+        let form = [
+            ("token", token.text.expose_secret()),
+            ("token_type_hint", "access_token"),
+            ("client_id", &client.id),
+            ("client_secret", client.secret.expose_secret()),
+        ];
+        let request = client.http.post(address).form(&form);
+        let response = transport::send(request, deadline, &FetchCounters::default()).await?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(transport::status_error(status, response.headers())),
+        }
+    }
+
     /// Forgets a token that was refused, unless another has come since.
-    pub(super) async fn forget(&self, refused: &SecretString) {
+    async fn forget(&self, refused: &SecretString) {
         if let Self::Client(client) = self {
             let mut token = client.token.lock().await;
             if token.as_ref().is_some_and(|known| known.text.expose_secret() == refused.expose_secret()) {
@@ -104,7 +164,7 @@ impl OAuthClient {
     async fn fetch(&self, deadline: Instant, counters: &FetchCounters) -> Result<Token, SourceError> {
         let form = [
             ("grant_type", "client_credentials"),
-            ("scope", "apiv1"),
+            ("scope", self.scope.name()),
             ("client_id", &self.id),
             ("client_secret", self.secret.expose_secret()),
         ];

@@ -4,16 +4,14 @@ use std::fmt::Write;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use chrono::{Days, NaiveDate};
+use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
-use reqwest::{StatusCode, header};
+use reqwest::header;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::body::{read_error, web_page};
@@ -21,7 +19,7 @@ use super::fields::{Item, record};
 use super::message::Message;
 use super::reply::Sink;
 use super::source::{Format, Settings};
-use super::transport::{self, out_of_time};
+use super::transport::{self, Budget, Failed, out_of_time};
 use super::{json, xml};
 use crate::source::{Completeness, FetchRequest, FetchedKind, Part, SourceError, SourceErrorKind, SourceRecord};
 
@@ -29,8 +27,8 @@ use crate::source::{Completeness, FetchRequest, FetchedKind, Part, SourceError, 
 const SMALL: usize = 4 << 20;
 /// Records that go out together.
 const BATCH: usize = 256;
-/// How often one request is tried.
-const TRIES: usize = 4;
+/// Requests under way at the same time.
+const AT_ONCE: usize = 3;
 
 type Sender = mpsc::Sender<Vec<SourceRecord>>;
 
@@ -52,12 +50,7 @@ impl Ask {
 
     /// The parts to ask for instead; none of a single day.
     fn split(&self) -> Vec<Self> {
-        let mut parts = Vec::new();
-        if self.look_back > 0 && self.kinds.contains(&FetchedKind::OutOfSchool) {
-            let before = self.from.pred_opt().unwrap_or(self.from);
-            let from = self.start_of(FetchedKind::OutOfSchool);
-            parts.push(Self { kinds: vec![FetchedKind::OutOfSchool], from, to: before, look_back: 0 });
-        }
+        let mut parts = self.look_back_part();
         let days = (self.to - self.from).num_days();
         if days > 0 {
             let middle = self.from + chrono::TimeDelta::days(days / 2);
@@ -69,6 +62,30 @@ impl Ask {
             parts.push(Self { look_back: 0, ..self.clone() });
         }
         parts
+    }
+
+    /// The same in slices of so many days.
+    fn slices(&self, days: u32) -> Vec<Self> {
+        let mut parts = self.look_back_part();
+        let mut from = self.from;
+        while from <= self.to {
+            let last = from.checked_add_days(Days::new(u64::from(days.max(1)) - 1)).unwrap_or(self.to);
+            let to = last.min(self.to);
+            parts.push(Self { kinds: self.kinds.clone(), from, to, look_back: 0 });
+            let Some(next) = to.succ_opt() else { break };
+            from = next;
+        }
+        parts
+    }
+
+    /// The days before the range, as a part of their own.
+    fn look_back_part(&self) -> Vec<Self> {
+        if self.look_back == 0 || !self.kinds.contains(&FetchedKind::OutOfSchool) {
+            return Vec::new();
+        }
+        let to = self.from.pred_opt().unwrap_or(self.from);
+        let from = self.start_of(FetchedKind::OutOfSchool);
+        vec![Self { kinds: vec![FetchedKind::OutOfSchool], from, to, look_back: 0 }]
     }
 
     /// The documented body (verified); the end date is taken for exclusive (assumed).
@@ -105,31 +122,17 @@ struct Reply {
     records: Vec<SourceRecord>,
 }
 
-/// A failed attempt; once rows are out, only a new fetch from the start can help.
-struct Failed {
-    error: SourceError,
-    rows_are_out: bool,
-}
-
-impl From<SourceError> for Failed {
-    fn from(error: SourceError) -> Self {
-        Self { error, rows_are_out: false }
-    }
-}
-
 pub(super) struct Fetch {
     settings: Arc<Settings>,
     request: FetchRequest,
     sender: Sender,
-    deadline: Instant,
-    started: Instant,
+    budget: Budget,
 }
 
 impl Fetch {
     pub(super) fn new(settings: Arc<Settings>, request: FetchRequest, sender: Sender) -> Self {
-        let started = Instant::now();
-        let deadline = started.checked_add(settings.total_deadline).unwrap_or(started);
-        Self { settings, request, sender, deadline, started }
+        let budget = Budget::new(settings.total_deadline, request.counters.clone());
+        Self { settings, request, sender, budget }
     }
 
     /// Everything that the request asks for, then the verdict.
@@ -137,19 +140,39 @@ impl Fetch {
         let window = self.request.window;
         let mut tables = vec![FetchedKind::Codes];
         tables.extend(self.request.periods.then_some(FetchedKind::Periods));
-        let ask = |kinds, look_back| Ask { kinds, from: window.from(), to: window.to(), look_back };
-        let rows = ask(vec![FetchedKind::Registrations, FetchedKind::OutOfSchool], self.settings.look_back_days);
-        // Codes and periods come first, so that a registration is understood as it arrives.
-        let mut waiting = vec![ask(tables, 0)];
-        if self.settings.start_split.load(Ordering::Relaxed) {
-            waiting.extend(rows.split());
-        } else {
-            waiting.push(rows);
-        }
-        waiting.reverse();
+        let tables = Ask { kinds: tables, from: window.from(), to: window.to(), look_back: 0 };
         let mut verdict = Completeness::default();
-        while let Some(ask) = waiting.pop() {
-            let reply = self.ask(&ask).await?;
+        // Codes and periods come first, so that a registration is understood as it arrives.
+        self.read(vec![tables], &mut verdict).await?;
+        self.read(self.rows(), &mut verdict).await?;
+        self.send(vec![SourceRecord::Complete(verdict)]).await;
+        Ok(())
+    }
+
+    /// The requests for registrations and out-of-school records.
+    fn rows(&self) -> Vec<Ask> {
+        let window = self.request.window;
+        let kinds = vec![FetchedKind::Registrations, FetchedKind::OutOfSchool];
+        let whole = Ask { kinds, from: window.from(), to: window.to(), look_back: self.settings.look_back_days };
+        match self.settings.slice_days {
+            Some(days) => whole.slices(days),
+            None if self.settings.start_split.load(Ordering::Relaxed) => whole.split(),
+            None => vec![whole],
+        }
+    }
+
+    /// Asks for all parts, a few at a time; a part that looks cut is asked for again in smaller ones.
+    async fn read(&self, mut waiting: Vec<Ask>, verdict: &mut Completeness) -> Result<(), SourceError> {
+        waiting.reverse();
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < AT_ONCE
+                && let Some(ask) = waiting.pop()
+            {
+                running.push(self.ask(ask));
+            }
+            let Some(answered) = running.next().await else { return Ok(()) };
+            let (reply, ask) = answered?;
             if self.is_suspect(&reply) {
                 let parts = ask.split();
                 if parts.is_empty() {
@@ -171,8 +194,6 @@ impl Fetch {
             }
             self.send(reply.records).await;
         }
-        self.send(vec![SourceRecord::Complete(verdict)]).await;
-        Ok(())
     }
 
     /// Whoever no longer listens has dropped the whole fetch.
@@ -187,33 +208,13 @@ impl Fetch {
         reply.rows.iter().any(is)
     }
 
-    /// Asks until there is an answer, or no point in asking.
-    async fn ask(&self, ask: &Ask) -> Result<Reply, SourceError> {
-        let mut waits = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(250))
-            .with_max_times(TRIES - 1)
-            .with_jitter()
-            .build();
-        let mut tries = 1;
+    async fn ask(&self, ask: Ask) -> Result<(Reply, Ask), SourceError> {
+        let mut tries = self.budget.tries();
         loop {
-            let failed = match self.attempt(ask).await {
-                Ok(reply) => return Ok(reply),
-                Err(failed) => failed,
-            };
-            if failed.rows_are_out || !failed.error.is_temporary() {
-                return Err(failed.error);
+            match self.attempt(&ask).await {
+                Ok(reply) => return Ok((reply, ask)),
+                Err(failed) => tries.again(failed).await?,
             }
-            let wait = waits.next().map(|wait| failed.error.retry_after().unwrap_or(wait));
-            match wait.filter(|wait| Instant::now() + *wait < self.deadline) {
-                Some(wait) => sleep(wait).await,
-                None => {
-                    let seconds = self.started.elapsed().as_secs_f32();
-                    let times = if tries == 1 { "once".to_owned() } else { format!("{tries} times") };
-                    return Err(failed.error.given_up(&format!("tried {times} in {seconds:.1} s")));
-                }
-            }
-            tries += 1;
-            self.request.counters.add_retry();
         }
     }
 
@@ -226,22 +227,12 @@ impl Fetch {
         };
         let path = format!("{}/api/batch/1.0/{page}", url.path().trim_end_matches('/'));
         url.set_path(&path);
-        let counters = &self.request.counters;
-        let send = async || {
-            let request =
-                settings.client.post(url.clone()).header(header::CONTENT_TYPE, "application/xml").body(ask.body());
-            let (request, token) = settings.credentials.sign(request, self.deadline, counters).await?;
-            Ok::<_, SourceError>((transport::send(request, self.deadline, counters).await?, token))
-        };
-        let (mut response, token) = send().await?;
-        // A token can be revoked before its time: one fresh one may do.
-        if let Some(token) = token.filter(|_| response.status() == StatusCode::UNAUTHORIZED) {
-            settings.credentials.forget(&token).await;
-            (response, _) = send().await?;
-        }
+        let request = settings.client.post(url).header(header::CONTENT_TYPE, "application/xml").body(ask.body());
+        let Budget { deadline, counters, .. } = &self.budget;
+        let response = settings.credentials.send(request, *deadline, counters).await?;
         let status = response.status();
         let headers = response.headers().clone();
-        let mut chunks = transport::chunks(response, self.deadline, settings.max_bytes, counters.clone());
+        let mut chunks = transport::chunks(response, *deadline, settings.max_bytes, counters.clone());
 
         let mut beginning: Vec<Bytes> = Vec::new();
         let mut length = 0;

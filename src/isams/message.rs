@@ -30,12 +30,12 @@ impl Message {
         if is("InvalidApiKey") || (status == 401 && !is("MethodsNotAllocatedToKeyException")) {
             SourceError::permanent(
                 SourceErrorKind::Credentials,
-                format!("iSAMS refuses the API key; check the key and its limits in the control panel{said}"),
+                format!("iSAMS refuses the API key or client; check it and its limits in the control panel{said}"),
             )
         } else if is("MethodsNotAllocatedToKeyException") || status == 403 {
             SourceError::permanent(
                 SourceErrorKind::NotAllowed,
-                format!("the API key lacks a method; allocate it to the key in the control panel{said}"),
+                format!("the API key or client lacks a right; allocate the method to it in the control panel{said}"),
             )
         } else if TRY_AGAIN.iter().any(|text| self.description.to_lowercase().contains(text)) {
             SourceError::temporary(SourceErrorKind::Server, format!("iSAMS was too busy to answer{said}"))

@@ -22,6 +22,8 @@ mod json;
 mod message;
 #[cfg(feature = "isams")]
 mod reply;
+#[cfg(feature = "isams")]
+mod rest;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 #[cfg(feature = "isams")]

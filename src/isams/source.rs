@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use reqwest::{Client, Url};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 
-use super::auth::Credentials;
-use super::{FieldNames, batch, transport};
+use super::auth::{Credentials, Scope};
+use super::{FieldNames, batch, rest, transport};
 use crate::source::{AttendanceSource, Capabilities, FetchRequest, RecordStream, SourceError};
 
 /// In which form the Batch API answers; the data are the same (verified).
@@ -24,6 +24,16 @@ pub enum Format {
     /// `json.ashx`
     Json,
 }
+
+/// Which of the two APIs is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Interface {
+    Batch,
+    Rest,
+}
+
+/// How long giving back a token may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A school's iSAMS.
 ///
@@ -45,6 +55,7 @@ pub struct Isams(Arc<Settings>);
 pub(super) struct Settings {
     pub(super) client: Client,
     pub(super) url: Url,
+    pub(super) interface: Interface,
     pub(super) credentials: Arc<Credentials>,
     pub(super) format: Format,
     pub(super) names: FieldNames,
@@ -53,6 +64,7 @@ pub(super) struct Settings {
     pub(super) max_bytes: u64,
     pub(super) suspicious_rows: Option<u64>,
     pub(super) look_back_days: u32,
+    pub(super) slice_days: Option<u32>,
     /// A large reply was found to be cut: ask in parts from the start.
     pub(super) start_split: Arc<AtomicBool>,
 }
@@ -64,7 +76,7 @@ impl Isams {
     /// The address is no URL, or is plain http to another host than this machine.
     pub fn batch(url: &str, api_key: impl Into<String>) -> Result<Self, SourceError> {
         let url = transport::parse_url(url)?;
-        Self::new(url, Credentials::Key(SecretString::from(api_key.into())))
+        Self::new(url, Interface::Batch, Credentials::Key(SecretString::from(api_key.into())))
     }
 
     /// The Batch API with an OAuth client (scope `apiv1`). Its token is fetched when it is needed, renewed ahead of its end,
@@ -78,14 +90,42 @@ impl Isams {
         client_secret: impl Into<String>,
     ) -> Result<Self, SourceError> {
         let url = transport::parse_url(url)?;
-        let credentials = Credentials::client(&url, client_id.into(), client_secret.into())?;
-        Self::new(url, credentials)
+        let credentials = Credentials::client(&url, Scope::Batch, client_id.into(), client_secret.into())?;
+        Self::new(url, Interface::Batch, credentials)
     }
 
-    fn new(url: Url, credentials: Credentials) -> Result<Self, SourceError> {
+    /// The REST API with an OAuth client (scope `restapi`). It reaches today only, register by register.
+    ///
+    /// It has neither times of update nor out-of-school records: each mark is iSAMS's own verdict, which its decision says
+    /// ([`judged_by_source`](crate::model::Decision::judged_by_source)). Its absence codes do not say whether they count as
+    /// absences; they are taken to (assumed). Replies are not cached.
+    ///
+    /// # Errors
+    /// The address is no URL, or is plain http to another host than this machine.
+    pub fn rest(
+        url: &str,
+        client_id: impl Into<String>,
+        client_secret: impl Into<String>,
+    ) -> Result<Self, SourceError> {
+        let url = transport::parse_url(url)?;
+        let credentials = Credentials::client(&url, Scope::Rest, client_id.into(), client_secret.into())?;
+        Ok(Self::new(url, Interface::Rest, credentials)?.cache_expiry(TimeDelta::zero()))
+    }
+
+    /// Gives back the OAuth token, if one is held; a later fetch gets another. Dropping the source leaves it to run out.
+    ///
+    /// # Errors
+    /// iSAMS can't be reached or has no such service (assumed to be there). The token is forgotten all the same.
+    pub async fn close(&self) -> Result<(), SourceError> {
+        let deadline = tokio::time::Instant::now() + CLOSE_TIMEOUT;
+        self.0.credentials.revoke(deadline).await
+    }
+
+    fn new(url: Url, interface: Interface, credentials: Credentials) -> Result<Self, SourceError> {
         Ok(Self(Arc::new(Settings {
             client: transport::client(&url, transport::same_host(&url))?,
             url,
+            interface,
             credentials: Arc::new(credentials),
             format: Format::Xml,
             names: FieldNames::default(),
@@ -94,6 +134,7 @@ impl Isams {
             max_bytes: 2 << 30,
             suspicious_rows: Some(2_000),
             look_back_days: 180,
+            slice_days: None,
             start_split: Arc::default(),
         })))
     }
@@ -140,6 +181,13 @@ impl Isams {
         self.with(|settings| settings.look_back_days = days)
     }
 
+    /// Sets in slices of how many days the Batch API is asked for a window, a few slices at a time; `None`, the default,
+    /// asks for the whole window at once.
+    #[must_use]
+    pub fn slice_days(self, days: Option<u32>) -> Self {
+        self.with(|settings| settings.slice_days = days)
+    }
+
     /// Sets under which names the fields of each record are looked for.
     #[must_use]
     pub fn field_names(self, names: FieldNames) -> Self {
@@ -165,14 +213,24 @@ const WAITING: usize = 8;
 #[async_trait]
 impl AttendanceSource for Isams {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default().cached_for(self.0.cache_expiry)
+        let capabilities = Capabilities::default().cached_for(self.0.cache_expiry);
+        match self.0.interface {
+            Interface::Batch => capabilities,
+            Interface::Rest => {
+                Capabilities { has_stamps: false, has_out_of_school: false, today_only: true, ..capabilities }
+            }
+        }
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let fetch = batch::Fetch::new(Arc::clone(&self.0), request.clone(), sender);
+        let (settings, request) = (Arc::clone(&self.0), request.clone());
+        let fetch = match settings.interface {
+            Interface::Batch => batch::Fetch::new(settings, request, sender).run().boxed(),
+            Interface::Rest => rest::Fetch::new(settings, request, sender).run().boxed(),
+        };
         // The fetch runs as the stream is read, and stops with it.
-        let running = futures::stream::once(fetch.run()).filter_map(async |result| result.err().map(Err));
+        let running = futures::stream::once(fetch).filter_map(async |result| result.err().map(Err));
         let rows = futures::stream::unfold(receiver, async |mut receiver| {
             let batch = receiver.recv().await?;
             Some((futures::stream::iter(Vec::into_iter(batch).map(Ok)), receiver))

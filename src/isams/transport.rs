@@ -3,11 +3,12 @@
 use std::io;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt};
 use reqwest::{Client, Response, StatusCode, Url, header, redirect};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::body::read_error;
 use crate::source::{FetchCounters, SourceError, SourceErrorKind};
@@ -65,6 +66,69 @@ pub(super) fn client(url: &Url, redirects: redirect::Policy) -> Result<Client, S
         builder = builder.no_proxy();
     }
     builder.build().map_err(|_| configuration("this machine's TLS set-up does not work; check its certificates"))
+}
+
+/// How often one request is tried.
+const TRIES: usize = 4;
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+
+/// A failed attempt; once rows are out, only a new fetch from the start can help.
+pub(super) struct Failed {
+    pub(super) error: SourceError,
+    pub(super) rows_are_out: bool,
+}
+
+impl From<SourceError> for Failed {
+    fn from(error: SourceError) -> Self {
+        Self { error, rows_are_out: false }
+    }
+}
+
+/// What one fetch may take.
+pub(super) struct Budget {
+    pub(super) deadline: Instant,
+    pub(super) counters: FetchCounters,
+    started: Instant,
+}
+
+impl Budget {
+    pub(super) fn new(longest: Duration, counters: FetchCounters) -> Self {
+        let started = Instant::now();
+        let deadline = started.checked_add(longest).unwrap_or(started);
+        Self { deadline, counters, started }
+    }
+
+    /// The tries of one request.
+    pub(super) fn tries(&self) -> Tries<'_> {
+        let waits = ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_max_times(TRIES - 1).with_jitter();
+        Tries { budget: self, waits: waits.build(), made: 1 }
+    }
+}
+
+/// The tries of one request: what is temporary is worth another one while tries and time last.
+pub(super) struct Tries<'a> {
+    budget: &'a Budget,
+    waits: ExponentialBackoff,
+    made: usize,
+}
+
+impl Tries<'_> {
+    /// Waits until the request is to be tried again; an error if there is no point in it.
+    pub(super) async fn again(&mut self, failed: Failed) -> Result<(), SourceError> {
+        if failed.rows_are_out || !failed.error.is_temporary() {
+            return Err(failed.error);
+        }
+        let wait = self.waits.next().map(|wait| failed.error.retry_after().unwrap_or(wait));
+        let Some(wait) = wait.filter(|wait| Instant::now() + *wait < self.budget.deadline) else {
+            let seconds = self.budget.started.elapsed().as_secs_f32();
+            let times = if self.made == 1 { "once".to_owned() } else { format!("{} times", self.made) };
+            return Err(failed.error.given_up(&format!("tried {times} in {seconds:.1} s")));
+        };
+        sleep(wait).await;
+        self.made += 1;
+        self.budget.counters.add_retry();
+        Ok(())
+    }
 }
 
 /// Sends a request. An answer with any status is an answer.

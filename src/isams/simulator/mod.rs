@@ -2,9 +2,11 @@
 //!
 //! It is strict: a wrong request gets the error that iSAMS gives. Nodes and errors that are verified look like iSAMS's own;
 //! the items of out-of-school records and registration periods use assumed names. It serves the Batch API as XML and JSON,
-//! with a key or an OAuth client.
+//! with a key or an OAuth client, and the REST API with an OAuth client, whose credentials it takes in the form or as HTTP
+//! Basic.
 
 mod batch;
+mod rest;
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -13,8 +15,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use futures::stream;
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
@@ -80,9 +84,11 @@ struct State {
     key: String,
     client_id: String,
     client_secret: String,
-    /// The token that is valid, and how many were given out.
-    token: Option<String>,
-    tokens: u64,
+    /// The tokens that are valid, with their scopes, and how many were given out.
+    tokens: HashMap<String, String>,
+    tokens_given: u64,
+    today: Option<NaiveDate>,
+    throttle_every: Option<u64>,
     methods: Vec<String>,
     shuffle: Option<u64>,
     row_cap: Option<usize>,
@@ -120,8 +126,10 @@ impl Simulator {
             client_id: "rollmark-demonstration".to_owned(),
             // Characters that a form has to encode.
             client_secret: "s&cr=t +%/ü".to_owned(),
-            token: None,
-            tokens: 0,
+            tokens: HashMap::new(),
+            tokens_given: 0,
+            today: None,
+            throttle_every: None,
             methods: batch::METHODS.iter().map(|method| method.name.to_owned()).collect(),
             shuffle: None,
             row_cap: None,
@@ -158,9 +166,24 @@ impl Simulator {
         self.lock().client_secret.clone()
     }
 
-    /// Makes the token that was given out last invalid.
+    /// Makes every token that was given out invalid.
     pub fn revoke_token(&self) {
-        self.lock().token = None;
+        self.lock().tokens.clear();
+    }
+
+    /// How many tokens are valid.
+    pub fn valid_tokens(&self) -> usize {
+        self.lock().tokens.len()
+    }
+
+    /// Sets the only date that the REST API knows; at first it is the latest of the school's registration periods.
+    pub fn set_today(&self, today: NaiveDate) {
+        self.lock().today = Some(today);
+    }
+
+    /// Answers every so many requests with 429 and a wish to wait no time.
+    pub fn throttle_every(&self, requests: u64) {
+        self.lock().throttle_every = Some(requests);
     }
 
     /// Changes the school. Replies in the key's cache stay as they are.
@@ -226,7 +249,9 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
     let body = Limited::new(body, MOST_REQUEST_BYTES).collect().await.map(http_body_util::Collected::to_bytes);
     let mut state = lock(&state);
     state.requests += 1;
-    let fault = state.faults.pop_front();
+    let requests = state.requests;
+    let is_throttled = state.throttle_every.is_some_and(|every| every > 0 && requests.is_multiple_of(every));
+    let fault = state.faults.pop_front().or(is_throttled.then_some(Fault::Status(429, Some(0))));
     let reply = match (fault, body) {
         (Some(fault @ (Fault::Reset | Fault::HalfDocument)), Ok(body)) => {
             let whole = route(&head, &body, &mut state);
@@ -240,56 +265,84 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
 }
 
 fn route(head: &Parts, body: &[u8], state: &mut State) -> Reply {
-    let is_token = head.uri.path() == "/auth/connect/token";
+    let path = head.uri.path();
     let pages = [batch::XML_PAGE, batch::JSON_PAGE];
-    let page = pages.into_iter().find(|page| head.uri.path().eq_ignore_ascii_case(page));
-    if page.is_none() && !is_token {
-        return Reply::status(StatusCode::NOT_FOUND);
-    }
-    if head.method != Method::POST {
+    let page = pages.into_iter().find(|page| path.eq_ignore_ascii_case(page));
+    let rest_path = path.strip_prefix(rest::PATH);
+    let needed = match (page, rest_path, path) {
+        (Some(_), ..) | (None, None, TOKEN_PATH | REVOCATION_PATH) => Method::POST,
+        (None, Some(_), _) => Method::GET,
+        _ => return Reply::status(StatusCode::NOT_FOUND),
+    };
+    if head.method != needed {
         return Reply::status(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let Some(page) = page else { return token(body, state) };
-    let query = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
-    let key = query.into_owned().find(|(name, _)| name == "apiKey").map(|(_, key)| key).unwrap_or_default();
-    let token = head.headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-    let is_valid = match token {
-        None => key.trim_matches(['{', '}']).eq_ignore_ascii_case(&state.key),
-        Some(token) => {
-            state.token.is_some() && token.strip_prefix("Bearer ") == state.token.as_deref() && key == state.client_id
+    let query = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned();
+    let query: HashMap<String, String> = query.collect();
+    match (page, rest_path) {
+        (Some(page), _) => {
+            let key = query.get("apiKey").map(String::as_str).unwrap_or_default();
+            let is_valid = match head.headers.contains_key(AUTHORIZATION) {
+                false => key.trim_matches(['{', '}']).eq_ignore_ascii_case(&state.key),
+                true => has_token(head, "apiv1", state) && key == state.client_id,
+            };
+            if is_valid {
+                return batch::answer(page, body, state);
+            }
+            batch::message(StatusCode::UNAUTHORIZED, "InvalidApiKey", "Invalid API key", "The API key is not valid.")
         }
-    };
-    if is_valid {
-        batch::answer(page, body, state)
-    } else {
-        batch::message(StatusCode::UNAUTHORIZED, "InvalidApiKey", "Invalid API key", "The API key is not valid.")
+        (None, Some(path)) if has_token(head, "restapi", state) => rest::answer(path, &query, state),
+        (None, Some(_)) => rest::error(StatusCode::UNAUTHORIZED, "Authorization has been denied for this request."),
+        (None, None) => token(head, body, state),
     }
 }
 
-/// OAuth 2 client credentials in a form, for the Batch scope.
-fn token(body: &[u8], state: &mut State) -> Reply {
+fn has_token(head: &Parts, scope: &str, state: &State) -> bool {
+    let given = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    given.and_then(|token| state.tokens.get(token)).is_some_and(|known| known == scope)
+}
+
+const TOKEN_PATH: &str = "/auth/connect/token";
+const REVOCATION_PATH: &str = "/auth/connect/revocation";
+
+/// OAuth 2 client credentials in the form or as HTTP Basic: gives a token, or takes one back.
+fn token(head: &Parts, body: &[u8], state: &mut State) -> Reply {
     let form: HashMap<String, String> = form_urlencoded::parse(body).into_owned().collect();
-    let is = |name: &str, value: &str| form.get(name).is_some_and(|given| given == value);
-    let json = |status, body: serde_json::Value| Reply {
-        content_type: "application/json",
-        ..Reply::xml(status, body.to_string())
-    };
-    let refusal = if !is("grant_type", "client_credentials") {
-        Some("unsupported_grant_type")
-    } else if !is("client_id", &state.client_id) || !is("client_secret", &state.client_secret) {
-        Some("invalid_client")
-    } else if !is("scope", "apiv1") {
-        Some("invalid_scope")
-    } else {
-        None
-    };
-    if let Some(error) = refusal {
-        return json(StatusCode::BAD_REQUEST, serde_json::json!({ "error": error }));
+    let get = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+    let in_form = || vec![(get("client_id").to_owned(), get("client_secret").to_owned())];
+    let given = basic_credentials(head).unwrap_or_else(in_form);
+    let refusal = |error| rest::json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error }));
+    if !given.contains(&(state.client_id.clone(), state.client_secret.clone())) {
+        return refusal("invalid_client");
     }
-    state.tokens += 1;
-    let token = format!("token-{}", state.tokens);
-    state.token = Some(token.clone());
-    json(StatusCode::OK, serde_json::json!({ "access_token": token, "token_type": "Bearer", "expires_in": 3600 }))
+    if head.uri.path() == REVOCATION_PATH {
+        state.tokens.remove(get("token"));
+        return Reply::status(StatusCode::OK);
+    }
+    let scope = get("scope");
+    if get("grant_type") != "client_credentials" {
+        return refusal("unsupported_grant_type");
+    }
+    if !matches!(scope, "apiv1" | "restapi") {
+        return refusal("invalid_scope");
+    }
+    state.tokens_given += 1;
+    let token = format!("token-{}", state.tokens_given);
+    state.tokens.insert(token.clone(), scope.to_owned());
+    let reply =
+        serde_json::json!({ "access_token": token, "token_type": "Bearer", "expires_in": 3600, "scope": scope });
+    rest::json(StatusCode::OK, &reply)
+}
+
+/// Id and secret as HTTP Basic carries them: plain, as many clients send them, and read as a form (RFC 6749).
+fn basic_credentials(head: &Parts) -> Option<Vec<(String, String)>> {
+    let header = head.headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
+    let text = String::from_utf8(BASE64_STANDARD.decode(header).ok()?).ok()?;
+    let (id, secret) = text.split_once(':')?;
+    let form = format!("{id}&{secret}");
+    let mut decoded = form_urlencoded::parse(form.as_bytes()).map(|(text, _)| text.into_owned());
+    let decoded = (decoded.next()?, decoded.next()?);
+    Some(vec![(id.to_owned(), secret.to_owned()), decoded])
 }
 
 /// A reply before it goes out.

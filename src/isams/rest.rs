@@ -1,0 +1,339 @@
+//! The REST API: today's registers, read one by one.
+
+use std::sync::Arc;
+
+use chrono::{Datelike, NaiveDate, NaiveTime};
+use futures::StreamExt;
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+
+use super::body::{ended_early, web_page};
+use super::fields::printable;
+use super::message::Message;
+use super::source::Settings;
+use super::transport::{self, Budget, Failed};
+use crate::model::{
+    Code, FeedTime, PeriodId, Record, Registration, RegistrationPeriod, SourceVerdict, UnreadableField,
+};
+use crate::source::{Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord};
+
+/// Registers that are read at the same time.
+const AT_ONCE: usize = 4;
+/// Records of one page (in use, verified).
+const PAGE_SIZE: u64 = 100;
+/// More pages than any list has.
+const MOST_PAGES: u64 = 1_000;
+/// A page is held whole; real ones are a hundred times smaller.
+const MOST_PAGE_BYTES: u64 = 16 << 20;
+/// The first year that is no placeholder (0001 and 1900 occur, verified).
+const FIRST_REAL_YEAR: i32 = 1990;
+
+type Object = Map<String, Value>;
+
+pub(super) struct Fetch {
+    settings: Arc<Settings>,
+    request: FetchRequest,
+    sender: mpsc::Sender<Vec<SourceRecord>>,
+    budget: Budget,
+}
+
+impl Fetch {
+    pub(super) fn new(settings: Arc<Settings>, request: FetchRequest, sender: mpsc::Sender<Vec<SourceRecord>>) -> Self {
+        let budget = Budget::new(settings.total_deadline, request.counters.clone());
+        Self { settings, request, sender, budget }
+    }
+
+    /// Codes, periods and registers of today, then the verdict.
+    pub(super) async fn run(self) -> Result<(), SourceError> {
+        let window = self.request.window;
+        if window.from() != window.to() {
+            return Err(SourceError::permanent(
+                SourceErrorKind::Configuration,
+                "iSAMS's REST interface gives today only; ask for today alone, or read the Batch interface",
+            ));
+        }
+        let codes = self.list(&["absencecodes"], "absenceCodes").await?;
+        let listed = self.list(&["periods"], "registrationPeriods").await?;
+        let counts = (codes.len() as u64, listed.len() as u64);
+        self.send(codes.iter().map(code).collect::<Result<_, _>>()?).await;
+
+        let periods = listed.iter().map(|item| period(item, window.from())).collect::<Result<Vec<_>, _>>()?;
+        let of_today: Vec<RegistrationPeriod> =
+            periods.iter().filter(|period| date_of(period.at) == window.from()).cloned().collect();
+        if let (true, Some(other)) = (of_today.is_empty(), periods.first()) {
+            return Err(SourceError::permanent(
+                SourceErrorKind::Incomplete,
+                format!(
+                    "iSAMS lists the registration periods of {}, not of {}; its REST interface gives its own today only",
+                    date_of(other.at),
+                    window.from()
+                ),
+            ));
+        }
+        self.send(of_today.iter().cloned().map(Record::Period).collect()).await;
+
+        let mut rows = 0;
+        let mut registers =
+            futures::stream::iter(of_today).map(|period| self.register(period)).buffer_unordered(AT_ONCE);
+        while let Some(register) = registers.next().await {
+            let register = register?;
+            rows += register.len() as u64;
+            self.send(register).await;
+        }
+        drop(registers);
+        let kinds =
+            [(FetchedKind::Codes, counts.0), (FetchedKind::Periods, counts.1), (FetchedKind::Registrations, rows)];
+        let verdict = SourceRecord::Complete(Completeness::whole(window, kinds));
+        let _ = self.sender.send(vec![verdict]).await;
+        Ok(())
+    }
+
+    /// Whoever no longer listens has dropped the whole fetch.
+    async fn send(&self, records: Vec<Record>) {
+        let _ = self.sender.send(records.into_iter().map(SourceRecord::Record).collect()).await;
+    }
+
+    async fn register(&self, period: RegistrationPeriod) -> Result<Vec<Record>, SourceError> {
+        let items = self.list(&["register", period.id.as_str()], "registrationStatuses").await?;
+        items.iter().map(|item| registration(item, &period)).collect()
+    }
+
+    /// Every item of a list, page by page.
+    async fn list(&self, path: &[&str], name: &str) -> Result<Vec<Object>, SourceError> {
+        let mut items = Vec::new();
+        for page in 1.. {
+            let reply = self.page(path, page).await?;
+            let number = |field: &str| reply.get(field).and_then(Value::as_u64);
+            let pages = number("totalPages").unwrap_or(1);
+            if pages > MOST_PAGES || number("page").is_some_and(|given| given != page) {
+                return Err(bad_reply(format!(
+                    "the pages of {} don't count up: page {} of {pages} where page {page} was asked for",
+                    path.join("/"),
+                    number("page").unwrap_or(page)
+                )));
+            }
+            items.extend(objects(reply, name).ok_or_else(|| {
+                bad_reply(format!("the reply for {} holds no list of records; check the address", path.join("/")))
+            })?);
+            if page >= pages {
+                break;
+            }
+        }
+        Ok(items)
+    }
+
+    async fn page(&self, path: &[&str], page: u64) -> Result<Object, SourceError> {
+        let mut tries = self.budget.tries();
+        loop {
+            match self.attempt(path, page).await {
+                Ok(reply) => return Ok(reply),
+                Err(failed) => tries.again(failed).await?,
+            }
+        }
+    }
+
+    async fn attempt(&self, path: &[&str], page: u64) -> Result<Object, Failed> {
+        let settings = &self.settings;
+        let mut url = settings.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(["api", "registration"]).extend(path);
+        }
+        let request = settings.client.get(url).query(&[("page", page), ("pageSize", PAGE_SIZE)]);
+        let Budget { deadline, counters, .. } = &self.budget;
+        let response = settings.credentials.send(request, *deadline, counters).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let most = settings.max_bytes.min(MOST_PAGE_BYTES);
+        let body = transport::whole(response, *deadline, most, counters).await;
+        if !status.is_success() {
+            let said = body.ok().and_then(|body| serde_json::from_slice::<Object>(&body).ok());
+            let fallback = transport::status_error(status, &headers);
+            return Err(match said.as_ref().and_then(|said| said.get("message")).and_then(Value::as_str) {
+                Some(text) => Message { title: text.to_owned(), description: text.to_owned(), ..Message::default() }
+                    .into_error(status.as_u16(), &settings.credentials.secrets())
+                    .with_retry_after(fallback.retry_after()),
+                None => fallback,
+            }
+            .into());
+        }
+        Ok(parse(&body?)?)
+    }
+}
+
+fn bad_reply(message: impl Into<String>) -> SourceError {
+    SourceError::permanent(SourceErrorKind::BadReply, message)
+}
+
+/// A page as an object; a bare array stands for a page with nothing else.
+fn parse(body: &[u8]) -> Result<Object, SourceError> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
+    if body.is_empty() {
+        return Err(bad_reply("the reply is empty; check the address and the client's rights"));
+    }
+    if body.starts_with(b"<") {
+        return Err(web_page());
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(list @ Value::Array(_)) => Ok(Object::from_iter([(String::new(), list)])),
+        Ok(_) => Err(bad_reply("the reply is JSON, but not of iSAMS; check the address")),
+        Err(error) if error.is_eof() => Err(ended_early()),
+        Err(_) => Err(bad_reply("the reply is not well-formed JSON; check the address")),
+    }
+}
+
+/// The list of this name, or the only one (the name of a register's is not documented); null is an empty one.
+fn objects(mut reply: Object, name: &str) -> Option<Vec<Object>> {
+    let list = match reply.remove(name) {
+        Some(list) => list,
+        None => {
+            let is_list = |value: &Value| value.is_array() || value.is_null();
+            let mut lists = reply.into_iter().map(|(_, value)| value).filter(is_list);
+            let only = lists.next()?;
+            match lists.next() {
+                None => only,
+                Some(_) => return None,
+            }
+        }
+    };
+    match list {
+        Value::Null => Some(Vec::new()),
+        Value::Array(items) => items
+            .into_iter()
+            .map(|item| match item {
+                Value::Object(object) => Some(object),
+                _ => None,
+            })
+            .collect(),
+        _ => None,
+    }
+}
+
+/// A scalar as trimmed text; ids come as numbers and as text.
+fn text(item: &Object, name: &str) -> Option<String> {
+    let text = match item.get(name)? {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::Bool(flag) => flag.to_string(),
+        _ => return None,
+    };
+    (!text.is_empty()).then_some(text)
+}
+
+fn required(item: &Object, kind: FetchedKind, name: &str) -> Result<String, SourceError> {
+    text(item, name).ok_or_else(|| {
+        let present: Vec<String> = item.keys().map(|name| printable(name)).collect();
+        bad_record(format!(
+            "one of the {kind} has no field {name}; its fields are: {}; iSAMS's REST interface is other than known",
+            present.join(", ")
+        ))
+    })
+}
+
+fn bad_record(message: String) -> SourceError {
+    SourceError::permanent(SourceErrorKind::BadRecord, message)
+}
+
+fn unreadable(kind: FetchedKind, name: &str) -> SourceError {
+    bad_record(format!("one of the {kind} has an unreadable field {name}; mend it in the management system"))
+}
+
+/// A yes or no, as a truth value or a number.
+fn flag(text: &str) -> Option<bool> {
+    match text {
+        "true" => Some(true),
+        "false" => Some(false),
+        number => number.parse::<i64>().ok().map(|number| number != 0),
+    }
+}
+
+fn required_flag(item: &Object, kind: FetchedKind, name: &str) -> Result<bool, SourceError> {
+    flag(&required(item, kind, name)?).ok_or_else(|| unreadable(kind, name))
+}
+
+fn code(item: &Object) -> Result<Record, SourceError> {
+    Ok(Record::Code(Code {
+        id: required(item, FetchedKind::Codes, "id")?.as_str().into(),
+        letter: text(item, "code").map(Into::into),
+        name: text(item, "name").map(Into::into),
+        absence: true,
+        active: true,
+        unreadable: Vec::new(),
+    }))
+}
+
+/// The register's time is `time`, else `start` (assumed). A time of day, or a placeholder date, is of today.
+fn period(item: &Object, today: NaiveDate) -> Result<RegistrationPeriod, SourceError> {
+    let kind = FetchedKind::Periods;
+    let names = ["time", "start"];
+    let times: Vec<String> = names.iter().filter_map(|name| text(item, name)).collect();
+    let moment = |text: &String| text.parse::<FeedTime>().ok().filter(|time| !time.is_date());
+    let is_real = |time: &FeedTime| date_of(*time).year() >= FIRST_REAL_YEAR;
+    let of_day = |text: &String| {
+        let clock = moment(text).map(clock_of);
+        clock
+            .or_else(|| NaiveTime::parse_from_str(text, "%H:%M:%S%.f").ok())
+            .or_else(|| NaiveTime::parse_from_str(text, "%H:%M").ok())
+    };
+    let at = match times.iter().filter_map(moment).find(is_real) {
+        Some(at) => at,
+        None => match times.iter().find_map(of_day) {
+            Some(clock) => FeedTime::School(today.and_time(clock)),
+            None if times.is_empty() => {
+                return Err(required(item, kind, "time").err().unwrap_or(unreadable(kind, "time")));
+            }
+            None => return Err(unreadable(kind, "time")),
+        },
+    };
+    Ok(RegistrationPeriod {
+        id: required(item, kind, "id")?.as_str().into(),
+        at,
+        session: text(item, "registrationType").map(Into::into),
+        name: text(item, "friendlyName").map(Into::into),
+        unreadable: Vec::new(),
+    })
+}
+
+/// The school's date: an offset is the school's own.
+fn date_of(time: FeedTime) -> NaiveDate {
+    match time {
+        FeedTime::Date(date) => date,
+        FeedTime::School(time) => time.date(),
+        FeedTime::Offset(time) => time.naive_local().date(),
+    }
+}
+
+fn clock_of(time: FeedTime) -> NaiveTime {
+    match time {
+        FeedTime::Date(_) => NaiveTime::MIN,
+        FeedTime::School(time) => time.time(),
+        FeedTime::Offset(time) => time.naive_local().time(),
+    }
+}
+
+/// Present codes have ids of their own, so that only absence codes are looked up.
+fn registration(item: &Object, period: &RegistrationPeriod) -> Result<Record, SourceError> {
+    let kind = FetchedKind::Registrations;
+    let mut row = Registration::new(required(item, kind, "schoolId")?.as_str(), period.at);
+    row.period = Some(text(item, "registrationPeriodId").map_or_else(|| period.id.clone(), PeriodId::new));
+    row.registered = required_flag(item, kind, "isPresent")?;
+    let verdict = SourceVerdict {
+        taken: required_flag(item, kind, "isRegistered")?,
+        out_of_school: required_flag(item, kind, "isOutOfSchool")?,
+    };
+    row.verdict = Some(verdict);
+    row.code = text(item, "absenceCodeId").as_deref().map(Into::into);
+    row.comment = text(item, "registrationComment").map(Into::into);
+    let mut optional = |name: &str, is_readable: bool| {
+        if !is_readable {
+            row.unreadable.push(UnreadableField(name.to_owned()));
+        }
+    };
+    let late = text(item, "isLate").map(|text| flag(&text));
+    optional("isLate", late != Some(None));
+    let minutes = text(item, "numberOfMinutesLate").map(|text| text.parse::<i64>().ok());
+    optional("numberOfMinutesLate", minutes != Some(None));
+    row.late = late.flatten().unwrap_or(false);
+    // Negative minutes are missing (R2).
+    row.minutes_late = minutes.flatten().and_then(|minutes| minutes.try_into().ok());
+    Ok(Record::Registration(row))
+}
