@@ -58,6 +58,7 @@ fn a_wrong_flag_exits_with_two() {
         &["--url", "https://school.example", "--client-id", "id", "--client-secret", "s", "--api-key", KEY],
         &["--client-id", "id", "--client-secret", "s"],
         &["--url", "http://school.example", "--api-key", KEY],
+        &["--url", "https://school.example", "--api-key", KEY, "--format", "rest"],
     ] {
         let output = sync(flags);
         assert_eq!(output.status.code(), Some(2), "{flags:?}");
@@ -237,4 +238,35 @@ fn the_six_cases_are_played_and_a_wrong_question_exits_with_two() {
         assert_eq!(output.status.code(), Some(2), "{flags:?}");
         assert!(error_line(&output).len() > 20, "{flags:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_in_gives_the_same_marks_of_today() {
+    let folder = tempfile::tempdir().unwrap();
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let (url, key) = (simulator.url(), simulator.api_key());
+    let (id, secret) = (simulator.client_id(), simulator.client_secret());
+    let client = ["--client-id", &id, "--client-secret", &secret];
+    let marks = |flags: &[&str]| {
+        let file = folder.path().join("marks");
+        let today = ["--url", &url, "--today", "2026-11-20", "--days", "0", "--marks", file.to_str().unwrap()];
+        let output = sync(&[&today[..], flags].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(!String::from_utf8_lossy(&output.stderr).contains(&secret), "the secret shows");
+        std::fs::read_to_string(file).unwrap()
+    };
+    let expected = marks(&["--api-key", &key]);
+    assert_eq!(expected.lines().count(), 80);
+    assert_eq!(marks(&["--api-key", &key, "--format", "json"]), expected);
+    assert_eq!(marks(&client), expected);
+    assert_eq!(marks(&[&client[..], &["--format", "json"]].concat()), expected);
+    let over_rest = marks(&[&client[..], &["--format", "rest"]].concat());
+    let codes = |marks: &str| -> Vec<String> {
+        let code = |line: &str| {
+            let mark: serde_json::Value = serde_json::from_str(line).unwrap();
+            format!("{} {} {}", mark["student"], mark["session"], mark["code"])
+        };
+        marks.lines().map(code).collect()
+    };
+    assert_eq!(codes(&over_rest), codes(&expected));
 }

@@ -40,6 +40,32 @@ async fn batch_json() {
 }
 
 #[tokio::test]
+async fn batch_in_slices_with_an_oauth_client() {
+    let simulator = Simulator::start(school()).await.unwrap();
+    let source = Isams::batch_oauth(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap();
+    every(&source.slice_days(Some(4)), &school()).await;
+}
+
+#[tokio::test]
+async fn rest_as_far_as_it_reaches() {
+    let simulator = Simulator::start(school()).await.unwrap();
+    simulator.shuffle(11);
+    every(&Isams::rest(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap(), &school()).await;
+}
+
+/// The retrying transport gives the same answers while every third request is refused for a moment.
+#[tokio::test]
+async fn every_way_in_while_the_tenant_throttles() {
+    let simulator = Simulator::start(school()).await.unwrap();
+    simulator.throttle_every(3);
+    let (url, key, id, secret) =
+        (simulator.url(), simulator.api_key(), simulator.client_id(), simulator.client_secret());
+    every(&Isams::batch(&url, &*key).unwrap(), &school()).await;
+    every(&Isams::batch(&url, &*key).unwrap().format(Format::Json).slice_days(Some(7)), &school()).await;
+    every(&Isams::rest(&url, id, secret).unwrap(), &school()).await;
+}
+
+#[tokio::test]
 async fn marks_in_memory() {
     rollmark::conformance::store::every(async || MemoryStore::new()).await;
 }

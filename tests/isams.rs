@@ -374,3 +374,102 @@ async fn a_lifetime_as_text_and_a_reply_without_a_token() {
         assert!(error.to_string().contains(says), "{says}: {error}");
     }
 }
+
+#[tokio::test]
+async fn a_hostile_reply_in_json_costs_bounded_memory_too() {
+    let field = |number: usize| format!("\"a{number}\":\"1\"");
+    let fields = |count| (0..count).map(field).collect::<Vec<_>>().join(",");
+    let row = |row: &str| {
+        format!(
+            r#"{{"iSAMS":{{"RegistrationManager":{{"RegistrationStatuses":{{"RegistrationStatus":{{{row}}}}}}}}}}}"#
+        )
+    };
+    let cases = [
+        (row(&fields(100_000)), "hundreds of fields"),
+        (row(&format!(r#""Reason":"{}""#, "x".repeat(2 << 20))), "more than a megabyte"),
+        (r#"{"a":"#.repeat(100_000), "well-formed"),
+        ("[".repeat(100_000), "well-formed"),
+    ];
+    for (body, says) in cases {
+        let error = json(&body).await.unwrap_err();
+        assert!(error.to_string().contains(says), "{says}: {error}");
+    }
+    let source = Isams::batch(&endless(r#"{"iSAMS":{"a":""#, b"endless "), KEY).unwrap().format(Format::Json);
+    assert_eq!(fetch(&source).await.unwrap_err().kind(), SourceErrorKind::TooLarge);
+}
+
+#[tokio::test]
+async fn a_length_that_lies_never_gives_part_of_the_rows() {
+    let body = status("");
+    let claiming = |length: usize| {
+        let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        answering(reply)
+    };
+    let too_long = error_of(&claiming(body.len() + 1_000)).await;
+    assert_eq!(too_long.kind(), SourceErrorKind::Connection, "{too_long}");
+    let too_short = error_of(&claiming(body.len() / 2)).await;
+    assert!(too_short.to_string().contains("middle of the document"), "{too_short}");
+}
+
+#[tokio::test]
+async fn a_reply_that_drips_without_an_end_is_given_up_at_the_deadline() {
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    for format in [Format::Xml, Format::Json] {
+        simulator.fail_next(Fault::SlowDrip);
+        let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().format(format);
+        let error = fetch(&source.total_deadline(Duration::from_millis(500))).await.unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::TimedOut, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_content_type_of_a_reply_does_not_matter() {
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    let expected = fetch(&source).await.unwrap();
+    simulator.fail_next(Fault::WrongContentType);
+    simulator.fail_next(Fault::WrongContentType);
+    assert_eq!(fetch(&source).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_tenant_with_other_field_names_is_read_once_they_are_mapped() {
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    let expected = fetch(&source).await.unwrap();
+    simulator.rename_field("StartDateTime", "AwayFrom");
+    let mut names = FieldNames::default();
+    names.out_of_school_from = vec!["AwayFrom".to_owned()];
+    for format in [Format::Xml, Format::Json] {
+        let error = fetch(&source.clone().format(format)).await.unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::BadRecord);
+        for says in ["out-of-school records", "AwayFrom", "EndDateTime", "FieldNames::out_of_school_from"] {
+            assert!(error.to_string().contains(says), "{says}: {error}");
+        }
+        assert_eq!(fetch(&source.clone().format(format).field_names(names.clone())).await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn slices_cover_the_window_once() {
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    let registrations = |items: Vec<SourceRecord>| {
+        let mut rows: Vec<_> = items
+            .into_iter()
+            .filter_map(|item| match item {
+                SourceRecord::Record(Record::Registration(row)) => row.id.map(|id| id.to_string()),
+                _ => None,
+            })
+            .collect();
+        rows.sort();
+        rows
+    };
+    let expected = registrations(fetch(&source).await.unwrap());
+    for days in [1, 2, 4, 5, 100] {
+        let items = fetch(&source.clone().slice_days(Some(days))).await.unwrap();
+        let Some(SourceRecord::Complete(verdict)) = items.last() else { panic!("no verdict") };
+        assert!(verdict.covers(FetchedKind::OutOfSchool, window()), "{days} days");
+        assert_eq!(registrations(items), expected, "{days} days");
+    }
+}

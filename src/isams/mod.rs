@@ -7,6 +7,11 @@
 //! asked for, and the rest is dropped), that out-of-school records are filtered by their beginning (they are asked for from
 //! 180 days before the window on), that the date filters are part of the cache's key, and that a reply can be cut at
 //! 2,000 rows.
+//!
+//! The **REST API** ([`Isams::rest`]) is an OAuth client's. Verified are its paths, its paging, and the fields of periods,
+//! registers and codes. It gives no times of update and no out-of-school records, and lists the current day only
+//! (inferred): a sync over it narrows its window to today, every mark is iSAMS's own verdict, and nothing older is made up.
+//! Assumed: a register's time is the field `time`, else `start`; every absence code counts as an absence.
 
 #[cfg(feature = "isams")]
 mod auth;

@@ -148,7 +148,7 @@ impl Fetch {
             let said = body.ok().and_then(|body| serde_json::from_slice::<Object>(&body).ok());
             let fallback = transport::status_error(status, &headers);
             return Err(match said.as_ref().and_then(|said| said.get("message")).and_then(Value::as_str) {
-                Some(text) => Message { title: text.to_owned(), description: text.to_owned(), ..Message::default() }
+                Some(text) => Message { description: text.to_owned(), ..Message::default() }
                     .into_error(status.as_u16(), &settings.credentials.secrets())
                     .with_retry_after(fallback.retry_after()),
                 None => fallback,

@@ -13,26 +13,39 @@ pub fn answering(reply: impl Into<Vec<u8>>) -> String {
 
 /// Lets a function answer each request.
 pub fn answering_with(answer: impl Fn(&mut std::net::TcpStream) + Send + 'static) -> String {
+    serving(move |stream, _| answer(stream))
+}
+
+/// Answers each request by its path.
+pub fn answering_by_path(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
+    serving(move |stream, request| {
+        let target = request.split(' ').nth(1).unwrap_or_default();
+        let _ = stream.write_all(&answer(target.split('?').next().unwrap_or_default()));
+    })
+}
+
+fn serving(answer: impl Fn(&mut std::net::TcpStream, &str) + Send + 'static) -> String {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            read_request(&mut stream);
-            answer(&mut stream);
+            let request = read_request(&mut stream);
+            answer(&mut stream, &request);
         }
     });
     url
 }
 
-fn read_request(stream: &mut std::net::TcpStream) {
+fn read_request(stream: &mut std::net::TcpStream) -> String {
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
     while !is_whole(&request) {
         match stream.read(&mut buffer) {
             Ok(length) if length > 0 => request.extend_from_slice(&buffer[..length]),
-            _ => return,
+            _ => break,
         }
     }
+    String::from_utf8_lossy(&request).into_owned()
 }
 
 fn is_whole(request: &[u8]) -> bool {

@@ -23,11 +23,13 @@ const fn method(name: &'static str, filter: Option<&'static str>, container: &'s
     BatchMethod { name, filter, container }
 }
 
-pub(super) const METHODS: [BatchMethod; 4] = [
+pub(super) const METHODS: [BatchMethod; 6] = [
     method("Registration_GetRegistrationCodes", None, "RegistrationCodes"),
     method("Registration_GetRegistrationPeriods", Some("RegistrationPeriods"), "RegistrationPeriods"),
     method("Registration_GetRegistrationStatus", Some("RegistrationStatus"), "RegistrationStatuses"),
     method("Registration_GetOutOfSchoolPupils", Some("OutOfSchoolPupils"), "OutOfSchoolPupils"),
+    method("Registration_GetPresentCodes", None, "PresentCodes"),
+    method("Registration_GetDatesAndTimes", None, "DatesAndTimes"),
 ];
 
 /// What a request's body asks for.
@@ -164,7 +166,7 @@ impl Display for Wire {
 struct Row {
     element: &'static str,
     id: Option<String>,
-    fields: Vec<(&'static str, String)>,
+    fields: Vec<(String, String)>,
 }
 
 impl Row {
@@ -174,7 +176,7 @@ impl Row {
 
     /// A child element, or nothing for NULL.
     fn node(mut self, name: &'static str, value: Option<impl Display>) -> Self {
-        self.fields.extend(value.map(|value| (name, value.to_string())));
+        self.fields.extend(value.map(|value| (name.to_owned(), value.to_string())));
         self
     }
 
@@ -199,6 +201,11 @@ fn containers(asked: &[&BatchMethod], filters: &Filters, state: &State) -> Vec<(
         let range = filters.ranges.iter().find(|(filter, ..)| Some(filter.as_str()) == method.filter);
         let range = range.map_or((NaiveDate::MIN, NaiveDate::MAX), |(_, start, end)| (*start, *end));
         let mut rows = rows(method, &state.school, range);
+        for (name, _) in rows.iter_mut().flat_map(|row| &mut row.fields) {
+            if let Some(other) = state.renamed.get(name) {
+                name.clone_from(other);
+            }
+        }
         if let Some(seed) = state.shuffle {
             crate::source::shuffle(&mut rows, seed);
         }
@@ -247,6 +254,13 @@ fn rows(method: &BatchMethod, school: &FakeSchool, (start, end): (NaiveDate, Nai
                     .node("Active", flag(code.active))
             };
             school.codes().iter().map(row).collect()
+        }
+        "PresentCodes" => vec![Row::new("PresentCode", Some(1)).node("Code", Some("/")).node("Name", Some("Present"))],
+        // The days and times of registers, whatever the date (assumed).
+        "DatesAndTimes" => {
+            let times = school.periods().iter().map(|period| period.at.school_time(chrono_tz::UTC).time());
+            let times: std::collections::BTreeSet<chrono::NaiveTime> = times.collect();
+            times.into_iter().map(|time| Row::new("DateAndTime", None::<u8>).node("Time", Some(time))).collect()
         }
         "RegistrationPeriods" => {
             let row = |period: &crate::model::RegistrationPeriod| {

@@ -19,7 +19,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use futures::stream;
+use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
@@ -57,6 +57,10 @@ pub enum Fault {
     HalfDocument,
     /// Status 200 and a text that is no document.
     NotXml,
+    /// The right reply under the wrong content type.
+    WrongContentType,
+    /// The reply's first bytes, then a byte now and then, without an end.
+    SlowDrip,
 }
 
 /// An iSAMS tenant on a loopback port. It stops when it is dropped.
@@ -87,6 +91,8 @@ struct State {
     /// The tokens that are valid, with their scopes, and how many were given out.
     tokens: HashMap<String, String>,
     tokens_given: u64,
+    /// Other names for fields, by the simulator's own.
+    renamed: HashMap<String, String>,
     today: Option<NaiveDate>,
     throttle_every: Option<u64>,
     methods: Vec<String>,
@@ -128,6 +134,7 @@ impl Simulator {
             client_secret: "s&cr=t +%/ü".to_owned(),
             tokens: HashMap::new(),
             tokens_given: 0,
+            renamed: HashMap::new(),
             today: None,
             throttle_every: None,
             methods: batch::METHODS.iter().map(|method| method.name.to_owned()).collect(),
@@ -201,6 +208,11 @@ impl Simulator {
         self.lock().shuffle = Some(seed);
     }
 
+    /// Gives a field of the Batch API another name, in every container that has it: `rename_field("StartDateTime", "AwayFrom")`.
+    pub fn rename_field(&self, field: &str, name: &str) {
+        self.lock().renamed.insert(field.to_owned(), name.to_owned());
+    }
+
     /// Cuts every container at so many rows, without a word.
     pub fn cap_rows(&self, most: usize) {
         self.lock().row_cap = Some(most);
@@ -253,9 +265,12 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
     let is_throttled = state.throttle_every.is_some_and(|every| every > 0 && requests.is_multiple_of(every));
     let fault = state.faults.pop_front().or(is_throttled.then_some(Fault::Status(429, Some(0))));
     let reply = match (fault, body) {
-        (Some(fault @ (Fault::Reset | Fault::HalfDocument)), Ok(body)) => {
+        (Some(fault @ (Fault::Reset | Fault::HalfDocument | Fault::SlowDrip)), Ok(body)) => {
             let whole = route(&head, &body, &mut state);
             return Ok(broken(whole, fault));
+        }
+        (Some(Fault::WrongContentType), Ok(body)) => {
+            Reply { content_type: "text/html", ..route(&head, &body, &mut state) }
         }
         (Some(fault), _) => faulty(fault),
         (None, Ok(body)) => route(&head, &body, &mut state),
@@ -393,7 +408,7 @@ fn faulty(fault: Fault) -> Reply {
             Reply { content_type: "text/html", ..Reply::xml(StatusCode::OK, page) }
         }
         Fault::NotXml => Reply::xml(StatusCode::OK, "Service temporarily unavailable"),
-        Fault::EmptyBody | Fault::Reset | Fault::HalfDocument => Reply::xml(StatusCode::OK, ""),
+        _ => Reply::xml(StatusCode::OK, ""),
     }
 }
 
@@ -401,6 +416,14 @@ fn broken(whole: Reply, fault: Fault) -> Response<Body> {
     let half = whole.body.slice(..whole.body.len() / 2);
     if fault == Fault::HalfDocument {
         return Reply { body: half, ..whole }.into_response();
+    }
+    if fault == Fault::SlowDrip {
+        let drop = |_| async {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            Ok(Frame::data(Bytes::from_static(b" ")))
+        };
+        let body = stream::iter([Ok(Frame::data(half))]).chain(stream::repeat(()).then(drop));
+        return Response::new(StreamBody::new(body).boxed_unsync());
     }
     let frames = [Ok(Frame::data(half)), Err(io::Error::other("the simulator was asked to break off"))];
     Response::new(StreamBody::new(stream::iter(frames)).boxed_unsync())

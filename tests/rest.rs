@@ -1,0 +1,259 @@
+//! The REST way in: what it gives, what it can't, and how it fails.
+
+mod common;
+
+use common::tenant::{answering, answering_by_path, ok, with_status};
+use futures::{StreamExt, TryStreamExt};
+use rollmark::isams::Isams;
+use rollmark::isams::simulator::{Fault, Simulator};
+use rollmark::model::{Decision, Record, Registration, Status, StudentId};
+use rollmark::rules::{Rules, Window};
+use rollmark::source::{
+    AttendanceSource, FakeSchool, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord,
+};
+use rollmark::store::{MarkStore, MemoryStore};
+use rollmark::sync::{AttendanceSync, SyncError, SyncRequest};
+
+const SECRET: &str = "s&cr=t +%/ü";
+
+fn today() -> Window {
+    Window::day("2026-11-20".parse().unwrap())
+}
+
+fn rest(simulator: &Simulator) -> Isams {
+    Isams::rest(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap()
+}
+
+async fn fetch(source: &Isams) -> Result<Vec<SourceRecord>, SourceError> {
+    source.fetch(&FetchRequest::new(today())).await?.try_collect().await
+}
+
+fn rows(items: Vec<SourceRecord>) -> Vec<Registration> {
+    items
+        .into_iter()
+        .filter_map(|item| match item {
+            SourceRecord::Record(Record::Registration(row)) => Some(row),
+            _ => None,
+        })
+        .collect()
+}
+
+async fn demo() -> Simulator {
+    Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap()
+}
+
+#[tokio::test]
+async fn todays_registers_arrive_whole_with_isamss_own_verdict() {
+    let simulator = demo().await;
+    let items = fetch(&rest(&simulator)).await.unwrap();
+    let Some(SourceRecord::Complete(verdict)) = items.last() else { panic!("no verdict") };
+    assert!(verdict.covers(FetchedKind::Registrations, today()));
+    assert_eq!(
+        [FetchedKind::Codes, FetchedKind::Periods, FetchedKind::Registrations].map(|kind| verdict.rows(kind)),
+        [4, 4, 160]
+    );
+    let rows = rows(items);
+    assert!(rows.iter().all(|row| row.verdict.is_some() && row.last_updated.is_none() && row.id.is_none()));
+}
+
+#[tokio::test]
+async fn a_sync_narrows_its_window_to_today_and_says_whose_verdict_it_is() {
+    let simulator = demo().await;
+    let store = MemoryStore::new();
+    let sync = AttendanceSync::new(rest(&simulator), store.clone(), "school", Rules::new(chrono_tz::Europe::London));
+    simulator.change(|school| school.demo_changes("2026-11-20".parse().unwrap()));
+    let report = sync.run(SyncRequest::overnight("2026-11-20".parse().unwrap())).await.unwrap();
+    assert_eq!(report.window.from, report.window.to);
+    assert!(report.advice.iter().any(|advice| advice.contains("today only")), "{:?}", report.advice);
+    let scope = rollmark::rules::Scope::all(today());
+    let marks = store.read(&"school".into(), &scope).await.unwrap().marks;
+    let away = marks.iter().find(|stored| stored.mark.status == Status::Absent).unwrap();
+    let Decision { judged_by_source, .. } = away.mark.decision;
+    assert!(judged_by_source);
+    let outside = SyncRequest::targeted(Window::day("2026-11-19".parse().unwrap()));
+    assert!(matches!(sync.run(outside).await, Err(SyncError::NotToday)));
+}
+
+#[tokio::test]
+async fn more_than_today_is_refused_rather_than_faked() {
+    let simulator = demo().await;
+    let wide = Window::between("2026-11-19".parse().unwrap(), "2026-11-20".parse().unwrap()).unwrap();
+    let items: Vec<_> = rest(&simulator).fetch(&FetchRequest::new(wide)).await.unwrap().collect().await;
+    assert!(items[0].as_ref().unwrap_err().to_string().contains("today only"));
+
+    simulator.set_today("2026-11-19".parse().unwrap());
+    let error = fetch(&rest(&simulator)).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Incomplete);
+    assert!(error.to_string().contains("2026-11-19, not of 2026-11-20"), "{error}");
+}
+
+#[tokio::test]
+async fn every_page_of_a_register_and_every_record_of_a_student_is_delivered() {
+    let mut school = FakeSchool::new();
+    school.code("9", "I", "Illness", true);
+    school.period("1", "2026-11-20T08:40:00", Some("am"));
+    for student in 0..250 {
+        school.registration("", &student.to_string(), "2026-11-20T08:40:00").in_period("1").present();
+    }
+    school.registration("", "7", "2026-11-20T08:40:00").in_period("1").absent("9");
+    let simulator = Simulator::start(school).await.unwrap();
+    let rows = rows(fetch(&rest(&simulator)).await.unwrap());
+    assert_eq!(rows.len(), 251);
+    assert_eq!(rows.iter().filter(|row| row.student == StudentId::new("7")).count(), 2);
+}
+
+#[tokio::test]
+async fn one_token_serves_all_registers_and_a_refused_one_is_renewed_once() {
+    let simulator = demo().await;
+    let source = rest(&simulator);
+    let request = FetchRequest::new(today());
+    for _ in 0..2 {
+        source.fetch(&request).await.unwrap().collect::<Vec<_>>().await;
+    }
+    assert_eq!(request.counters.tally().requests, 13, "a token, then codes, periods and four registers twice");
+    simulator.revoke_token();
+    assert_eq!(rows(fetch(&source).await.unwrap()).len(), 160);
+    assert_eq!(simulator.valid_tokens(), 1);
+    source.close().await.unwrap();
+    assert_eq!(simulator.valid_tokens(), 0, "an explicit close gives the token back");
+    source.close().await.unwrap();
+    assert_eq!(rows(fetch(&source).await.unwrap()).len(), 160, "a closed source opens again");
+}
+
+#[tokio::test]
+async fn what_can_pass_is_tried_again() {
+    let simulator = demo().await;
+    for fault in [
+        Fault::Status(503, None),
+        Fault::Status(429, Some(0)),
+        Fault::Status(408, None),
+        Fault::Reset,
+        Fault::HalfDocument,
+    ] {
+        let source = rest(&simulator);
+        fetch(&source).await.unwrap();
+        simulator.fail_next(fault);
+        assert_eq!(rows(fetch(&source).await.unwrap()).len(), 160, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_failure_has_its_own_error_without_a_secret() {
+    let simulator = demo().await;
+    let source = rest(&simulator);
+    for (fault, kind, says) in [
+        (Fault::LoginPage, SourceErrorKind::BadReply, "HTML page"),
+        (Fault::EmptyBody, SourceErrorKind::BadReply, "empty"),
+        (Fault::NotXml, SourceErrorKind::BadReply, "not well-formed JSON"),
+        (Fault::Status(404, None), SourceErrorKind::BadReply, "no iSAMS interface"),
+        (Fault::Status(403, None), SourceErrorKind::NotAllowed, "refuses"),
+        (Fault::Status(500, None), SourceErrorKind::Server, "did not say which"),
+    ] {
+        fetch(&source).await.unwrap();
+        simulator.fail_next(fault);
+        let error = fetch(&source).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(!error.to_string().contains("token-"), "{error}");
+    }
+    let wrong = Isams::rest(&simulator.url(), simulator.client_id(), "wrong").unwrap();
+    let error = fetch(&wrong).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Credentials);
+    assert!(!format!("{error} {wrong:?} {wrong}").contains("wrong"), "{error}");
+    assert!(!format!("{source:?}").contains(SECRET));
+}
+
+/// A tenant that gives any token, and answers everything else by path.
+fn tenant(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> String {
+    answering_by_path(move |path| match path {
+        "/auth/connect/token" => ok(r#"{"access_token":"t","token_type":"Bearer","expires_in":"3600"}"#),
+        path => ok(answer(path)),
+    })
+}
+
+fn source(url: &str) -> Isams {
+    Isams::rest(url, "id", SECRET).unwrap()
+}
+
+const PERIODS: &str =
+    r#"{"registrationPeriods":[{"id":5,"time":"2026-11-20T08:40:00+00:00","registrationType":"AM"}]}"#;
+
+#[tokio::test]
+async fn a_register_is_read_through_its_quirks() {
+    let row = r#"{"schoolId":4733683260,"isRegistered":1,"isPresent":true,"isLate":true,"isOutOfSchool":false,
+        "numberOfMinutesLate":-3,"absenceCodeId":null,"registrationComment":"  "}"#;
+    for list in [format!("[{row}]"), format!(r#"{{"anyName":[{row}],"count":1,"totalPages":1}}"#)] {
+        let url = tenant(move |path| match path {
+            "/api/registration/absencecodes" => r#"{"absenceCodes":null}"#.to_owned(),
+            "/api/registration/periods" => PERIODS.to_owned(),
+            _ => list.clone(),
+        });
+        let rows = rows(fetch(&source(&url)).await.unwrap());
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].student, StudentId::new("4733683260"));
+        assert_eq!(rows[0].period, Some("5".into()));
+        assert!(rows[0].registered && rows[0].late && rows[0].minutes_late.is_none() && rows[0].comment.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_placeholder_date_or_a_time_of_day_is_of_today() {
+    for time in [
+        r#""time":"1900-01-01T08:40:00Z""#,
+        r#""time":"08:40""#,
+        r#""time":null,"start":"2026-11-20T08:40:00+00:00""#,
+        r#""time":"0001-01-01T00:00:00Z","start":"2026-11-20T08:40:00+00:00""#,
+    ] {
+        let periods = format!(r#"{{"registrationPeriods":[{{"id":5,{time}}}]}}"#);
+        let url = tenant(move |path| match path {
+            "/api/registration/periods" => periods.clone(),
+            "/api/registration/absencecodes" => r#"{"absenceCodes":[]}"#.to_owned(),
+            _ => r#"[{"schoolId":"1","isRegistered":0,"isPresent":false,"isOutOfSchool":false}]"#.to_owned(),
+        });
+        let rows = rows(fetch(&source(&url)).await.unwrap());
+        let at = rows[0].at.school_time(chrono_tz::Europe::London);
+        assert_eq!(at.to_string(), "2026-11-20 08:40:00", "{time}");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_is_not_what_was_asked_for_is_named() {
+    let register = |reply: &'static str| {
+        tenant(move |path| match path {
+            "/api/registration/absencecodes" => r#"{"absenceCodes":[]}"#.to_owned(),
+            "/api/registration/periods" => PERIODS.to_owned(),
+            _ => reply.to_owned(),
+        })
+    };
+    for (reply, says) in [
+        (r#"[{"name":"x","isPresent":true}]"#, "its fields are: "),
+        (
+            r#"[{"schoolId":"1","isPresent":"maybe","isRegistered":1,"isOutOfSchool":false}]"#,
+            "unreadable field isPresent",
+        ),
+        (r#"{"page":1,"totalPages":3,"rows":[]}"#, "don't count up"),
+        (r#"{"totalPages":1000000,"rows":[]}"#, "don't count up"),
+        (r#"{"one":[],"two":[]}"#, "no list"),
+        (r#""text""#, "not of iSAMS"),
+        ("[[[[", "middle of the document"),
+    ] {
+        let error = fetch(&source(&register(reply))).await.unwrap_err();
+        assert!(error.to_string().contains(says), "{reply}: {error}");
+    }
+    let deep = Box::leak("[".repeat(100_000).into_boxed_str());
+    let error = fetch(&source(&register(deep))).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::BadReply, "{error}");
+    let url = answering(with_status("200 OK", "{}"));
+    assert_eq!(fetch(&source(&url)).await.unwrap_err().kind(), SourceErrorKind::BadReply);
+}
+
+#[tokio::test]
+async fn isamss_own_words_are_quoted() {
+    let url = answering_by_path(|path| match path {
+        "/auth/connect/token" => ok(r#"{"access_token":"t","expires_in":3600}"#),
+        _ => with_status("403 Forbidden", r#"{"message":"The scope is not granted."}"#),
+    });
+    let error = fetch(&source(&url)).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::NotAllowed);
+    assert!(error.to_string().contains("The scope is not granted."), "{error}");
+}
