@@ -50,7 +50,7 @@ impl SourceFlags {
     /// The tenant that the flags name, or none for the simulator.
     ///
     /// The error is a wrong flag.
-    fn tenant(&self) -> Result<Option<Isams>, String> {
+    pub fn tenant(&self) -> Result<Option<Isams>, String> {
         // An empty environment variable is one that is not set.
         let given = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
         let credentials = (given(&self.api_key), given(&self.client_id), given(&self.client_secret));
@@ -252,15 +252,19 @@ impl WindowFlags {
 
     /// The error is a wrong flag.
     pub fn window(&self, zone: Tz) -> Result<Window, String> {
+        self.window_or(zone, SyncWindow::default())
+    }
+
+    /// The window of the flags, or this one.
+    pub fn window_or(&self, zone: Tz, default: SyncWindow) -> Result<Window, String> {
         let today = self.today(zone);
         match (self.from, self.to) {
             (Some(from), Some(to)) => {
                 Window::between(from, to).map(|window| window.with_today(today)).map_err(|error| error.to_string())
             }
             _ => {
-                let window = SyncWindow::default();
-                let days = self.days.unwrap_or(window.days);
-                let look_ahead = self.look_ahead.unwrap_or(window.look_ahead);
+                let days = self.days.unwrap_or(default.days);
+                let look_ahead = self.look_ahead.unwrap_or(default.look_ahead);
                 Ok(SyncWindow { days, look_ahead }.ending(today))
             }
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chrono::{Days, NaiveDate};
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
-use reqwest::header;
+use reqwest::{RequestBuilder, header};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -17,7 +17,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::body::{read_error, web_page};
 use super::fields::{Item, record};
 use super::message::Message;
-use super::reply::Sink;
+use super::reply::{Sink, container_kind};
 use super::source::{Format, Settings};
 use super::transport::{self, Budget, Failed, out_of_time};
 use super::{json, xml};
@@ -88,27 +88,55 @@ impl Ask {
         vec![Self { kinds: vec![FetchedKind::OutOfSchool], from, to, look_back: 0 }]
     }
 
-    /// The documented body (verified); the end date is taken for exclusive (assumed).
+    /// The end date is taken for exclusive (assumed).
     fn body(&self) -> String {
-        let mut methods = String::new();
-        let mut filters = String::new();
         let end = self.to.succ_opt().unwrap_or(self.to);
-        for kind in &self.kinds {
+        let method = |kind: &FetchedKind| {
             let (method, filter) = match kind {
                 FetchedKind::Registrations => ("GetRegistrationStatus", Some("RegistrationStatus")),
                 FetchedKind::OutOfSchool => ("GetOutOfSchoolPupils", Some("OutOfSchoolPupils")),
                 FetchedKind::Periods => ("GetRegistrationPeriods", Some("RegistrationPeriods")),
                 FetchedKind::Codes => ("GetRegistrationCodes", None),
             };
-            let _ = write!(methods, "<Method>Registration_{method}</Method>");
-            if let Some(filter) = filter {
-                let _ = write!(filters, r#"<{filter} StartDate="{}" EndDate="{end}" />"#, self.start_of(*kind));
-            }
+            (method, filter.map(|filter| (filter, self.start_of(*kind), end)))
+        };
+        body(self.kinds.iter().map(method))
+    }
+}
+
+/// The documented body (verified): methods, each with its filter element, start date and end date.
+pub(super) fn body<'a>(asked: impl Iterator<Item = (&'a str, Option<(&'a str, NaiveDate, NaiveDate)>)>) -> String {
+    let mut methods = String::new();
+    let mut filters = String::new();
+    for (method, filter) in asked {
+        let _ = write!(methods, "<Method>Registration_{method}</Method>");
+        if let Some((filter, start, end)) = filter {
+            let _ = write!(filters, r#"<{filter} StartDate="{start}" EndDate="{end}" />"#);
         }
-        let filters = if filters.is_empty() { filters } else { format!("<Registration>{filters}</Registration>") };
-        format!(
-            r#"<?xml version="1.0" encoding="utf-8"?><Filters><MethodsToRun>{methods}</MethodsToRun>{filters}</Filters>"#
-        )
+    }
+    let filters = if filters.is_empty() { filters } else { format!("<Registration>{filters}</Registration>") };
+    format!(
+        r#"<?xml version="1.0" encoding="utf-8"?><Filters><MethodsToRun>{methods}</MethodsToRun>{filters}</Filters>"#
+    )
+}
+
+/// A request with this body, still without credentials.
+pub(super) fn request(settings: &Settings, body: String) -> RequestBuilder {
+    let mut url = settings.url.clone();
+    let page = match settings.format {
+        Format::Xml => "xml.ashx",
+        Format::Json => "json.ashx",
+    };
+    let path = format!("{}/api/batch/1.0/{page}", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    settings.client.post(url).header(header::CONTENT_TYPE, "application/xml").body(body)
+}
+
+/// Reads one reply. A message of the API in it is given back, whatever else there is.
+pub(super) fn read(format: Format, body: impl Read, sink: &mut impl Sink) -> Result<Option<Message>, SourceError> {
+    match format {
+        Format::Xml => xml::read(body, sink),
+        Format::Json => json::read(body, sink),
     }
 }
 
@@ -220,14 +248,7 @@ impl Fetch {
 
     async fn attempt(&self, ask: &Ask) -> Result<Reply, Failed> {
         let settings = &self.settings;
-        let mut url = settings.url.clone();
-        let page = match settings.format {
-            Format::Xml => "xml.ashx",
-            Format::Json => "json.ashx",
-        };
-        let path = format!("{}/api/batch/1.0/{page}", url.path().trim_end_matches('/'));
-        url.set_path(&path);
-        let request = settings.client.post(url).header(header::CONTENT_TYPE, "application/xml").body(ask.body());
+        let request = request(settings, ask.body());
         let Budget { deadline, counters, .. } = &self.budget;
         let response = settings.credentials.send(request, *deadline, counters).await?;
         let status = response.status();
@@ -311,11 +332,8 @@ impl Fetch {
         let asked = ask.kinds.clone();
         let parsing = spawn_blocking(move || {
             let mut collector = Collector { settings, asked, reply: Reply::default(), sender, rows_are_out: false };
-            let read = match collector.settings.format {
-                Format::Xml => xml::read(body, &mut collector),
-                Format::Json => json::read(body, &mut collector),
-            };
-            match read.and_then(|message| collector.flush().map(|()| message)) {
+            let format = collector.settings.format;
+            match read(format, body, &mut collector).and_then(|message| collector.flush().map(|()| message)) {
                 Ok(message) => Ok(Reply { message, ..collector.reply }),
                 Err(error) => Err(Failed { error, rows_are_out: collector.rows_are_out }),
             }
@@ -344,10 +362,12 @@ impl Collector {
 }
 
 impl Sink for Collector {
-    fn container(&mut self, kind: FetchedKind) {
+    fn container(&mut self, name: &str) -> Option<FetchedKind> {
+        let kind = container_kind(name)?;
         if !self.reply.rows.iter().any(|(found, _)| *found == kind) {
             self.reply.rows.push((kind, 0));
         }
+        Some(kind)
     }
 
     fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError> {

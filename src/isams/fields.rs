@@ -21,6 +21,13 @@ macro_rules! field_names {
             $($(#[$doc])* pub $name: Vec<String>,)*
         }
 
+        impl FieldNames {
+            /// Every list with the name of its option.
+            pub(super) fn lists(&self) -> Vec<(&'static str, &[String])> {
+                vec![$((stringify!($name), self.$name.as_slice())),*]
+            }
+        }
+
         impl Default for FieldNames {
             fn default() -> Self {
                 Self { $($name: vec![$($default.to_owned()),*],)* }
@@ -83,6 +90,19 @@ field_names! {
         /// Whether a code is in use.
         code_active: ["Active"],
 }
+
+/// The options whose fields a record can't do without.
+pub(super) const REQUIRED: [&str; 9] = [
+    "registration_student",
+    "registration_time",
+    "registration_registered",
+    "out_of_school_student",
+    "out_of_school_from",
+    "period_id",
+    "period_time",
+    "code_id",
+    "code_absence",
+];
 
 /// One item of a reply: its fields by name, without empty ones.
 pub(super) struct Item<'a> {

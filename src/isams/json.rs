@@ -12,7 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::body::{Body, ended_early, read_error};
 use super::message::Message;
-use super::reply::{Fields, Sink, container_kind};
+use super::reply::{Fields, Sink};
 use super::xml;
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
@@ -57,7 +57,9 @@ fn bad_reply(message: &str) -> SourceError {
 struct Nothing;
 
 impl Sink for Nothing {
-    fn container(&mut self, _: FetchedKind) {}
+    fn container(&mut self, _: &str) -> Option<FetchedKind> {
+        None
+    }
 
     fn item(&mut self, _: FetchedKind, _: &[(String, String)]) -> Result<(), SourceError> {
         Ok(())
@@ -122,15 +124,15 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
         while let Some(key) = map.next_key::<String>()? {
             reading.progress.set(0);
             let place = match at {
-                At::Outside => match container_kind(&key) {
-                    Some(kind) => {
-                        reading.sink.container(kind);
-                        At::Container(kind)
-                    }
+                At::Outside => match reading.sink.container(&key) {
+                    Some(kind) => At::Container(kind),
                     None if key.eq_ignore_ascii_case("Message") => At::Message,
                     None => At::Outside,
                 },
-                At::Container(kind) if !key.starts_with('@') => At::Items(kind),
+                At::Container(kind) if !key.starts_with('@') => {
+                    reading.sink.item_name(&key);
+                    At::Items(kind)
+                }
                 At::Items(_) | At::Message => {
                     let opened = reading.fields.open(key.trim_start_matches('@'));
                     reading.check(opened)?;

@@ -26,6 +26,8 @@ mod json;
 #[cfg(feature = "isams")]
 mod message;
 #[cfg(feature = "isams")]
+mod probe;
+#[cfg(feature = "isams")]
 mod reply;
 #[cfg(feature = "isams")]
 mod rest;
@@ -40,5 +42,7 @@ mod xml;
 
 #[cfg(feature = "isams")]
 pub use fields::FieldNames;
+#[cfg(feature = "isams")]
+pub use probe::{ContainerShape, EndDate, FieldShape, MethodShape, Probe};
 #[cfg(feature = "isams")]
 pub use source::{Format, Isams};

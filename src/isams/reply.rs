@@ -8,8 +8,10 @@ const MOST_FIELDS: usize = 512;
 
 /// What a parser finds: the containers of a reply, and their items.
 pub(super) trait Sink {
-    /// A container that was asked for is there.
-    fn container(&mut self, kind: FetchedKind);
+    /// An element that may be a container; its kind, if its items are wanted.
+    fn container(&mut self, name: &str) -> Option<FetchedKind>;
+    /// The name of the next item's element.
+    fn item_name(&mut self, _name: &str) {}
     /// One item of it; its fields by name, without empty ones.
     fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError>;
 }

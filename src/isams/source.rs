@@ -139,6 +139,10 @@ impl Isams {
         })))
     }
 
+    pub(super) fn settings(&self) -> &Settings {
+        &self.0
+    }
+
     fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {
         set(Arc::make_mut(&mut self.0));
         self

@@ -7,7 +7,7 @@ use quick_xml::events::{BytesStart, Event};
 
 use super::body::{Body, DEEPEST, ended_early, read_error, too_large, web_page};
 use super::message::Message;
-use super::reply::{Fields, Sink, container_kind};
+use super::reply::{Fields, Sink};
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
 /// Where the parser stands.
@@ -117,14 +117,14 @@ fn start(
     }
     match *place {
         Place::Outside => {
-            if let Some(kind) = container_kind(name) {
-                sink.container(kind);
+            if let Some(kind) = sink.container(name) {
                 *place = Place::In(Some(kind), depth);
             } else if name.eq_ignore_ascii_case("Message") {
                 *place = Place::In(None, depth);
             }
         }
         Place::In(Some(_), opened) if depth == opened + 1 => {
+            sink.item_name(name);
             for attribute in tag.attributes().with_checks(false) {
                 let attribute = attribute.map_err(|_| refused("an attribute that is not well formed"))?;
                 fields.open(attribute.key.local_name().into_inner())?;

@@ -1,8 +1,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// What kind of failure a [`SourceError`] is, by what a caller can do about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SourceErrorKind {
     /// Nobody answers, or the connection broke: check the address and the network.
@@ -27,6 +30,24 @@ pub enum SourceErrorKind {
     TimedOut,
     /// The source was set up wrongly.
     Configuration,
+}
+
+impl fmt::Display for SourceErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Connection => "nobody answers, or the connection broke",
+            Self::Credentials => "the credentials are refused",
+            Self::NotAllowed => "the credentials lack the right",
+            Self::Throttled => "too many requests",
+            Self::Server => "the management system has failed",
+            Self::BadReply => "the reply is not what was asked for",
+            Self::BadRecord => "a record can't be read",
+            Self::Incomplete => "part of the answer is missing",
+            Self::TooLarge => "the reply is too large",
+            Self::TimedOut => "the time has run out",
+            Self::Configuration => "the source is set up wrongly",
+        })
+    }
 }
 
 /// A fetch that failed. One line that says what happened and what to do; it never holds a key, a URL's query, a reply's

@@ -1,0 +1,399 @@
+//! The shape of a tenant's replies, without any value.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::Cursor;
+
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use serde::Serialize;
+
+use super::batch;
+use super::fields::{REQUIRED, printable};
+use super::reply::{Sink, container_kind};
+use super::source::{Interface, Isams, Settings};
+use super::transport::{self, Budget, Failed};
+use crate::model::FeedTime;
+use crate::rules::Window;
+use crate::source::{FetchCounters, FetchedKind, SourceError, SourceErrorKind};
+
+/// A probe asks for a few days; more than that is no shape but a feed.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Every method with its filter element (verified).
+const METHODS: [(&str, Option<&str>); 6] = [
+    ("GetRegistrationStatus", Some("RegistrationStatus")),
+    ("GetOutOfSchoolPupils", Some("OutOfSchoolPupils")),
+    ("GetRegistrationPeriods", Some("RegistrationPeriods")),
+    ("GetRegistrationCodes", None),
+    ("GetPresentCodes", None),
+    ("GetDatesAndTimes", None),
+];
+
+/// What a tenant's replies look like: names, counts and kinds of value, never a value. Made to be pasted into a support
+/// case: `Display` is a plain text, and it serialises.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Probe {
+    /// Each method that was asked for.
+    pub methods: Vec<MethodShape>,
+    /// Whether the end date of a range belongs to it.
+    pub end_date: EndDate,
+    /// Two identical requests had equal replies: from the cache, or because nothing had changed.
+    pub identical_requests_agree: Option<bool>,
+    /// Two requests over different ranges had as many rows of the day that they share: were they cached apart, one can be
+    /// older than the other.
+    pub different_ranges_agree: Option<bool>,
+    /// How many whole hours before the request the newest record was updated: the reply was no older.
+    pub newest_update_hours: Option<i64>,
+}
+
+/// What one method answers.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct MethodShape {
+    /// The method's name.
+    pub method: String,
+    /// Why there was no answer; what iSAMS said is left out, it can hold values.
+    pub failure: Option<SourceErrorKind>,
+    /// The containers of the answer.
+    pub containers: Vec<ContainerShape>,
+}
+
+/// One container of a reply.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct ContainerShape {
+    /// Its element's name.
+    pub name: String,
+    /// How many items it holds.
+    pub rows: u64,
+    /// The names of the items' elements.
+    pub items: BTreeSet<String>,
+    /// The items' fields, attributes and children alike, those with a value.
+    pub fields: BTreeMap<String, FieldShape>,
+    /// The options of [`FieldNames`](super::FieldNames) for required fields of which none of the listed names is there.
+    pub unmatched: Vec<String>,
+}
+
+/// One field of a container's items.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct FieldShape {
+    /// In how many items it has a value.
+    pub present: u64,
+    /// How often which kind of value.
+    pub kinds: BTreeMap<String, u64>,
+    /// The options of [`FieldNames`](super::FieldNames) that read this field.
+    pub read_by: Vec<String>,
+}
+
+/// Whether the end date of a range belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndDate {
+    /// A range ends before its end date.
+    Exclusive,
+    /// A range holds its end date.
+    Inclusive,
+    /// There was no day with registrations to tell by.
+    Unknown,
+}
+
+impl Isams {
+    /// Asks for every method of the Batch API, each on its own, and gives the replies' shape. Choose a window of a few school
+    /// days in the past.
+    ///
+    /// # Errors
+    /// No method answers; the error is the first one's. The source reads REST, whose shape is documented.
+    pub async fn probe(&self, window: Window) -> Result<Probe, SourceError> {
+        let settings = self.settings();
+        if settings.interface == Interface::Rest {
+            return Err(SourceError::permanent(
+                SourceErrorKind::Configuration,
+                "a probe reads the Batch interface; give it an API key or a client of the Batch interface",
+            ));
+        }
+        let asking = Asking { settings, budget: Budget::new(settings.total_deadline, FetchCounters::default()) };
+        asking.everything(window).await
+    }
+}
+
+struct Asking<'a> {
+    settings: &'a Settings,
+    budget: Budget,
+}
+
+/// What one reply held: its shape, and what is needed to compare it with others.
+#[derive(Default)]
+struct Reply {
+    containers: Vec<ContainerShape>,
+    body: Vec<u8>,
+    /// Registrations of each date.
+    dates: BTreeMap<NaiveDate, u64>,
+    newest: Option<FeedTime>,
+}
+
+impl Asking<'_> {
+    async fn everything(&self, window: Window) -> Result<Probe, SourceError> {
+        let mut methods = Vec::new();
+        let mut first_error = None;
+        let mut registrations = None;
+        let end = next(window.to());
+        let asked_at = Utc::now();
+        for (method, filter) in METHODS {
+            let mut shape =
+                MethodShape { method: format!("Registration_{method}"), failure: None, containers: Vec::new() };
+            match self.ask(method, filter.map(|filter| (filter, window.from(), end))).await {
+                Ok(reply) => {
+                    shape.containers.clone_from(&reply.containers);
+                    registrations = registrations.or(Some(reply).filter(|_| method == METHODS[0].0));
+                }
+                Err(error) => {
+                    shape.failure = Some(error.kind());
+                    first_error.get_or_insert(error);
+                }
+            }
+            methods.push(shape);
+        }
+        if let Some(error) = first_error.filter(|_| methods.iter().all(|method| method.failure.is_some())) {
+            return Err(error);
+        }
+        let mut probe = Probe {
+            methods,
+            end_date: EndDate::Unknown,
+            identical_requests_agree: None,
+            different_ranges_agree: None,
+            newest_update_hours: None,
+        };
+        if let Some(reply) = registrations {
+            self.compare(&mut probe, &reply, window, asked_at).await;
+        }
+        Ok(probe)
+    }
+
+    /// Asks for registrations again, the same and other ranges. What fails here stays unknown.
+    async fn compare(&self, probe: &mut Probe, first: &Reply, window: Window, asked_at: DateTime<Utc>) {
+        let registrations =
+            async |from, end| self.ask(METHODS[0].0, Some(("RegistrationStatus", from, end))).await.ok();
+        let again = registrations(window.from(), next(window.to())).await;
+        probe.identical_requests_agree = again.map(|again| again.body == first.body);
+        // School time without a zone: an hour or two do not matter here.
+        let newest = first.newest.map(|newest| newest.instant(chrono_tz::UTC));
+        probe.newest_update_hours = newest.map(|newest| (asked_at - newest).num_hours());
+        let Some((day, rows)) = first.dates.last_key_value() else { return };
+        let rows_of_day = |reply: &Reply| reply.dates.get(day).copied().unwrap_or_default();
+        let (Some(alone), Some(with_next)) = (registrations(*day, *day).await, registrations(*day, next(*day)).await)
+        else {
+            return;
+        };
+        probe.different_ranges_agree = Some(rows_of_day(&with_next) == *rows);
+        probe.end_date = match (rows_of_day(&alone), rows_of_day(&with_next)) {
+            (0, 1..) => EndDate::Exclusive,
+            (1.., _) => EndDate::Inclusive,
+            (0, 0) => EndDate::Unknown,
+        };
+    }
+
+    async fn ask(&self, method: &str, filter: Option<(&str, NaiveDate, NaiveDate)>) -> Result<Reply, SourceError> {
+        let body = batch::body([(method, filter)].into_iter());
+        let mut tries = self.budget.tries();
+        loop {
+            match self.attempt(body.clone()).await {
+                Ok(reply) => return Ok(reply),
+                Err(failed) => tries.again(failed).await?,
+            }
+        }
+    }
+
+    async fn attempt(&self, body: String) -> Result<Reply, Failed> {
+        let Self { settings, budget } = self;
+        let request = batch::request(settings, body);
+        let response = settings.credentials.send(request, budget.deadline, &budget.counters).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let most = settings.max_bytes.min(MOST_BYTES);
+        let body = transport::whole(response, budget.deadline, most, &budget.counters).await?;
+        let mut sink = Shapes { settings, reply: Reply::default() };
+        let message = batch::read(settings.format, Cursor::new(&body), &mut sink);
+        match message {
+            Ok(Some(message)) => Err(message.into_error(status.as_u16(), &settings.credentials.secrets()).into()),
+            _ if !status.is_success() => Err(transport::status_error(status, &headers).into()),
+            Ok(None) => {
+                sink.finish();
+                Ok(Reply { body, ..sink.reply })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn next(date: NaiveDate) -> NaiveDate {
+    date.succ_opt().unwrap_or(date)
+}
+
+/// Takes the shape of a reply.
+struct Shapes<'a> {
+    settings: &'a Settings,
+    reply: Reply,
+}
+
+impl Sink for Shapes<'_> {
+    /// Everything below the two elements around a reply is a container, whatever its name.
+    fn container(&mut self, name: &str) -> Option<FetchedKind> {
+        let is_around =
+            ["iSAMS", "RegistrationManager", "Message"].iter().any(|known| known.eq_ignore_ascii_case(name));
+        if is_around {
+            return None;
+        }
+        self.reply.containers.push(ContainerShape { name: printable(name), ..ContainerShape::default() });
+        // Which kind does not matter to a shape, but an unknown container has none.
+        Some(container_kind(name).unwrap_or(FetchedKind::Codes))
+    }
+
+    fn item_name(&mut self, name: &str) {
+        if let Some(container) = self.reply.containers.last_mut() {
+            container.items.insert(printable(name));
+        }
+    }
+
+    fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError> {
+        let names = &self.settings.names;
+        if kind == FetchedKind::Registrations {
+            let find = |names: &[String]| {
+                let find = |name: &String| fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name));
+                names.iter().find_map(find).and_then(|(_, value)| value.parse::<FeedTime>().ok())
+            };
+            if let Some(at) = find(&names.registration_time) {
+                *self.reply.dates.entry(at.school_time(chrono_tz::UTC).date()).or_default() += 1;
+            }
+            self.reply.newest = self.reply.newest.max(find(&names.registration_updated));
+        }
+        let Some(container) = self.reply.containers.last_mut() else { return Ok(()) };
+        container.rows += 1;
+        for (name, value) in fields {
+            let field = container.fields.entry(printable(name)).or_default();
+            field.present += 1;
+            *field.kinds.entry(kind_of(value)).or_default() += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Shapes<'_> {
+    /// Says which field is read by which option.
+    fn finish(&mut self) {
+        let lists = self.settings.names.lists();
+        for container in &mut self.reply.containers {
+            let prefix = match container_kind(&container.name) {
+                Some(FetchedKind::Registrations) => "registration_",
+                Some(FetchedKind::OutOfSchool) => "out_of_school_",
+                Some(FetchedKind::Periods) => "period_",
+                Some(FetchedKind::Codes) => "code_",
+                None => continue,
+            };
+            for (option, names) in lists.iter().filter(|(option, _)| option.starts_with(prefix)) {
+                let find =
+                    |name: &String| container.fields.keys().find(|field| field.eq_ignore_ascii_case(name)).cloned();
+                match names.iter().find_map(find).and_then(|field| container.fields.get_mut(&field)) {
+                    Some(field) => field.read_by.push((*option).to_owned()),
+                    None if REQUIRED.contains(option) && container.rows > 0 => {
+                        container.unmatched.push((*option).to_owned());
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+}
+
+/// The kind of a value, which tells nothing of the value but its form.
+fn kind_of(value: &str) -> String {
+    let is_digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    let is_guid = |text: &str| {
+        let text = text.trim_matches(['{', '}']);
+        text.len() == 36 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+    };
+    let is_time =
+        |text: &str| ["%H:%M", "%H:%M:%S%.f"].iter().any(|form| NaiveTime::parse_from_str(text, form).is_ok());
+    match value.parse::<FeedTime>() {
+        _ if matches!(value, "0" | "1") => "0/1".to_owned(),
+        _ if is_digits => format!("digits({})", value.len()),
+        _ if ["true", "false"].iter().any(|flag| flag.eq_ignore_ascii_case(value)) => "true/false".to_owned(),
+        Ok(FeedTime::Date(_)) => "date".to_owned(),
+        Ok(FeedTime::School(_)) => "date-time".to_owned(),
+        Ok(FeedTime::Offset(_)) => "date-time with offset".to_owned(),
+        Err(_) if is_time(value) => "time".to_owned(),
+        Err(_) if is_guid(value) => "guid".to_owned(),
+        Err(_) if value.parse::<f64>().is_ok() => "number".to_owned(),
+        Err(_) => "text".to_owned(),
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for method in &self.methods {
+            writeln!(f, "{}", method.method)?;
+            if let Some(failure) = method.failure {
+                writeln!(f, "  no answer: {failure}")?;
+            }
+            for container in &method.containers {
+                let items: Vec<&str> = container.items.iter().map(String::as_str).collect();
+                writeln!(f, "  {}: {} rows, items {}", container.name, container.rows, items.join(", "))?;
+                for (name, field) in &container.fields {
+                    let kinds: Vec<String> =
+                        field.kinds.iter().map(|(kind, count)| format!("{kind} × {count}")).collect();
+                    let read_by = if field.read_by.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" → {}", field.read_by.join(", "))
+                    };
+                    writeln!(
+                        f,
+                        "    {name}: in {} of {}, {}{read_by}",
+                        field.present,
+                        container.rows,
+                        kinds.join(", ")
+                    )?;
+                }
+                for option in &container.unmatched {
+                    writeln!(f, "    NOT FOUND: a field for FieldNames::{option}, which is required")?;
+                }
+            }
+        }
+        let agree = |agree: Option<bool>, yes: &'static str, no: &'static str| match agree {
+            Some(true) => yes,
+            Some(false) => no,
+            None => "can't tell",
+        };
+        writeln!(
+            f,
+            "end date of a range: {}",
+            match self.end_date {
+                EndDate::Exclusive => "not included",
+                EndDate::Inclusive => "included",
+                EndDate::Unknown => "can't tell",
+            }
+        )?;
+        writeln!(
+            f,
+            "two identical requests: {}",
+            agree(
+                self.identical_requests_agree,
+                "equal replies (cached, or nothing changed)",
+                "different replies (not cached)"
+            )
+        )?;
+        writeln!(
+            f,
+            "two different ranges: {}",
+            agree(
+                self.different_ranges_agree,
+                "the same rows of the day that they share",
+                "other rows of the day that they share (cached apart, or cut)"
+            )
+        )?;
+        match self.newest_update_hours {
+            Some(hours) => write!(f, "newest update: {hours} hours before the request"),
+            None => write!(f, "newest update: can't tell"),
+        }
+    }
+}

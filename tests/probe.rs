@@ -1,0 +1,115 @@
+//! The probe: the shape of a tenant's replies, and never a value.
+
+mod common;
+
+use common::tenant::{answering, ok, with_status};
+use rollmark::isams::simulator::Simulator;
+use rollmark::isams::{EndDate, Format, Isams, Probe};
+use rollmark::rules::Window;
+use rollmark::source::{FakeSchool, SourceErrorKind};
+
+fn window() -> Window {
+    Window::between("2026-11-16".parse().unwrap(), "2026-11-20".parse().unwrap()).unwrap()
+}
+
+async fn tenant() -> (Simulator, Isams) {
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    (simulator, source)
+}
+
+async fn probe_of(url: &str) -> Probe {
+    Isams::batch(url, "key").unwrap().probe(window()).await.unwrap()
+}
+
+#[tokio::test]
+async fn every_method_is_shown_with_its_containers_fields_and_kinds() {
+    let (_simulator, source) = tenant().await;
+    let probe = source.probe(window()).await.unwrap();
+    assert_eq!(probe.methods.len(), 6);
+    assert!(probe.methods.iter().all(|method| method.failure.is_none() && method.containers.len() == 1));
+    let registrations = &probe.methods[0].containers[0];
+    assert_eq!((registrations.name.as_str(), registrations.rows), ("RegistrationStatuses", 800));
+    let student = &registrations.fields["PupilId"];
+    assert_eq!(student.present, 800);
+    assert_eq!(student.kinds.iter().collect::<Vec<_>>(), [(&"digits(10)".to_owned(), &800)]);
+    assert_eq!(student.read_by, ["registration_student"]);
+    assert_eq!(probe.end_date, EndDate::Exclusive);
+    assert_eq!(probe.identical_requests_agree, Some(true));
+    assert_eq!(probe.different_ranges_agree, Some(true));
+    let json = source.format(Format::Json).probe(window()).await.unwrap();
+    assert_eq!(json.to_string(), probe.to_string(), "both formats have one shape");
+}
+
+#[tokio::test]
+async fn no_value_shows_whatever_the_reply_holds() {
+    let values = [
+        "9988776655",
+        "2031-07-08",
+        "19:47:31",
+        "Quicksilver",
+        "QZ",
+        "4711",
+        "mumps",
+        "0815-secret",
+        "JBOND",
+        "31415",
+        "{1b2c3d4e-1111-2222-3333-444455556666}",
+        "2.71828",
+    ];
+    let [student, date, time, name, letter, id, reason, odd, author, period, guid, number] = values;
+    let mut bodies = Vec::new();
+    for method in ["RegistrationStatuses", "OutOfSchoolPupils", "RegistrationPeriods", "RegistrationCodes", "Unheard"] {
+        bodies.push(format!(
+            "<{method}><Row Id=\"{id}\" Odd=\"{odd}\"><PupilId>{student}</PupilId><Name>{name}</Name><Code>{letter}</Code>\
+             <RegistrationDateTime>{date}T{time}</RegistrationDateTime><LastUpdated>{date}T{time}Z</LastUpdated>\
+             <Reason>{reason}</Reason><Author>{author}</Author><PeriodId>{period}</PeriodId><Guid>{guid}</Guid>\
+             <Time>{time}</Time><Number>{number}</Number><Registered>1</Registered></Row></{method}>"
+        ));
+    }
+    let url = answering(ok(format!("<iSAMS><RegistrationManager>{}</RegistrationManager></iSAMS>", bodies.concat())));
+    let probe = probe_of(&url).await;
+    let json = serde_json::to_string(&probe).unwrap();
+    for text in [probe.to_string(), format!("{probe:?}"), json] {
+        for value in values {
+            assert!(!text.contains(value), "{value} shows in {text}");
+        }
+        assert!(text.contains("Unheard") && text.contains("Guid") && text.contains("digits(10)"), "{text}");
+    }
+    assert_eq!(probe.end_date, EndDate::Inclusive, "this tenant gives the day whatever the end date");
+
+    let says =
+        with_status("500 Oops", format!("<Message><Title>{name}</Title><Description>{reason}</Description></Message>"));
+    let error = Isams::batch(&answering(says), "key").unwrap().probe(window()).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Server);
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_allocated_leaves_the_others() {
+    let (simulator, source) = tenant().await;
+    simulator.allow_methods(["Registration_GetRegistrationCodes"]);
+    let probe = source.probe(window()).await.unwrap();
+    let failures: Vec<_> = probe.methods.iter().map(|method| method.failure).collect();
+    let refused = Some(SourceErrorKind::NotAllowed);
+    assert_eq!(failures, [refused, refused, refused, None, refused, refused]);
+    assert_eq!(probe.end_date, EndDate::Unknown);
+    assert!(probe.to_string().contains("the credentials lack the right"));
+}
+
+#[tokio::test]
+async fn a_required_field_that_no_list_names_is_pointed_out() {
+    let (simulator, source) = tenant().await;
+    simulator.rename_field("StartDateTime", "AwayFrom");
+    let probe = source.probe(window()).await.unwrap();
+    assert_eq!(probe.methods[1].containers[0].unmatched, ["out_of_school_from"]);
+    assert!(probe.to_string().contains("FieldNames::out_of_school_from"));
+}
+
+#[tokio::test]
+async fn what_never_answers_and_what_is_not_batch_are_errors() {
+    let refused = answering(with_status("401 No", "<Message><MessageName>InvalidApiKey</MessageName></Message>"));
+    let error = Isams::batch(&refused, "key").unwrap().probe(window()).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Credentials);
+    let rest = Isams::rest("https://school.example", "id", "secret").unwrap();
+    assert_eq!(rest.probe(window()).await.unwrap_err().kind(), SourceErrorKind::Configuration);
+}
