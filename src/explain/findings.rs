@@ -135,17 +135,14 @@ impl Facts {
         };
         let is_duplicate = |contender: &Contender| contender.why == Some(LoserReason::Duplicate);
         findings.extend(
-            first(&|one| has_no_stamp(one) && (is_rival(one) || is_duplicate(one)))
+            first(&|one| has_no_stamp(one) && is_rival(one))
                 .map(|loser| self.missing_timestamp(expected, &loser.day, winner)),
         );
         findings.extend(
             first(&|one| is_span(one) && is_rival(one) && !has_no_stamp(one))
                 .map(|loser| self.older(expected, &loser.day, winner)),
         );
-        findings.extend(
-            first(&|one| is_duplicate(one) && !has_no_stamp(one))
-                .map(|loser| self.duplicate(expected, &loser.day, contenders)),
-        );
+        findings.extend(first(&is_duplicate).map(|loser| self.duplicate(expected, &loser.day, contenders)));
         findings.extend(
             first(&|one| one.why == Some(LoserReason::NotCovering))
                 .map(|loser| not_covering(expected, session, &loser.day, mark)),
