@@ -182,7 +182,11 @@ const PERIODS: &str =
 async fn a_register_is_read_through_its_quirks() {
     let row = r#"{"schoolId":4733683260,"isRegistered":1,"isPresent":true,"isLate":true,"isOutOfSchool":false,
         "numberOfMinutesLate":-3,"absenceCodeId":null,"registrationComment":"  "}"#;
-    for list in [format!("[{row}]"), format!(r#"{{"anyName":[{row}],"count":1,"totalPages":1}}"#)] {
+    for list in [
+        format!("[{row}]"),
+        format!(r#"{{"anyName":[{row}],"count":1,"totalPages":1}}"#),
+        format!(r#"{{"divisions":[{{"id":1}}],"notes":null,"anyName":[{row}]}}"#),
+    ] {
         let url = tenant(move |path| match path {
             "/api/registration/absencecodes" => r#"{"absenceCodes":null}"#.to_owned(),
             "/api/registration/periods" => PERIODS.to_owned(),
@@ -233,7 +237,8 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
         ),
         (r#"{"page":1,"totalPages":3,"rows":[]}"#, "don't count up"),
         (r#"{"totalPages":1000000,"rows":[]}"#, "don't count up"),
-        (r#"{"one":[],"two":[]}"#, "no list"),
+        (r#"{"one":[1],"two":[2]}"#, "no list"),
+        (r#"{"message":"hello"}"#, "no list"),
         (r#""text""#, "not of iSAMS"),
         ("[[[[", "middle of the document"),
     ] {

@@ -52,8 +52,8 @@ impl Fetch {
                 "iSAMS's REST interface gives today only; ask for today alone, or read the Batch interface",
             ));
         }
-        let codes = self.list(&["absencecodes"], "absenceCodes").await?;
-        let listed = self.list(&["periods"], "registrationPeriods").await?;
+        let codes = self.list(&["absencecodes"], "absenceCodes", "id").await?;
+        let listed = self.list(&["periods"], "registrationPeriods", "id").await?;
         let counts = (codes.len() as u64, listed.len() as u64);
         self.send(codes.iter().map(code).collect::<Result<_, _>>()?).await;
 
@@ -94,12 +94,12 @@ impl Fetch {
     }
 
     async fn register(&self, period: RegistrationPeriod) -> Result<Vec<Record>, SourceError> {
-        let items = self.list(&["register", period.id.as_str()], "registrationStatuses").await?;
+        let items = self.list(&["register", period.id.as_str()], "registrationStatuses", "schoolId").await?;
         items.iter().map(|item| registration(item, &period)).collect()
     }
 
-    /// Every item of a list, page by page.
-    async fn list(&self, path: &[&str], name: &str) -> Result<Vec<Object>, SourceError> {
+    /// Every item of a list, page by page; the items have this field.
+    async fn list(&self, path: &[&str], name: &str, field: &str) -> Result<Vec<Object>, SourceError> {
         let mut items = Vec::new();
         for page in 1.. {
             let reply = self.page(path, page).await?;
@@ -112,7 +112,7 @@ impl Fetch {
                     number("page").unwrap_or(page)
                 )));
             }
-            items.extend(objects(reply, name).ok_or_else(|| {
+            items.extend(objects(reply, name, field).ok_or_else(|| {
                 bad_reply(format!("the reply for {} holds no list of records; check the address", path.join("/")))
             })?);
             if page >= pages {
@@ -181,18 +181,23 @@ fn parse(body: &[u8]) -> Result<Object, SourceError> {
     }
 }
 
-/// The list of this name, or the only one (the name of a register's is not documented); null is an empty one.
-fn objects(mut reply: Object, name: &str) -> Option<Vec<Object>> {
+/// The list of this name; else the only one, or the only one of records with this field (the name of a register's list is
+/// not documented). Null is an empty one.
+fn objects(mut reply: Object, name: &str, field: &str) -> Option<Vec<Object>> {
     let list = match reply.remove(name) {
         Some(list) => list,
         None => {
             let is_list = |value: &Value| value.is_array() || value.is_null();
-            let mut lists = reply.into_iter().map(|(_, value)| value).filter(is_list);
-            let only = lists.next()?;
-            match lists.next() {
-                None => only,
-                Some(_) => return None,
+            let mut lists: Vec<Value> = reply.into_iter().map(|(_, value)| value).filter(is_list).collect();
+            let is_empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+            if !lists.is_empty() && lists.iter().all(is_empty) {
+                return Some(Vec::new());
             }
+            if lists.len() > 1 {
+                let has_field = |item: &Value| item.get(field).is_some();
+                lists.retain(|list| list.as_array().is_some_and(|items| items.iter().any(has_field)));
+            }
+            lists.pop().filter(|_| lists.is_empty())?
         }
     };
     match list {
