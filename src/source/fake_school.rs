@@ -199,10 +199,16 @@ const DEMO_REGISTERS: [(&str, &str, Option<&str>); 4] = [
     ("13:30:00", "13:41:00", Some("pm")),
 ];
 
+/// So many days earlier, but no earlier than the first date that a feed can hold.
+fn days_before(date: NaiveDate, days: u64) -> NaiveDate {
+    let first = NaiveDate::from_ymd_opt(1, 1, 1).unwrap_or_default();
+    date.checked_sub_days(Days::new(days)).unwrap_or(first).max(first)
+}
+
 /// The school days up to today, at most 31 dates back; today counts as one on any weekday, so that the demonstration
 /// always has a day to show.
 fn demo_days(today: NaiveDate) -> impl Iterator<Item = NaiveDate> {
-    let first = today.checked_sub_days(Days::new(30)).unwrap_or(today);
+    let first = days_before(today, 30);
     first
         .iter_days()
         .take_while(move |date| *date <= today)
@@ -256,7 +262,7 @@ impl FakeSchool {
             }
         }
         // Entered the evening before, so the register of today is newer; the second act resaves it.
-        let eve = today.checked_sub_days(Days::new(1)).unwrap_or(today);
+        let eve = days_before(today, 1);
         let (from, to) = (format!("{today}T08:00:00"), format!("{today}T15:30:00"));
         school
             .out_of_school("990", demo_student(3).as_str(), &from, &to)
