@@ -128,7 +128,9 @@ async fn ask(flags: &Flags, source: Arc<dyn AttendanceSource>, question: Questio
     let history = history(&*store, &school, &diagnosis).await?;
     let title = format!("Student {}, {}", diagnosis.student, diagnosis.date);
     let mut page = Page::new(rules);
-    page.add(&title, &diagnosis, &history);
+    let complaint =
+        flags.expected.as_ref().map_or("The marks of the day".to_owned(), |code| format!("The school expects {code}"));
+    page.add(&complaint, &diagnosis, &history);
     if let Some(path) = &flags.html {
         page.write(path)?;
     }

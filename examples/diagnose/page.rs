@@ -19,6 +19,8 @@ const LABELS: f64 = 190.0;
 const DAY: f64 = 640.0;
 const ROW: f64 = 34.0;
 const TOP: f64 = 30.0;
+/// Room for «decides AM and PM».
+const WORDS: f64 = 130.0;
 
 const STYLE: &str = "\
 body { font: 15px/1.5 system-ui, sans-serif; color: #111; max-width: 860px; margin: 2rem auto; padding: 0 1rem; }
@@ -30,7 +32,7 @@ th, td { border: 1px solid #999; padding: .2rem .5rem; text-align: left; vertica
 svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: #111; }
 .grid { stroke: #ccc; } .boundary { stroke: #111; stroke-width: 1.5; stroke-dasharray: 5 4; }
 .span { fill: #fff; stroke: #111; stroke-width: 1.5; } .register { fill: #fff; stroke: #111; stroke-width: 1.5; }
-.winner { fill: #111; } .advice::before { content: \"What to do: \"; font-weight: 600; }
+.winner { fill: #111; } svg text.inside { fill: #fff; } .advice::before { content: \"What to do: \"; font-weight: 600; }
 .name { font-family: ui-monospace, monospace; font-size: .85rem; }
 @media print { body { margin: 0; max-width: none; } h2, svg, li { break-inside: avoid; } }";
 
@@ -56,7 +58,7 @@ impl Page {
                     (drawing(diagnosis, self.rules))
                     (records(diagnosis, self.rules.zone()))
                 }
-                @for answer in &diagnosis.sessions { (session(answer)) }
+                @for answer in &diagnosis.sessions { (session(answer, self.rules.zone())) }
                 @if !history.is_empty() { (changes(history, self.rules.zone())) }
             }
         });
@@ -84,13 +86,13 @@ impl Page {
     }
 }
 
-fn session(answer: &SessionDiagnosis) -> Markup {
+fn session(answer: &SessionDiagnosis, zone: Tz) -> Markup {
     html! {
         h3 {
             (answer.session) ": "
             @match &answer.mark { Some(mark) => (mark), None => "no mark" }
         }
-        @if let Some(mark) = &answer.mark { p { (capitalised(&mark.decision.to_string())) "." } }
+        @if let Some(mark) = &answer.mark { p { (capitalised(&mark.decision.in_school_time(zone))) "." } }
         ol {
             @for (number, finding) in answer.findings.iter().enumerate() {
                 li class=[(number == 0).then_some("first")] {
@@ -208,18 +210,25 @@ fn shape(record: &DayRecord, diagnosis: &Diagnosis, scale: &Scale, y: f64) -> Ma
         .filter(|answer| answer.decision.as_ref().is_some_and(|decision| decision.winner == record.record))
         .map(|answer| answer.session.as_str())
         .collect();
-    let decides = (!won.is_empty()).then(|| format!("decides {}", won.join(" and ")));
     let winner = if won.is_empty() { "" } else { "winner" };
     let from = scale.of_moment(record.from, diagnosis.date);
-    let to = record.to.map(|to| scale.of_moment(to, diagnosis.date));
-    let after = to.unwrap_or(from) + 12.0;
-    // Near the right edge the words go to the other side.
-    let (x, anchor) = if after > LABELS + DAY - 90.0 { (from - 12.0, "end") } else { (after, "start") };
+    let to = record.to.map_or(from, |to| scale.of_moment(to, diagnosis.date));
+    // The words stand in a bar that is long enough, else after the shape, or before it near the right edge.
+    let (x, anchor, place) = if to - from > WORDS {
+        (from + 8.0, "start", "inside")
+    } else if to + WORDS > LABELS + DAY {
+        (from - 12.0, "end", "")
+    } else {
+        (to + 12.0, "start", "")
+    };
     html! {
-        @match to {
-            Some(to) => rect class={ "span " (winner) } x=(from) y=(y - 8.0) width=((to - from).max(2.0)) height="16" {},
-            None => circle class={ "register " (winner) } cx=(from) cy=(y) r="7" {},
+        @if record.to.is_some() {
+            rect class={ "span " (winner) } x=(from) y=(y - 8.0) width=((to - from).max(2.0)) height="16" {}
+        } @else {
+            circle class={ "register " (winner) } cx=(from) cy=(y) r="7" {}
         }
-        @if let Some(decides) = decides { text x=(x) y=(y + 4.0) text-anchor=(anchor) { (decides) } }
+        @if !won.is_empty() {
+            text class=(place) x=(x) y=(y + 4.0) text-anchor=(anchor) { "decides " (won.join(" and ")) }
+        }
     }
 }

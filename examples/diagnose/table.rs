@@ -83,7 +83,7 @@ pub fn text(diagnosis: &Diagnosis, zone: Tz) -> String {
     for answer in &diagnosis.sessions {
         match &answer.mark {
             Some(mark) => {
-                let _ = writeln!(text, "\n{}: {mark} – {}.", answer.session, mark.decision);
+                let _ = writeln!(text, "\n{}: {mark} – {}.", answer.session, mark.decision.in_school_time(zone));
             }
             None => {
                 let _ = writeln!(text, "\n{}: no mark.", answer.session);

@@ -100,7 +100,7 @@ impl Facts {
         };
         if findings.is_empty() {
             let summary = match mark {
-                Some(mark) => format!("The mark is {mark}: {}.", mark.decision),
+                Some(mark) => format!("The mark is {mark}: {}.", mark.decision.in_school_time(self.rules.zone())),
                 None => "There is no mark: the student has no record that makes one in this session.".to_owned(),
             };
             let nothing = "Nothing needs to be done.".to_owned();

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Timelike, Utc};
+use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use super::{PeriodId, RawCode, RecordId, Session, StudentId};
@@ -76,17 +77,20 @@ pub struct RecordReference {
 
 impl fmt::Display for RecordReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
+        f.write_str(&self.named(stamp_text))
+    }
+}
+
+impl RecordReference {
+    /// The record in words, its stamp written as the caller likes.
+    fn named(&self, stamp: impl Fn(DateTime<Utc>) -> String) -> String {
+        let kind = match self.kind {
             RecordKind::Registration => "the registration",
             RecordKind::OutOfSchool => "the out-of-school record",
-        })?;
-        if let Some(id) = &self.id {
-            write!(f, " {id}")?;
-        }
-        match self.last_updated {
-            Some(stamp) => write!(f, ", updated {}", stamp_text(stamp)),
-            None => f.write_str(", without a time of update"),
-        }
+        };
+        let id = self.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
+        let updated = self.last_updated.map(|at| format!("updated {}", stamp(at)));
+        format!("{kind}{id}, {}", updated.as_deref().unwrap_or("without a time of update"))
     }
 }
 
@@ -188,27 +192,40 @@ pub struct Decision {
 
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let other = self.losers.iter().find(|loser| loser.why != LoserReason::Duplicate);
-        match (self.rule, other) {
-            (DecisionRule::NotTakenYields, _) => {
-                write!(f, "{}, counts, since the register has not been taken", self.winner)?;
-            }
-            (DecisionRule::LatestUpdate, Some(other)) => write!(f, "{}, is newer than {}", self.winner, other.record)?,
-            (DecisionRule::TieBreak, Some(other)) => {
-                write!(f, "{}, wins the tie with {}", self.winner, other.record)?;
-            }
-            _ => write!(f, "{}, is the only record for this session", self.winner)?,
-        }
-        let duplicates = self.losers.iter().filter(|loser| loser.why == LoserReason::Duplicate).count();
-        match duplicates {
+        f.write_str(&self.sentence(stamp_text))
+    }
+}
+
+impl Decision {
+    /// The sentence of `Display`, with the stamps in school time: `2026-11-20 09:14:03`.
+    pub fn in_school_time(&self, zone: Tz) -> String {
+        self.sentence(|stamp| stamp.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S").to_string())
+    }
+
+    fn sentence(&self, stamp: impl Fn(DateTime<Utc>) -> String) -> String {
+        let other = self.losers.iter().find(|loser| {
+            matches!(
+                loser.why,
+                LoserReason::Older | LoserReason::NoTimestamp | LoserReason::Tie | LoserReason::NotTaken
+            )
+        });
+        let other = other.map(|other| other.record.named(&stamp)).unwrap_or_default();
+        let winner = self.winner.named(&stamp);
+        let mut sentence = match self.rule {
+            DecisionRule::NotTakenYields => format!("{winner}, counts, since the register has not been taken"),
+            DecisionRule::LatestUpdate => format!("{winner}, is newer than {other}"),
+            DecisionRule::TieBreak => format!("{winner}, wins the tie with {other}"),
+            DecisionRule::OnlyCandidate => format!("{winner}, is the only record for this session"),
+        };
+        match self.losers.iter().filter(|loser| loser.why == LoserReason::Duplicate).count() {
             0 => {}
-            1 => f.write_str("; another row of the same register was passed over")?,
-            _ => write!(f, "; {duplicates} other rows of the same register were passed over")?,
+            1 => sentence.push_str("; another row of the same register was passed over"),
+            more => sentence.push_str(&format!("; {more} other rows of the same register were passed over")),
         }
         if self.judged_by_source {
-            f.write_str("; the management system itself judged")?;
+            sentence.push_str("; the management system itself judged");
         }
-        Ok(())
+        sentence
     }
 }
 
