@@ -81,10 +81,10 @@ async fn more_than_today_is_refused_rather_than_faked() {
     let items: Vec<_> = rest(&simulator).fetch(&FetchRequest::new(wide)).await.unwrap().collect().await;
     assert!(items[0].as_ref().unwrap_err().to_string().contains("today only"));
 
-    simulator.set_today("2026-11-19".parse().unwrap());
+    simulator.set_today("2026-11-18".parse().unwrap());
     let error = fetch(&rest(&simulator)).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Incomplete);
-    assert!(error.to_string().contains("2026-11-19, not of 2026-11-20"), "{error}");
+    assert!(error.to_string().contains("2026-11-18, not of 2026-11-20"), "{error}");
 }
 
 #[tokio::test]

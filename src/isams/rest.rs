@@ -58,8 +58,9 @@ impl Fetch {
         self.send(codes.iter().map(code).collect::<Result<_, _>>()?).await;
 
         let periods = listed.iter().map(|item| period(item, window.from())).collect::<Result<Vec<_>, _>>()?;
-        let of_today: Vec<RegistrationPeriod> =
-            periods.iter().filter(|period| date_of(period.at) == window.from()).cloned().collect();
+        // An offset need not be the school's own, so that its date can be the next; the rules tell them apart.
+        let is_near = |period: &&RegistrationPeriod| (date_of(period.at) - window.from()).num_days().abs() <= 1;
+        let of_today: Vec<RegistrationPeriod> = periods.iter().filter(is_near).cloned().collect();
         if let (true, Some(other)) = (of_today.is_empty(), periods.first()) {
             return Err(SourceError::permanent(
                 SourceErrorKind::Incomplete,
@@ -298,7 +299,7 @@ fn period(item: &Object, today: NaiveDate) -> Result<RegistrationPeriod, SourceE
     })
 }
 
-/// The school's date: an offset is the school's own.
+/// The date as it reads.
 fn date_of(time: FeedTime) -> NaiveDate {
     match time {
         FeedTime::Date(date) => date,

@@ -253,7 +253,8 @@ impl Register {
     }
 
     /// Every record of a student that stands beside a session, and why it lost: the winner first, for which there is no
-    /// why, then losing candidates, duplicates and out-of-school records of the date that do not cover the session.
+    /// why, then losing candidates, duplicates and out-of-school records of the date that do not cover the session. None
+    /// where the school was not in session (R7).
     pub(crate) fn contenders(
         &self,
         student: &StudentId,
@@ -265,9 +266,10 @@ impl Register {
         let at = rows.first().map(|row| row.at.school_time(self.rules.zone()));
         let candidates = self.candidates(date, session, rows.first(), spans);
         let mut all: Vec<(Candidate<'_>, Option<LoserReason>)> = Vec::new();
-        if let Some((winner, others)) = candidates.split_first()
-            && self.in_session.contains(&(date, session))
-        {
+        if !self.in_session.contains(&(date, session)) {
+            return all;
+        }
+        if let Some((winner, others)) = candidates.split_first() {
             all.push((*winner, None));
             all.extend(others.iter().map(|other| (*other, Some(other.why_lost_to(winner)))));
         }
