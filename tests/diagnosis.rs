@@ -372,6 +372,14 @@ fn follow(finding: &Finding, records: &mut Vec<Record>, rules: Rules, date: Naiv
             && serde_json::json!(stamp.map(|stamp| rollmark::model::stamp_text(stamp.instant(zone))))
                 == named["last_updated"]
     };
+    let is_coded = |code: &Option<rollmark::model::RawCode>| {
+        let letter = match code.as_ref().map(|code| code.as_str()) {
+            Some("17") => Some("M"),
+            Some("2" | "V") => Some("V"),
+            _ => None,
+        };
+        letter == named["code"].as_str()
+    };
     let student = AMELIA.into();
     match finding.name {
         FindingName::PmRulePicksOtherRegistration => {
@@ -389,6 +397,7 @@ fn follow(finding: &Finding, records: &mut Vec<Record>, rules: Rules, date: Naiv
                     if row.student == student
                         && is_it(&row.id, row.at, "at", row.last_updated)
                         && serde_json::json!(row.period) == named["period"]
+                        && is_coded(&row.code)
                         && row.registered == (named["status"] == "present" || named["status"] == "late") =>
                 {
                     Some(row.clone())
@@ -404,7 +413,9 @@ fn follow(finding: &Finding, records: &mut Vec<Record>, rules: Rules, date: Naiv
         | FindingName::OutOfSchoolDoesNotCoverSession => {
             let span = records.iter().find_map(|record| match record {
                 Record::OutOfSchool(span)
-                    if span.student == student && is_it(&span.id, span.from, "from", span.last_updated) =>
+                    if span.student == student
+                        && is_it(&span.id, span.from, "from", span.last_updated)
+                        && is_coded(&span.code) =>
                 {
                     Some(span.clone())
                 }
@@ -423,6 +434,34 @@ fn follow(finding: &Finding, records: &mut Vec<Record>, rules: Rules, date: Naiv
     Some(rules)
 }
 
+/// The records as one student's, most of them on one date, with codes that are known.
+fn crowded(records: Vec<Record>) -> Vec<Record> {
+    let on_the_date = |time: rollmark::model::FeedTime| match time {
+        rollmark::model::FeedTime::School(time) => {
+            rollmark::model::FeedTime::School("2026-03-28".parse::<NaiveDate>().unwrap().and_time(time.time()))
+        }
+        other => other,
+    };
+    let mut known = FakeSchool::new();
+    known.code("17", "M", "Medical", true);
+    known.code("2", "V", "Educational visit", false);
+    let crowded = records.into_iter().filter_map(|record| match record {
+        Record::Registration(mut row) => {
+            row.student = AMELIA.into();
+            row.at = on_the_date(row.at);
+            Some(Record::Registration(row))
+        }
+        Record::OutOfSchool(mut span) => {
+            span.student = AMELIA.into();
+            span.from = on_the_date(span.from);
+            Some(Record::OutOfSchool(span))
+        }
+        Record::Code(_) => None,
+        other => Some(other),
+    });
+    crowded.chain(known.records()).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -433,20 +472,7 @@ proptest! {
         rules in common::records::rules(),
         expected in prop::sample::select(&["M", "V", "/"][..]),
     ) {
-        let mut records: Vec<Record> = records
-            .into_iter()
-            .map(|record| match record {
-                Record::Registration(mut row) => {
-                    row.student = AMELIA.into();
-                    Record::Registration(row)
-                }
-                Record::OutOfSchool(mut span) => {
-                    span.student = AMELIA.into();
-                    Record::OutOfSchool(span)
-                }
-                other => other,
-            })
-            .collect();
+        let mut records = crowded(records);
         let date: NaiveDate = "2026-03-28".parse().unwrap();
         let expected: Expected = expected.parse().unwrap();
         let question = Question::new(AMELIA, date, Window::day(date)).expected(expected.clone());
