@@ -118,6 +118,58 @@ fn an_older_out_of_school_record_counts_once_it_is_saved_again() {
 }
 
 #[test]
+fn a_rival_whose_time_of_update_lies_in_the_future_has_to_be_saved_first() {
+    let mut school = school();
+    school
+        .out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00")
+        .coded("17")
+        .updated("2026-11-19T16:00:00");
+    school.registration_mut("101").unwrap().updated("2062-11-20T08:52:00");
+    let found = findings(&school, Session::Am, "M");
+    assert_eq!(found[0].name, FindingName::OutOfSchoolOlderThanRegistration);
+    assert!(found[0].advice.starts_with("First save the registration 101 again"), "{}", found[0].advice);
+    school.registration_mut("101").unwrap().updated("2026-11-20T18:01:00");
+    school.out_of_school_mut("901").unwrap().updated("2026-11-20T18:02:00");
+    assert!(shows(&school, rules(), Session::Am, "M"));
+}
+
+#[test]
+fn a_registration_that_a_newer_out_of_school_record_beats_counts_once_it_is_saved_again() {
+    let mut school = school();
+    school
+        .out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00")
+        .coded("17")
+        .updated("2026-11-20T14:00:00");
+    let found = findings(&school, Session::Am, "/");
+    assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
+    assert!(found[0].summary.contains("registration 101") && found[0].summary.contains("record 901"));
+    assert!(found[0].advice.contains("save the registration 101 again"), "{}", found[0].advice);
+    school.registration_mut("101").unwrap().updated("2026-11-20T18:01:00");
+    assert!(shows(&school, rules(), Session::Am, "/"));
+}
+
+#[test]
+fn without_a_register_the_advice_names_the_times_that_a_record_must_cover() {
+    let mut school = school();
+    school.remove_registrations(|row| row.student == AMELIA.into() && row.id != Some("101".into()));
+    school
+        .out_of_school("901", AMELIA, "2026-11-20T09:00:00", "2026-11-20T10:00:00")
+        .coded("17")
+        .updated("2026-11-20T14:00:00");
+    let ask_under = |rules| {
+        let question = question().session(Session::Pm).expected("M".parse().unwrap());
+        ask(&school, rules, question, 4, Vec::new()).sessions.remove(0).findings.remove(0)
+    };
+    let by_time = ask_under(rules());
+    assert_eq!(by_time.name, FindingName::OutOfSchoolDoesNotCoverSession);
+    assert!(by_time.advice.contains("some time of that day from 12:00 on"), "{}", by_time.advice);
+    let by_periods = ask_under(rules().pm(PmRule::RegistrationPeriods));
+    assert_eq!(by_periods.name, FindingName::OutOfSchoolDoesNotCoverSession);
+    assert!(by_periods.advice.contains("begins at 13:30 or before and ends after 13:30"), "{}", by_periods.advice);
+    assert_eq!(by_periods.evidence["register_at"], "2026-11-20T13:30:00");
+}
+
+#[test]
 fn a_record_without_a_time_of_update_counts_once_it_has_one() {
     let mut school = school();
     school.out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00").coded("17");
@@ -244,7 +296,13 @@ fn a_register_that_was_not_taken_and_an_unknown_code_are_found_with_and_without_
     assert_eq!(names(&plain.sessions[0].findings), [FindingName::UnknownCode]);
     assert_eq!(names(&plain.sessions[1].findings), [FindingName::NotTaken]);
     assert_eq!(names(&findings(&school, Session::Am, "M")), [FindingName::UnknownCode, FindingName::CacheMayBeStale]);
-    assert_eq!(names(&findings(&school, Session::Pm, "M")), [FindingName::NotTaken, FindingName::CacheMayBeStale]);
+    let not_taken = findings(&school, Session::Pm, "M");
+    assert_eq!(names(&not_taken), [FindingName::NotTaken, FindingName::CacheMayBeStale]);
+    assert!(not_taken[0].advice.contains("with M for this student"), "{}", not_taken[0].advice);
+    for (expected, advice) in [("M", "the code M, or, if 99 is that code"), ("/", "present in the registration 101")] {
+        let unknown = findings(&school, Session::Am, expected);
+        assert!(unknown[0].advice.contains(advice), "{}", unknown[0].advice);
+    }
 }
 
 #[test]
@@ -293,6 +351,10 @@ fn a_store_that_shows_something_else_is_behind() {
         assert_eq!(found[0].evidence["run"], 7);
         assert_eq!(found[0].evidence["store_mark"]["code"], "I");
     }
+    let mut not_taken = school();
+    not_taken.registration_mut("101").unwrap().registered = false;
+    let found = ask(&not_taken, rules(), question(), 4, vec![behind]).sessions.remove(0).findings;
+    assert_eq!(names(&found), [FindingName::StoreBehindSource, FindingName::NotTaken]);
     let level = shown(mark(&school(), rules(), Session::Am));
     let found = ask(&school(), rules(), question(), 4, vec![level]).sessions.remove(0).findings;
     assert_eq!(names(&found), [FindingName::Consistent]);

@@ -1,11 +1,12 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{NaiveDate, NaiveDateTime};
 use serde::{Serialize, Serializer};
 
 use super::{Finding, Question, ShownMark};
 use crate::model::{
-    Decision, Loser, LoserReason, Mark, PeriodId, Record, RecordReference, Registration, Session, Status, StudentId,
+    Decision, Loser, LoserReason, Mark, PeriodId, Record, RecordReference, Registration, RegistrationPeriod, Session,
+    Status, StudentId,
 };
 use crate::rules::{Candidate, Freshness, Register, ResolveError, Resolver, Rules, Scope, Window};
 
@@ -224,13 +225,27 @@ impl Facts {
         }
     }
 
+    /// The periods of the date. Of two that share an id the greater counts (R1.5).
+    fn periods(&self) -> BTreeMap<&PeriodId, &RegistrationPeriod> {
+        let mut periods: BTreeMap<&PeriodId, &RegistrationPeriod> = BTreeMap::new();
+        for record in &self.others {
+            if let Record::Period(period) = record {
+                let known = periods.entry(&period.id).or_insert(period);
+                *known = period.max(*known);
+            }
+        }
+        periods
+    }
+
     fn flag(&self, id: &PeriodId) -> Option<Session> {
-        let periods = self.others.iter().filter_map(|record| match record {
-            Record::Period(period) if period.id == *id => Some(period),
-            _ => None,
-        });
-        // Of two that share an id the greater counts (R1.5).
-        Session::from_flag(periods.max()?.session.as_deref()?)
+        Session::from_flag(self.periods().get(id)?.session.as_deref()?)
+    }
+
+    /// The time of the date's first period with the session's flag.
+    pub(super) fn first_period(&self, session: Session) -> Option<NaiveDateTime> {
+        let has_flag =
+            |period: &&&RegistrationPeriod| period.session.as_deref().and_then(Session::from_flag) == Some(session);
+        self.periods().values().filter(has_flag).map(|period| period.at.school_time(self.rules.zone())).min()
     }
 
     fn day(&self, register: &Register) -> Vec<DayRecord> {

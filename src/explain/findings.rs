@@ -85,7 +85,7 @@ impl Facts {
         contenders: &[Contender],
         has_records: bool,
     ) -> Vec<Finding> {
-        let plain = self.plain(mark, contenders, has_records);
+        let plain = self.plain(session, mark, contenders, has_records);
         let mut findings: Vec<Finding> = match (&self.question.expected, self.store_behind(session, mark)) {
             (Some(expected), behind) => {
                 let is_met = mark.is_some_and(|mark| expected.is_met_by(mark));
@@ -95,7 +95,7 @@ impl Facts {
                 };
                 self.outside_window().into_iter().chain(explained).collect()
             }
-            (None, Some(behind)) => [behind].into_iter().chain(self.outside_window()).collect(),
+            (None, Some(behind)) => [behind].into_iter().chain(self.outside_window()).chain(plain).collect(),
             (None, None) => plain.into_iter().collect(),
         };
         if findings.is_empty() {
@@ -136,21 +136,22 @@ impl Facts {
         let is_duplicate = |contender: &Contender| contender.why == Some(LoserReason::Duplicate);
         findings.extend(
             first(&|one| has_no_stamp(one) && is_rival(one))
-                .map(|loser| self.missing_timestamp(expected, &loser.day, winner)),
+                .map(|loser| self.missing_timestamp(expected, &loser.day, winner, contenders)),
         );
         findings.extend(
             first(&|one| is_span(one) && is_rival(one) && !has_no_stamp(one))
-                .map(|loser| self.older(expected, &loser.day, winner)),
+                .map(|loser| self.older(expected, &loser.day, winner, contenders)),
         );
         findings.extend(first(&is_duplicate).map(|loser| self.duplicate(expected, &loser.day, contenders)));
         findings.extend(
             first(&|one| one.why == Some(LoserReason::NotCovering))
-                .map(|loser| not_covering(expected, session, &loser.day, mark)),
+                .map(|loser| self.not_covering(expected, session, &loser.day, mark, contenders)),
         );
         findings.extend(self.other_registration(expected, session, mark, &losing));
         findings.extend(plain);
         if findings.is_empty() || losing.is_empty() {
-            findings.extend(self.stale_or_missing(expected, session, mark, &losing, findings.is_empty()));
+            let rival = first(&is_rival).map(|loser| &loser.day).zip(winner);
+            findings.extend(self.stale_or_missing(expected, session, mark, rival, findings.is_empty()));
         }
         findings
     }
@@ -199,36 +200,64 @@ impl Facts {
         ))
     }
 
-    /// What is wrong without anything being expected.
-    fn plain(&self, mark: Option<&Mark>, contenders: &[Contender], has_records: bool) -> Option<Finding> {
+    /// What is wrong whether or not anything is expected.
+    fn plain(
+        &self,
+        session: Session,
+        mark: Option<&Mark>,
+        contenders: &[Contender],
+        has_records: bool,
+    ) -> Option<Finding> {
         let winner = contenders.iter().find(|contender| contender.why.is_none()).map(|contender| &contender.day);
         let date = self.question.date;
+        let expected = self.question.expected.as_ref();
         match (mark.map(|mark| mark.status), winner) {
             (Some(Status::UnknownCode), Some(winner)) => {
                 let raw = mark.and_then(|mark| mark.raw_code.as_ref()).map(ToString::to_string).unwrap_or_default();
+                let table = "let the API key read the whole table of registration codes";
+                let advice = match expected {
+                    None => format!("Give {} a code that is in the table, or {table}; then sync.", named(winner)),
+                    Some(Expected::Code(letter)) => {
+                        format!(
+                            "Give {} the code {letter}, or, if {raw} is that code, {table}; then sync.",
+                            named(winner)
+                        )
+                    }
+                    Some(Expected::Present) if winner.to.is_some() => format!(
+                        "Delete {}, and mark the student as present in the {session} register; then sync.",
+                        named(winner)
+                    ),
+                    Some(Expected::Present) => {
+                        format!("Mark the student as present in {}; then sync.", named(winner))
+                    }
+                };
                 Some(finding(
                     FindingName::UnknownCode,
                     format!("{} has the code {raw}, which is not in the code table.", capitalised(&named(winner))),
-                    format!(
-                        "Give {} a code that is in the table, or let the API key read the whole table of registration \
-                         codes; then sync.",
-                        named(winner)
-                    ),
+                    advice,
                     json!({ "record": record_json(winner), "raw_code": raw }),
                 ))
             }
             (Some(Status::NotTaken), Some(winner)) => Some(finding(
                 FindingName::NotTaken,
                 format!("{} has not been taken for this student.", capitalised(&named(winner))),
-                format!("Take the register of {} on {date}, then sync.", clock(winner.from.time())),
+                match expected {
+                    None => format!("Take the register of {} on {date}; then sync.", clock(winner.from.time())),
+                    Some(expected) => format!(
+                        "Take the register of {} on {date}, with {expected} for this student; then sync.",
+                        clock(winner.from.time())
+                    ),
+                },
                 json!({ "record": record_json(winner) }),
             )),
             _ if !has_records => Some(finding(
                 FindingName::NoRecord,
                 format!("The source has no registration and no out-of-school record of this student on {date}."),
-                "Check the student's id and the filters of the API key, and enter the attendance of that day in the \
-                 management system; then sync."
-                    .to_owned(),
+                format!(
+                    "Check the student's id and the filters of the API key, and enter {} for the {session} session of \
+                     {date} in the management system; then sync.",
+                    expected.map_or("the attendance".to_owned(), ToString::to_string)
+                ),
                 json!({ "student": self.question.student, "date": date }),
             )),
             _ => None,
@@ -307,25 +336,36 @@ impl Facts {
         by_time.chain(by_periods).filter(|rule| *rule != self.rules.pm_rule()).collect()
     }
 
-    /// Nothing that was read explains the mark: a change may not have reached the reply yet.
+    /// Nothing that was read explains the mark: a change may not have reached the reply yet. A rival is a registration that
+    /// says what is expected, and the newer record that it lost to.
     fn stale_or_missing(
         &self,
         expected: &Expected,
         session: Session,
         mark: Option<&Mark>,
-        losing: &[&Contender],
+        rival: Option<(&DayRecord, &DayRecord)>,
         is_first: bool,
     ) -> Option<Finding> {
-        let read = match losing.first() {
-            Some(loser) => format!(
-                "{} says {expected} and {}, but does not decide, and nothing else that was read says so",
-                capitalised(&named(&loser.day)),
-                self.updated(&loser.day)
-            ),
-            None if mark.is_none() => format!("No register that makes a mark was read for this {session} session"),
-            None => format!("Nothing that was read says {expected}"),
-        };
         let date = self.question.date;
+        let (read, cure) = match rival {
+            Some((loser, winner)) => (
+                format!(
+                    "{} says {expected} and {}, but {} {} and counts",
+                    capitalised(&named(loser)),
+                    self.updated(loser),
+                    named(winner),
+                    self.updated(winner)
+                ),
+                format!("If {expected} is right, save {} again, so that it is the newest.", short(loser)),
+            ),
+            None => (
+                match mark {
+                    None => format!("No register that makes a mark was read for this {session} session"),
+                    Some(_) => format!("Nothing that was read for this {session} session says {expected}"),
+                },
+                format!("Make sure that {expected} is saved for the {session} session of {date}."),
+            ),
+        };
         let fetched_at = self.freshness.fetched_at;
         if self.freshness.cache_expiry() > TimeDelta::zero() {
             let sure_from = fetched_at.checked_add_signed(self.freshness.cache_expiry()).unwrap_or(fetched_at);
@@ -338,8 +378,8 @@ impl Facts {
                     "{read}. The replies can show the state of {earliest}: a change made after that may not be in them."
                 ),
                 format!(
-                    "Make sure that {expected} is saved in the management system. A sync from {sure} on is sure to \
-                     see what was saved by {fetched}; saving the API key's settings refreshes its cache at once."
+                    "{cure} A sync from {sure} on is sure to see what was saved by {fetched}; saving the API key's \
+                     settings refreshes its cache at once."
                 ),
                 json!({ "as_of_earliest": evidence[0], "fetched_at": evidence[1], "sure_from": evidence[2] }),
             ))
@@ -347,15 +387,35 @@ impl Facts {
             is_first.then(|| {
                 finding(
                     FindingName::NoRecord,
-                    format!("{read}. The replies are not cached, so it is not in the management system."),
-                    format!("Enter {expected} for {date} in the management system, and sync."),
+                    format!("{read}. The replies are not cached, so they show what the management system holds."),
+                    format!("{cure} Then sync."),
                     json!({ "student": self.question.student, "date": date, "fetched_at": stamp_text(fetched_at) }),
                 )
             })
         }
     }
 
-    fn missing_timestamp(&self, expected: &Expected, loser: &DayRecord, winner: Option<&DayRecord>) -> Finding {
+    /// What has to be saved before a record can become the newest: rivals whose time of update lies in the future.
+    fn future_rivals(&self, loser: &DayRecord, contenders: &[Contender]) -> String {
+        let is_ahead = |one: &&Contender| {
+            !std::ptr::eq(&one.day, loser)
+                && !matches!(one.why, Some(LoserReason::NotCovering | LoserReason::OtherRegistration))
+                && one.day.record.last_updated > Some(self.freshness.fetched_at)
+        };
+        let ahead: Vec<String> = contenders.iter().filter(is_ahead).map(|one| short(&one.day)).collect();
+        match ahead.is_empty() {
+            true => String::new(),
+            false => format!("First save {} again: the time of update lies in the future. ", ahead.join(" and ")),
+        }
+    }
+
+    fn missing_timestamp(
+        &self,
+        expected: &Expected,
+        loser: &DayRecord,
+        winner: Option<&DayRecord>,
+        contenders: &[Contender],
+    ) -> Finding {
         let against =
             winner.map(|winner| format!(" than {}, which {}", named(winner), self.updated(winner))).unwrap_or_default();
         finding(
@@ -365,14 +425,21 @@ impl Facts {
                 capitalised(&named(loser))
             ),
             format!(
-                "Edit {} in the management system and save it again, so that it gets a time of update; then sync.",
+                "{}Edit {} in the management system and save it again, so that it gets a time of update; then sync.",
+                self.future_rivals(loser, contenders),
                 short(loser)
             ),
             json!({ "record": record_json(loser), "winner": winner.map(record_json) }),
         )
     }
 
-    fn older(&self, expected: &Expected, loser: &DayRecord, winner: Option<&DayRecord>) -> Finding {
+    fn older(
+        &self,
+        expected: &Expected,
+        loser: &DayRecord,
+        winner: Option<&DayRecord>,
+        contenders: &[Contender],
+    ) -> Finding {
         let against = winner.map(|winner| format!("; {} {}", named(winner), self.updated(winner))).unwrap_or_default();
         finding(
             FindingName::OutOfSchoolOlderThanRegistration,
@@ -382,7 +449,8 @@ impl Facts {
                 self.updated(loser)
             ),
             format!(
-                "Edit {} in the management system and save it again, so that it is the newest; then sync.",
+                "{}Edit {} in the management system and save it again, so that it is the newest; then sync.",
+                self.future_rivals(loser, contenders),
                 short(loser)
             ),
             json!({ "record": record_json(loser), "winner": winner.map(record_json) }),
@@ -404,30 +472,48 @@ impl Facts {
                 self.updated(loser)
             ),
             format!(
-                "Take the wrong row out of the register, or save {} again, so that it is the newest; then sync.",
+                "{}Save {} again, so that it is the newest, and take the wrong row out of the register; then sync.",
+                self.future_rivals(loser, contenders),
                 named(loser)
             ),
             json!({ "record": record_json(loser), "counting": counting.map(record_json) }),
         )
     }
-}
 
-fn not_covering(expected: &Expected, session: Session, loser: &DayRecord, mark: Option<&Mark>) -> Finding {
-    let register = mark.and_then(|mark| mark.decision.registration.as_ref()).map(|picked| picked.at);
-    let ends_too_early = loser.to.is_some_and(|to| to <= loser.from);
-    let why = match register {
-        _ if ends_too_early => "ends before it begins, so it covers nothing".to_owned(),
-        Some(at) => format!("does not cover the {session} register at {}", clock(at.time())),
-        None => format!("does not reach into the {session} session"),
-    };
-    let what = match register {
-        Some(at) => format!("it begins at {0} or before and ends after {0}", clock(at.time())),
-        None => format!("it reaches into the {session} session"),
-    };
-    finding(
-        FindingName::OutOfSchoolDoesNotCoverSession,
-        format!("{} says {expected}, but {why}.", capitalised(&named(loser))),
-        format!("Change the times of {} so that {what}, and save it; then sync.", short(loser)),
-        json!({ "record": record_json(loser), "register_at": register }),
-    )
+    fn not_covering(
+        &self,
+        expected: &Expected,
+        session: Session,
+        loser: &DayRecord,
+        mark: Option<&Mark>,
+        contenders: &[Contender],
+    ) -> Finding {
+        let picked = mark.and_then(|mark| mark.decision.registration.as_ref()).map(|picked| picked.at);
+        let (register, half_day) = match self.rules.pm_rule() {
+            PmRule::RegistrationPeriods => (picked.or_else(|| self.first_period(session)), None),
+            PmRule::FirstFrom(start) => (picked, Some(start)),
+        };
+        let ends_too_early = loser.to.is_some_and(|to| to <= loser.from);
+        let why = match register {
+            _ if ends_too_early => "ends before it begins, so it covers nothing".to_owned(),
+            Some(at) => format!("does not cover the {session} register at {}", clock(at.time())),
+            None => format!("does not reach into the {session} session"),
+        };
+        let what = match (register, half_day, session) {
+            (Some(at), ..) => format!("it begins at {0} or before and ends after {0}", clock(at.time())),
+            (None, None, _) => format!("it reaches into the {session} session"),
+            (None, Some(start), Session::Am) => format!("it covers some time of that day before {}", clock(start)),
+            (None, Some(start), Session::Pm) => format!("it covers some time of that day from {} on", clock(start)),
+        };
+        finding(
+            FindingName::OutOfSchoolDoesNotCoverSession,
+            format!("{} says {expected}, but {why}.", capitalised(&named(loser))),
+            format!(
+                "{}Change the times of {} so that {what}, and save it; then sync.",
+                self.future_rivals(loser, contenders),
+                short(loser)
+            ),
+            json!({ "record": record_json(loser), "register_at": register }),
+        )
+    }
 }

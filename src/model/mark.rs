@@ -281,9 +281,13 @@ impl Mark {
             && stamp(self) == stamp(other)
     }
 
-    /// Whether a parent sees the same: status, code and minutes, or no mark either way.
+    /// Whether a parent sees the same: status, code and minutes, or no mark either way. The raw code shows only where the
+    /// code table has no letter for it.
     pub(crate) fn look_alike(one: Option<&Self>, other: Option<&Self>) -> bool {
-        let visible = |mark: &Self| (mark.status, mark.code.clone(), mark.raw_code.clone(), mark.minutes_late);
+        fn visible(mark: &Mark) -> (Status, Option<&str>, Option<u32>) {
+            let raw = mark.raw_code.as_ref().map(RawCode::as_str);
+            (mark.status, mark.code.as_deref().or(raw), mark.minutes_late)
+        }
         one.map(visible) == other.map(visible)
     }
 
