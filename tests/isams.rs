@@ -3,6 +3,8 @@
 mod common;
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::tenant::{answering, answering_with, ok, with_status};
@@ -153,7 +155,7 @@ async fn a_field_that_is_missing_is_named_with_the_option_that_maps_it() {
     let body = document("<Row><Pupil>1</Pupil><Registered>1</Registered></Row>");
     let error = error_of(&answering(ok(body))).await;
     assert_eq!(error.kind(), SourceErrorKind::BadRecord);
-    for part in ["registrations", "Pupil, Registered", "FieldNames::registration_student"] {
+    for part in ["registrations in RegistrationStatuses", "Pupil, Registered", "FieldNames::registration_student"] {
         assert!(error.to_string().contains(part), "{error}");
     }
 }
@@ -298,9 +300,10 @@ async fn json(body: impl AsRef<[u8]>) -> Result<Vec<SourceRecord>, SourceError> 
 #[tokio::test]
 async fn json_is_read_through_all_its_quirks() {
     let row = r##"{"@Id":"1","PupilId":"4733683260","Registered":"0","RegistrationDateTime":"2026-11-20T08:40:00","Reason":{"@Legacy":"True","#text":" O'Neil \u00e9 "},"Code":"","Late":null}"##;
-    for rows in [row.to_owned(), format!("[{row}]")] {
+    let under_a_name = |rows: String| format!(r#"{{"@Count":"1","RegistrationStatus":{rows}}}"#);
+    for rows in [under_a_name(row.to_owned()), under_a_name(format!("[{row}]")), format!("[{row}]")] {
         let body = format!(
-            r##"{{"iSAMS":{{"RegistrationManager":{{"RegistrationStatuses":{{"@Count":"1","RegistrationStatus":{rows}}},"OutOfSchoolPupils":null,"RegistrationCodes":""}}}}}}"##
+            r##"{{"iSAMS":{{"RegistrationManager":{{"RegistrationStatuses":{rows},"OutOfSchoolPupils":null,"RegistrationCodes":""}}}}}}"##
         );
         let items = json(body).await.unwrap();
         let rows: Vec<_> = items
@@ -332,6 +335,10 @@ async fn each_failure_of_json_has_its_own_error() {
         (&long, "more than a megabyte"),
         (&deep, "JSON"),
         (r#"{"iSAMS":{"RegistrationStatuses":{"Row":{"Pupil":"1"}}}}"#, "FieldNames::registration_student"),
+        (r#"{"iSAMS":{"RegistrationStatuses":[{"Pupil":"1"}]}}"#, "RegistrationStatuses has no field"),
+        (r#"{"iSAMS":{"RegistrationStatuses":{"Row":"1"}}}"#, "RegistrationStatuses has no field"),
+        (r#"{"iSAMS":{"RegistrationStatuses":{"Row":[1,2]}}}"#, "RegistrationStatuses has no field"),
+        (r#"{"iSAMS":{"RegistrationStatuses":"1"}}"#, "a text where iSAMS sends records"),
     ] {
         let error = json(body).await.unwrap_err();
         assert!(error.to_string().contains(says), "{says}: {error}");
@@ -349,7 +356,8 @@ async fn an_oauth_client_gets_one_token_for_all_and_a_fresh_one_when_it_is_refus
     let request = FetchRequest::new(window());
     let items: Vec<_> = source.fetch(&request).await.unwrap().collect().await;
     assert!(items.iter().all(Result::is_ok));
-    assert_eq!(request.counters.tally().requests, 4, "a refused request, a token, two replies");
+    let tally = request.counters.tally();
+    assert_eq!((tally.requests, tally.retries), (4, 1), "a refused request, a token, two replies");
 }
 
 #[tokio::test]
@@ -359,6 +367,90 @@ async fn a_refused_oauth_client_is_named_and_its_secret_is_not() {
     let error = fetch(&source).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Credentials);
     assert!(error.to_string().contains("OAuth client") && !error.to_string().contains(KEY), "{error}");
+}
+
+#[tokio::test]
+async fn a_message_is_quoted_without_the_key_in_any_form() {
+    let key = "{1B2C3D4E-secret key+}";
+    let echoes = [key, "1b2c3d4e-SECRET KEY+", "apiKey=1b2c3d4e-secret+key%2B"].join(" ");
+    let reply =
+        with_status("500 Oops", format!("<Message><Title>T</Title><Description>Got {echoes}.</Description></Message>"));
+    let error = fetch(&Isams::batch(&answering(reply), key).unwrap()).await.unwrap_err();
+    assert!(error.to_string().ends_with("T: Got {…} … apiKey=…."), "{error}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_on_the_same_host_and_port_only() {
+    let elsewhere = Simulator::start(FakeSchool::new()).await.unwrap();
+    let target = format!("{}/api/batch/1.0/xml.ashx?apiKey={}", elsewhere.url(), elsewhere.api_key());
+    let away = with_status(&format!("307 Temporary Redirect\r\nLocation: {target}"), "");
+    let error = error_of(&answering(away)).await;
+    assert!(error.to_string().contains("redirect"), "{error}");
+    assert_eq!(elsewhere.requests(), 0, "another port is another server");
+
+    let row = status("");
+    let url = common::tenant::answering_by_path(move |path| match path {
+        "/moved" => ok(&row),
+        _ => with_status("307 Temporary Redirect\r\nLocation: /moved", ""),
+    });
+    assert_eq!(fetch(&Isams::batch(&url, KEY).unwrap()).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn an_error_says_how_often_and_how_long_it_was_tried() {
+    let url = answering(with_status("429 Too Many\r\nRetry-After: 3600", ""));
+    let source = Isams::batch(&url, KEY).unwrap().total_deadline(Duration::from_secs(5));
+    let error = fetch(&source).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Throttled);
+    assert!(!error.is_temporary() && error.to_string().contains("(tried once in 0.0 s)"), "{error}");
+    let silent = answering_with(|_| std::thread::park_timeout(Duration::from_secs(20)));
+    let source = Isams::batch(&silent, KEY).unwrap().total_deadline(Duration::from_millis(300));
+    let error = fetch(&source).await.unwrap_err();
+    assert!(error.to_string().contains("(tried once in 0.3 s)"), "{error}");
+}
+
+/// A tenant that gives this token reply, and an empty school to whoever has the token; and how many tokens it gave.
+fn giving_tokens(reply: &'static str) -> (String, Arc<AtomicUsize>) {
+    let given = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&given);
+    let url = common::tenant::answering_by_path(move |path| match path {
+        "/auth/connect/token" => {
+            count.fetch_add(1, Ordering::SeqCst);
+            ok(reply)
+        }
+        _ => ok(document("")),
+    });
+    (url, given)
+}
+
+#[tokio::test]
+async fn a_token_serves_as_long_as_its_reply_says() {
+    for (expires_in, tokens) in [
+        ("3600", 1),
+        ("\"3600\"", 1),
+        ("3600.0", 1),
+        ("1e300", 1),
+        // Unknown: until it is refused.
+        ("null", 1),
+        ("\"soon\"", 1),
+        ("0", 4),
+        ("-5", 4),
+    ] {
+        let reply = format!(r#"{{"access_token":"Token-4711","token_type":"Bearer","expires_in":{expires_in}}}"#);
+        let (url, given) = giving_tokens(reply.leak());
+        let source = Isams::batch_oauth(&url, "id", KEY).unwrap();
+        fetch(&source).await.unwrap();
+        fetch(&source).await.unwrap();
+        assert_eq!(given.load(Ordering::SeqCst), tokens, "{expires_in}: two fetches of two requests");
+    }
+}
+
+#[tokio::test]
+async fn a_token_reply_that_is_cut_off_is_asked_for_again() {
+    let (url, given) = giving_tokens(r#"{"access_token":"Token-4711","expi"#);
+    let error = fetch(&Isams::batch_oauth(&url, "id", KEY).unwrap()).await.unwrap_err();
+    assert!(error.to_string().contains("middle of the document (tried 4 times"), "{error}");
+    assert_eq!(given.load(Ordering::SeqCst), 4);
 }
 
 #[tokio::test]

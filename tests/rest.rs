@@ -207,6 +207,8 @@ async fn a_placeholder_date_or_a_time_of_day_is_of_today() {
         r#""time":"08:40""#,
         r#""time":null,"start":"2026-11-20T08:40:00+00:00""#,
         r#""time":"0001-01-01T00:00:00Z","start":"2026-11-20T08:40:00+00:00""#,
+        r#""time":"08:40:00","start":"2026-11-20T08:30:00+00:00""#,
+        r#""time":"1900-01-01T08:40:00","start":"2026-11-20T08:30:00+00:00""#,
     ] {
         let periods = format!(r#"{{"registrationPeriods":[{{"id":5,{time}}}]}}"#);
         let url = tenant(move |path| match path {
@@ -237,6 +239,8 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
         ),
         (r#"{"page":1,"totalPages":3,"rows":[]}"#, "don't count up"),
         (r#"{"totalPages":1000000,"rows":[]}"#, "don't count up"),
+        (r#"{"totalCount":2,"totalPages":1,"rows":[]}"#, "counts 2 records of register/5 and sent 0"),
+        (r#"{"totalCount":2,"pageSize":1,"page":1,"rows":[]}"#, "don't count up"),
         (r#"{"one":[1],"two":[2]}"#, "no list"),
         (r#"{"message":"hello"}"#, "no list"),
         (r#""text""#, "not of iSAMS"),
@@ -253,12 +257,30 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
 }
 
 #[tokio::test]
+async fn a_byte_order_mark_decides_the_encoding() {
+    let register =
+        r#"[{"schoolId":"1","isRegistered":1,"isPresent":true,"isOutOfSchool":false,"registrationComment":"é"}]"#;
+    let wide = |order: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        std::iter::once(0xFEFF).chain(register.encode_utf16()).flat_map(order).collect()
+    };
+    for body in [format!("\u{FEFF}{register}").into_bytes(), wide(u16::to_le_bytes), wide(u16::to_be_bytes)] {
+        let url = answering_by_path(move |path| match path {
+            "/auth/connect/token" => ok(r#"{"access_token":"Token-4711","expires_in":3600}"#),
+            "/api/registration/absencecodes" => ok(r#"{"absenceCodes":[]}"#),
+            "/api/registration/periods" => ok(PERIODS),
+            _ => ok(&body),
+        });
+        assert_eq!(rows(fetch(&source(&url)).await.unwrap())[0].comment.as_deref(), Some("é"));
+    }
+}
+
+#[tokio::test]
 async fn isamss_own_words_are_quoted() {
     let url = answering_by_path(|path| match path {
-        "/auth/connect/token" => ok(r#"{"access_token":"t","expires_in":3600}"#),
-        _ => with_status("403 Forbidden", r#"{"message":"The scope is not granted."}"#),
+        "/auth/connect/token" => ok(r#"{"access_token":"Token-4711","expires_in":3600}"#),
+        _ => with_status("403 Forbidden", r#"{"message":"The scope of TOKEN-4711 is not granted."}"#),
     });
     let error = fetch(&source(&url)).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::NotAllowed);
-    assert!(error.to_string().contains("The scope is not granted."), "{error}");
+    assert!(error.to_string().contains("The scope of … is not granted."), "{error}");
 }

@@ -9,11 +9,14 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::body::ended_early;
 use super::transport;
 use crate::source::{FetchCounters, SourceError, SourceErrorKind};
 
 /// A token is renewed this long before it runs out, so that it lasts until a reply has come.
 const AHEAD: Duration = Duration::from_secs(60);
+/// No token is used for longer than a day, in seconds.
+const LONGEST_LIFE: f64 = 86_400.0;
 /// More than any token reply.
 const MOST_BYTES: u64 = 64 << 10;
 
@@ -85,6 +88,7 @@ impl Credentials {
         match (token, again) {
             (Some(token), Some(again)) if response.status() == StatusCode::UNAUTHORIZED => {
                 self.forget(&token).await;
+                counters.add_retry();
                 let (signed, _) = self.sign(again, deadline, counters).await?;
                 transport::send(signed, deadline, counters).await
             }
@@ -113,10 +117,14 @@ impl Credentials {
     }
 
     /// What must not show in a message.
-    pub(super) fn secrets(&self) -> Vec<&SecretString> {
+    pub(super) async fn secrets(&self) -> Vec<SecretString> {
         match self {
-            Self::Key(key) => vec![key],
-            Self::Client(client) => vec![&client.secret],
+            Self::Key(key) => vec![key.clone()],
+            Self::Client(client) => {
+                let token = client.token.lock().await;
+                let token = token.as_ref().map(|token| token.text.clone());
+                std::iter::once(client.secret.clone()).chain(token).collect()
+            }
         }
     }
 
@@ -181,18 +189,21 @@ impl OAuthClient {
             return Err(transport::status_error(status, response.headers()));
         }
         let body = transport::whole(response, deadline, MOST_BYTES, counters).await?;
-        let reply: TokenReply = serde_json::from_slice(&body).map_err(|_| {
-            SourceError::permanent(
-                SourceErrorKind::BadReply,
-                "the reply to the token request holds no token; check the address",
-            )
-        })?;
-        let seconds = match &reply.expires_in {
+        let reply: TokenReply =
+            serde_json::from_slice(&body).map_err(|error| match error.is_eof() && !body.is_empty() {
+                true => ended_early(),
+                false => SourceError::permanent(
+                    SourceErrorKind::BadReply,
+                    "the reply to the token request holds no token; check the address",
+                ),
+            })?;
+        let seconds: Option<f64> = match &reply.expires_in {
             Value::String(text) => text.trim().parse().ok(),
-            number => number.as_u64(),
+            number => number.as_f64(),
         };
-        // A token whose lifetime is unknown serves one fetch.
-        let lifetime = Duration::from_secs(seconds.unwrap_or(0).min(86_400));
+        // A token whose lifetime is unknown serves until it is refused, for a day at most.
+        let lifetime = Duration::try_from_secs_f64(seconds.unwrap_or(LONGEST_LIFE).clamp(0.0, LONGEST_LIFE));
+        let lifetime = lifetime.unwrap_or_default();
         // A short-lived token is used for half of its life.
         let renew_at = asked_at + lifetime.saturating_sub(AHEAD).max(lifetime / 2);
         Ok(Token { text: reply.access_token.into(), renew_at })

@@ -183,8 +183,8 @@ impl Fetch {
         let kinds = vec![FetchedKind::Registrations, FetchedKind::OutOfSchool];
         let whole = Ask { kinds, from: window.from(), to: window.to(), look_back: self.settings.look_back_days };
         match self.settings.slice_days {
+            _ if self.settings.start_split.load(Ordering::Relaxed) => whole.slices(1),
             Some(days) => whole.slices(days),
-            None if self.settings.start_split.load(Ordering::Relaxed) => whole.split(),
             None => vec![whole],
         }
     }
@@ -204,14 +204,7 @@ impl Fetch {
             if self.is_suspect(&reply) {
                 let parts = ask.split();
                 if parts.is_empty() {
-                    return Err(SourceError::permanent(
-                        SourceErrorKind::Incomplete,
-                        format!(
-                            "the reply for {} has exactly the number of rows at which iSAMS is known to cut; raise or \
-                             switch off the suspicious number if the day really has so many",
-                            ask.from
-                        ),
-                    ));
+                    return Err(cut_day(ask.from));
                 }
                 waiting.extend(parts.into_iter().rev());
                 continue;
@@ -277,7 +270,7 @@ impl Fetch {
             let read = self.parse(body, ask, None).await;
             return Err(match read {
                 Ok(Reply { message: Some(message), .. }) => message
-                    .into_error(status.as_u16(), &settings.credentials.secrets())
+                    .into_error(status.as_u16(), &settings.credentials.secrets().await)
                     .with_retry_after(fallback.retry_after()),
                 // A page says less than a status that names the cause: a redirect, a refusal, a busy server.
                 Err(Failed { error, .. }) if error == web_page() && matches!(status.as_u16(), 404 | 405 | 500) => {
@@ -299,7 +292,7 @@ impl Fetch {
             self.parse(body, ask, Some(self.sender.clone())).await?
         };
         if let Some(message) = reply.message {
-            return Err(message.into_error(status.as_u16(), &settings.credentials.secrets()).into());
+            return Err(message.into_error(status.as_u16(), &settings.credentials.secrets().await).into());
         }
         // In JSON an empty container can be left out (verified), so that nothing tells it from one that is missing.
         let must_be_there = if settings.format == Format::Xml { &*ask.kinds } else { &[] };
@@ -313,6 +306,9 @@ impl Fetch {
             });
         }
         if !is_whole && self.is_suspect(&reply) {
+            if ask.split().is_empty() {
+                return Err(Failed { error: cut_day(ask.from), rows_are_out: true });
+            }
             settings.start_split.store(true, Ordering::Relaxed);
             let message = "a large reply has exactly the number of rows at which iSAMS is known to cut";
             let error = SourceError::temporary(SourceErrorKind::Incomplete, message);
@@ -340,6 +336,16 @@ impl Fetch {
         });
         parsing.await.unwrap_or_else(|_| Err(out_of_time().into()))
     }
+}
+
+fn cut_day(date: NaiveDate) -> SourceError {
+    SourceError::permanent(
+        SourceErrorKind::Incomplete,
+        format!(
+            "the reply for {date} has exactly the number of rows at which iSAMS is known to cut; raise or switch off the \
+             suspicious number if the day really has so many"
+        ),
+    )
 }
 
 /// Turns items into records, and lets them out in batches if it may.

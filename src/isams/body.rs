@@ -14,6 +14,11 @@ pub(super) const LONGEST_TEXT: usize = 1 << 20;
 /// How deep a reply's elements may nest; real ones nest five deep.
 pub(super) const DEEPEST: usize = 32;
 
+/// A body in UTF-8, without a byte order mark.
+pub(super) fn decoded<R: Read>(raw: R) -> DecodeReaderBytes<R, Vec<u8>> {
+    DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(raw)
+}
+
 /// A body in UTF-8: a byte order mark decides, else it is taken for UTF-8 (what a document claims of itself is known to
 /// be wrong). Refuses to give out more than [`LONGEST_TEXT`] without any [`progress`](Self::progress).
 pub(super) struct Body<R: Read> {
@@ -24,8 +29,11 @@ pub(super) struct Body<R: Read> {
 
 impl<R: Read> Body<R> {
     pub(super) fn new(raw: R) -> Self {
-        let decoded = DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(raw);
-        Self { reader: BufReader::with_capacity(64 << 10, decoded), since_progress: Rc::default(), is_at_end: false }
+        Self {
+            reader: BufReader::with_capacity(64 << 10, decoded(raw)),
+            since_progress: Rc::default(),
+            is_at_end: false,
+        }
     }
 
     /// How much was given out since the parser last set this to 0, having made something of it.

@@ -1,3 +1,4 @@
+use super::reply::container_name;
 use crate::model::{Code, FeedTime, OutOfSchool, RawCode, Record, Registration, RegistrationPeriod, UnreadableField};
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
@@ -111,6 +112,11 @@ pub(super) struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
+    /// «registrations in RegistrationStatuses»
+    fn place(&self) -> String {
+        format!("{} in {}", self.kind, container_name(self.kind))
+    }
+
     fn get(&self, names: &[String]) -> Option<(&'a str, &'a str)> {
         let find = |name: &String| self.fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name));
         names.iter().find_map(find).map(|(field, value)| (field.as_str(), value.as_str()))
@@ -128,7 +134,7 @@ impl<'a> Item<'a> {
             let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
             bad_record(format!(
                 "one of the {} has no field for its {what}; its fields are: {present}; say which one it is with FieldNames::{option}",
-                self.kind
+                self.place()
             ))
         })
     }
@@ -136,7 +142,7 @@ impl<'a> Item<'a> {
     fn unreadable(&self, field: &str, what: &str) -> SourceError {
         bad_record(format!(
             "one of the {} has an unreadable {what} in its field {}; mend it in the management system",
-            self.kind,
+            self.place(),
             printable(field)
         ))
     }
@@ -188,7 +194,7 @@ impl<'a> Item<'a> {
             Some((field, _)) => Err(bad_record(format!(
                 "one of the {} has a date without a time, and a time of day in its field {}; say which field holds both \
                  with FieldNames::{option}",
-                self.kind,
+                self.place(),
                 printable(field)
             ))),
         }

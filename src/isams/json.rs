@@ -167,17 +167,28 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         let Self { reading, at } = self;
+        // An array straight in a container can only be its items.
+        let at = match at {
+            At::Container(kind) => At::Items(kind),
+            at => at,
+        };
         while elements.next_element_seed(Place { reading, at })?.is_some() {}
         Ok(())
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.reading.progress.set(0);
-        if let At::Field = self.at {
-            let appended = self.reading.fields.append(text);
-            return self.reading.check(appended);
-        }
-        Ok(())
+        let Self { reading, at } = self;
+        reading.progress.set(0);
+        let taken = match at {
+            At::Field => reading.fields.append(text),
+            // An item without fields: which one is missing is for the sink to say.
+            At::Items(kind) if !text.trim().is_empty() => reading.sink.item(kind, &[]),
+            At::Container(_) if !text.trim().is_empty() => {
+                Err(bad_reply("the reply holds a text where iSAMS sends records; check the address"))
+            }
+            _ => Ok(()),
+        };
+        reading.check(taken)
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {

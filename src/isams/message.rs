@@ -24,7 +24,7 @@ impl Message {
     }
 
     /// The message as an error; the status counts where the message's name says nothing.
-    pub(super) fn into_error(self, status: u16, secrets: &[&SecretString]) -> SourceError {
+    pub(super) fn into_error(self, status: u16, secrets: &[SecretString]) -> SourceError {
         let said = self.quoted(secrets);
         let is = |name: &str| self.name.eq_ignore_ascii_case(name);
         if is("InvalidApiKey") || (status == 401 && !is("MethodsNotAllocatedToKeyException")) {
@@ -40,10 +40,8 @@ impl Message {
         } else if TRY_AGAIN.iter().any(|text| self.description.to_lowercase().contains(text)) {
             SourceError::temporary(SourceErrorKind::Server, format!("iSAMS was too busy to answer{said}"))
         } else if matches!(status, 408 | 429 | 502..=504) {
-            SourceError::temporary(
-                SourceErrorKind::Server,
-                format!("iSAMS can't answer now (HTTP status {status}){said}"),
-            )
+            let kind = if status == 429 { SourceErrorKind::Throttled } else { SourceErrorKind::Server };
+            SourceError::temporary(kind, format!("iSAMS can't answer now (HTTP status {status}){said}"))
         } else {
             SourceError::permanent(
                 SourceErrorKind::Server,
@@ -53,14 +51,10 @@ impl Message {
     }
 
     /// Its title and description on one line, without a secret.
-    fn quoted(&self, secrets: &[&SecretString]) -> String {
+    fn quoted(&self, secrets: &[SecretString]) -> String {
         let texts = [&self.title, &self.description].map(|text| {
-            let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            for secret in secrets.iter().map(|secret| secret.expose_secret().trim_matches(['{', '}'])) {
-                if !secret.is_empty() {
-                    line = line.replace(secret, "…");
-                }
-            }
+            let line = secrets.iter().fold(text.clone(), |line, secret| without(&line, secret));
+            let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
             line.chars().filter(|letter| !letter.is_control()).take(300).collect::<String>()
         });
         let said: Vec<&str> = texts.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
@@ -70,4 +64,23 @@ impl Message {
             false => format!(": {}", said.join(": ")),
         }
     }
+}
+
+/// The text without a secret, as it is or as a URL or a form encodes it, in any case: GUIDs come back in capitals.
+fn without(text: &str, secret: &SecretString) -> String {
+    let secret = secret.expose_secret().trim().trim_matches(['{', '}']);
+    let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    [secret, &encoded].into_iter().filter(|secret| !secret.is_empty()).fold(text.to_owned(), |text, secret| {
+        // Only ASCII letters change, so that places in one text are places in the other.
+        let (lower, wanted) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
+        let mut rest = 0;
+        let mut masked = String::with_capacity(text.len());
+        for (at, found) in lower.match_indices(&wanted) {
+            masked.push_str(text.get(rest..at).unwrap_or_default());
+            masked.push('…');
+            rest = at + found.len();
+        }
+        masked.push_str(text.get(rest..).unwrap_or_default());
+        masked
+    })
 }

@@ -148,6 +148,8 @@ impl Asking<'_> {
                     shape.containers.clone_from(&reply.containers);
                     registrations = registrations.or(Some(reply).filter(|_| method == METHODS[0].0));
                 }
+                // What fails the first method so fails them all.
+                Err(error) if methods.is_empty() && concerns_all(error.kind()) => return Err(error),
                 Err(error) => {
                     shape.failure = Some(error.kind());
                     first_error.get_or_insert(error);
@@ -215,7 +217,7 @@ impl Asking<'_> {
         let mut sink = Shapes { settings, reply: Reply::default() };
         let message = batch::read(settings.format, Cursor::new(&body), &mut sink);
         match message {
-            Ok(Some(message)) => Err(message.into_error(status.as_u16(), &settings.credentials.secrets()).into()),
+            Ok(Some(message)) => Err(message.into_error(status.as_u16(), &settings.credentials.secrets().await).into()),
             _ if !status.is_success() => Err(transport::status_error(status, &headers).into()),
             Ok(None) => {
                 sink.finish();
@@ -224,6 +226,11 @@ impl Asking<'_> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn concerns_all(failure: SourceErrorKind) -> bool {
+    use SourceErrorKind::{Configuration, Connection, Credentials, TimedOut};
+    matches!(failure, Configuration | Connection | Credentials | TimedOut)
 }
 
 fn next(date: NaiveDate) -> NaiveDate {

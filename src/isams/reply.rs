@@ -17,14 +17,19 @@ pub(super) trait Sink {
 }
 
 /// The container of each kind; the items of the last two are assumed, so every child counts as one.
+const CONTAINERS: [(&str, FetchedKind); 4] = [
+    ("RegistrationStatuses", FetchedKind::Registrations),
+    ("RegistrationCodes", FetchedKind::Codes),
+    ("OutOfSchoolPupils", FetchedKind::OutOfSchool),
+    ("RegistrationPeriods", FetchedKind::Periods),
+];
+
 pub(super) fn container_kind(name: &str) -> Option<FetchedKind> {
-    let containers = [
-        ("RegistrationStatuses", FetchedKind::Registrations),
-        ("RegistrationCodes", FetchedKind::Codes),
-        ("OutOfSchoolPupils", FetchedKind::OutOfSchool),
-        ("RegistrationPeriods", FetchedKind::Periods),
-    ];
-    containers.into_iter().find(|(container, _)| container.eq_ignore_ascii_case(name)).map(|(_, kind)| kind)
+    CONTAINERS.iter().find(|(container, _)| container.eq_ignore_ascii_case(name)).map(|(_, kind)| *kind)
+}
+
+pub(super) fn container_name(kind: FetchedKind) -> &'static str {
+    CONTAINERS.iter().find(|(_, known)| *known == kind).map_or("", |(container, _)| container)
 }
 
 /// The fields of one item, kept for the next to save allocations.

@@ -1,5 +1,6 @@
 //! The REST API: today's registers, read one by one.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use chrono::{Datelike, NaiveDate, NaiveTime};
@@ -7,7 +8,7 @@ use futures::StreamExt;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
-use super::body::{ended_early, web_page};
+use super::body::{decoded, ended_early, read_error, web_page};
 use super::fields::printable;
 use super::message::Message;
 use super::source::Settings;
@@ -105,7 +106,8 @@ impl Fetch {
         for page in 1.. {
             let reply = self.page(path, page).await?;
             let number = |field: &str| reply.get(field).and_then(Value::as_u64);
-            let pages = number("totalPages").unwrap_or(1);
+            let (total, size) = (number("totalCount"), number("pageSize").filter(|size| *size > 0));
+            let pages = number("totalPages").or_else(|| Some(total?.div_ceil(size?))).unwrap_or(1);
             if pages > MOST_PAGES || number("page").is_some_and(|given| given != page) {
                 return Err(bad_reply(format!(
                     "the pages of {} don't count up: page {} of {pages} where page {page} was asked for",
@@ -117,7 +119,14 @@ impl Fetch {
                 bad_reply(format!("the reply for {} holds no list of records; check the address", path.join("/")))
             })?);
             if page >= pages {
-                break;
+                return match total.filter(|total| *total != items.len() as u64) {
+                    None => Ok(items),
+                    // Records that come or go between two pages: another try sees them whole.
+                    Some(total) => Err(SourceError::temporary(
+                        SourceErrorKind::Incomplete,
+                        format!("iSAMS counts {total} records of {} and sent {}", path.join("/"), items.len()),
+                    )),
+                };
             }
         }
         Ok(items)
@@ -150,7 +159,7 @@ impl Fetch {
             let fallback = transport::status_error(status, &headers);
             return Err(match said.as_ref().and_then(|said| said.get("message")).and_then(Value::as_str) {
                 Some(text) => Message { description: text.to_owned(), ..Message::default() }
-                    .into_error(status.as_u16(), &settings.credentials.secrets())
+                    .into_error(status.as_u16(), &settings.credentials.secrets().await)
                     .with_retry_after(fallback.retry_after()),
                 None => fallback,
             }
@@ -166,7 +175,9 @@ fn bad_reply(message: impl Into<String>) -> SourceError {
 
 /// A page as an object; a bare array stands for a page with nothing else.
 fn parse(body: &[u8]) -> Result<Object, SourceError> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
+    let mut text = Vec::new();
+    decoded(body).read_to_end(&mut text).map_err(|error| read_error(&error))?;
+    let body = text.trim_ascii();
     if body.is_empty() {
         return Err(bad_reply("the reply is empty; check the address and the client's rights"));
     }
@@ -267,29 +278,15 @@ fn code(item: &Object) -> Result<Record, SourceError> {
     }))
 }
 
-/// The register's time is `time`, else `start` (assumed). A time of day, or a placeholder date, is of today.
+/// The register's time is `time`, else `start` (assumed). A time of day, or one with a placeholder for its date, is of
+/// today; midnight of a placeholder is no time.
 fn period(item: &Object, today: NaiveDate) -> Result<RegistrationPeriod, SourceError> {
     let kind = FetchedKind::Periods;
-    let names = ["time", "start"];
-    let times: Vec<String> = names.iter().filter_map(|name| text(item, name)).collect();
-    let moment = |text: &String| text.parse::<FeedTime>().ok().filter(|time| !time.is_date());
-    let is_real = |time: &FeedTime| date_of(*time).year() >= FIRST_REAL_YEAR;
-    let of_day = |text: &String| {
-        let clock = moment(text).map(clock_of);
-        clock
-            .or_else(|| NaiveTime::parse_from_str(text, "%H:%M:%S%.f").ok())
-            .or_else(|| NaiveTime::parse_from_str(text, "%H:%M").ok())
-    };
-    let at = match times.iter().filter_map(moment).find(is_real) {
-        Some(at) => at,
-        None => match times.iter().find_map(of_day) {
-            Some(clock) => FeedTime::School(today.and_time(clock)),
-            None if times.is_empty() => {
-                return Err(required(item, kind, "time").err().unwrap_or(unreadable(kind, "time")));
-            }
-            None => return Err(unreadable(kind, "time")),
-        },
-    };
+    let given: Vec<String> = ["time", "start"].iter().filter_map(|name| text(item, name)).collect();
+    if given.is_empty() {
+        required(item, kind, "time")?;
+    }
+    let at = given.iter().find_map(|text| moment(text, today)).ok_or_else(|| unreadable(kind, "time"))?;
     Ok(RegistrationPeriod {
         id: required(item, kind, "id")?.as_str().into(),
         at,
@@ -297,6 +294,18 @@ fn period(item: &Object, today: NaiveDate) -> Result<RegistrationPeriod, SourceE
         name: text(item, "friendlyName").map(Into::into),
         unreadable: Vec::new(),
     })
+}
+
+fn moment(text: &str, today: NaiveDate) -> Option<FeedTime> {
+    let of_day = ["%H:%M:%S%.f", "%H:%M"].iter().find_map(|form| NaiveTime::parse_from_str(text, form).ok());
+    if let Some(clock) = of_day {
+        return Some(FeedTime::School(today.and_time(clock)));
+    }
+    let time: FeedTime = text.parse().ok()?;
+    if date_of(time).year() >= FIRST_REAL_YEAR {
+        return Some(time).filter(|time| !time.is_date());
+    }
+    Some(clock_of(time)).filter(|clock| *clock != NaiveTime::MIN).map(|clock| FeedTime::School(today.and_time(clock)))
 }
 
 /// The date as it reads.

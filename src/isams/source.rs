@@ -65,7 +65,7 @@ pub(super) struct Settings {
     pub(super) suspicious_rows: Option<u64>,
     pub(super) look_back_days: u32,
     pub(super) slice_days: Option<u32>,
-    /// A large reply was found to be cut: ask in parts from the start.
+    /// A large reply was found to be cut: ask day by day from the start.
     pub(super) start_split: Arc<AtomicBool>,
 }
 

@@ -44,13 +44,11 @@ fn is_loopback(url: &Url) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Follows a redirect within the tenant's host; what is not followed comes back as the redirect that it is.
+/// Follows a redirect within the tenant's host and port; what is not followed comes back as the redirect that it is.
 pub(super) fn same_host(url: &Url) -> redirect::Policy {
-    let host = url.host_str().map(str::to_owned);
+    let origin = url.origin();
     redirect::Policy::custom(move |attempt| {
-        let is_same = attempt.url().host_str() == host.as_deref();
-        let is_safe = attempt.url().scheme() == "https" || is_loopback(attempt.url());
-        if is_same && is_safe && attempt.previous().len() < 5 { attempt.follow() } else { attempt.stop() }
+        if attempt.url().origin() == origin && attempt.previous().len() < 5 { attempt.follow() } else { attempt.stop() }
     })
 }
 
@@ -115,19 +113,27 @@ pub(super) struct Tries<'a> {
 impl Tries<'_> {
     /// Waits until the request is to be tried again; an error if there is no point in it.
     pub(super) async fn again(&mut self, failed: Failed) -> Result<(), SourceError> {
-        if failed.rows_are_out || !failed.error.is_temporary() {
-            return Err(failed.error);
+        let Failed { error, rows_are_out } = failed;
+        if rows_are_out {
+            return Err(error);
         }
-        let wait = self.waits.next().map(|wait| failed.error.retry_after().unwrap_or(wait));
-        let Some(wait) = wait.filter(|wait| Instant::now() + *wait < self.budget.deadline) else {
-            let seconds = self.budget.started.elapsed().as_secs_f32();
-            let times = if self.made == 1 { "once".to_owned() } else { format!("{} times", self.made) };
-            return Err(failed.error.given_up(&format!("tried {times} in {seconds:.1} s")));
+        let wait = self.waits.next().map(|wait| error.retry_after().unwrap_or(wait));
+        let wait = wait.filter(|wait| error.is_temporary() && Instant::now() + *wait < self.budget.deadline);
+        let Some(wait) = wait else {
+            // What can't pass and came at once needs no count.
+            let is_plain = !error.is_temporary() && error.kind() != SourceErrorKind::TimedOut && self.made == 1;
+            return Err(if is_plain { error } else { error.given_up(&self.tried()) });
         };
         sleep(wait).await;
         self.made += 1;
         self.budget.counters.add_retry();
         Ok(())
+    }
+
+    fn tried(&self) -> String {
+        let seconds = self.budget.started.elapsed().as_secs_f32();
+        let times = if self.made == 1 { "once".to_owned() } else { format!("{} times", self.made) };
+        format!("tried {times} in {seconds:.1} s")
     }
 }
 

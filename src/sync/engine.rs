@@ -236,7 +236,7 @@ impl AttendanceSync {
         fetch: &FetchRequest,
         start: impl Fn() -> S,
     ) -> Result<(S, Completeness), SyncError> {
-        let mut attempt = 1;
+        let (started, mut attempt) = (Instant::now(), 1);
         let (state, completeness) = loop {
             self.tell(SyncEvent::FetchStarted { attempt });
             match self.fold(fetch, start()).await {
@@ -246,7 +246,9 @@ impl AttendanceSync {
                     tokio::time::sleep(error.retry_after().unwrap_or_default().min(LONGEST_WAIT)).await;
                 }
                 Err(SyncError::Source(error)) if error.is_temporary() => {
-                    return Err(error.given_up(&format!("the whole fetch was tried {attempt} times")).into());
+                    let seconds = started.elapsed().as_secs_f32();
+                    let tried = format!("the whole fetch was tried {attempt} times in {seconds:.1} s");
+                    return Err(error.given_up(&tried).into());
                 }
                 folded => break folded?,
             }
