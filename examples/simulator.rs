@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use chrono::{Days, NaiveDate, Utc};
 use clap::Parser;
-use rollmark::isams::simulator::Simulator;
+use rollmark::isams::simulator::{Fault, Simulator};
 use rollmark::source::FakeSchool;
 
 /// Serves a made-up school as an iSAMS tenant on a loopback port.
@@ -16,30 +16,108 @@ struct Flags {
     /// The school's today [default: the clock's date]
     #[arg(long, value_name = "DATE")]
     today: Option<NaiveDate>,
+    /// Allocates only this method to the key; can be repeated [default: all six]
+    #[arg(long = "method", value_name = "NAME")]
+    methods: Vec<String>,
+    /// Cuts every container at so many rows, without a word
+    #[arg(long, value_name = "ROWS")]
+    cap_rows: Option<usize>,
+    /// Refuses every so many requests for a moment
+    #[arg(long, value_name = "REQUESTS")]
+    throttle_every: Option<u64>,
+    /// What the next request meets; can be repeated: deadlock, lock-time-out, login-page, empty, reset, half, not-xml,
+    /// content-type, drip, or a status and the seconds to wait, such as 503 or 429:5
+    #[arg(long = "fault", value_name = "FAULT", value_parser = parse_fault)]
+    faults: Vec<Fault>,
+}
+
+fn parse_fault(text: &str) -> Result<Fault, String> {
+    Ok(match text {
+        "deadlock" => Fault::Deadlock,
+        "lock-time-out" => Fault::LockTimeOut,
+        "login-page" => Fault::LoginPage,
+        "empty" => Fault::EmptyBody,
+        "reset" => Fault::Reset,
+        "half" => Fault::HalfDocument,
+        "not-xml" => Fault::NotXml,
+        "content-type" => Fault::WrongContentType,
+        "drip" => Fault::SlowDrip,
+        status => {
+            let (status, wait) = status.split_once(':').map_or((status, None), |(status, wait)| (status, Some(wait)));
+            let wrong = |_| "not a fault; --help lists them".to_owned();
+            Fault::Status(status.parse().map_err(wrong)?, wait.map(str::parse).transpose().map_err(wrong)?)
+        }
+    })
 }
 
 #[tokio::main]
-async fn main() -> std::io::Result<()> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flags = Flags::parse();
     let today = flags.today.unwrap_or_else(|| Utc::now().date_naive());
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, flags.port));
-    let simulator = Simulator::start_at(FakeSchool::demo(today), address).await?;
-    let (url, key) = (simulator.url(), simulator.api_key());
-    let tomorrow = today.checked_add_days(Days::new(1)).unwrap_or(today);
-    println!("A made-up school is served at {url} until you press Ctrl+C. The end date is not included.\n");
-    for page in ["xml.ashx", "json.ashx"] {
-        println!(
-            "curl '{url}/api/batch/1.0/{page}?apiKey={key}' -H 'Content-Type: application/xml' -d \
-             '<Filters><MethodsToRun><Method>Registration_GetRegistrationStatus</Method></MethodsToRun>\
-             <Registration><RegistrationStatus StartDate=\"{today}\" EndDate=\"{tomorrow}\" /></Registration></Filters>'\n"
-        );
+    let simulator = Simulator::start_at(FakeSchool::demo(today), address)
+        .await
+        .map_err(|error| format!("can't serve at {address}: {error}; choose another --port"))?;
+    if !flags.methods.is_empty() {
+        simulator.allow_methods(flags.methods.iter().map(String::as_str));
     }
-    println!(
-        "A token, for scope apiv1 (Batch, with the client's id as apiKey) or restapi (REST, which serves {today} only):\n\n\
-         curl '{url}/auth/connect/token' -d grant_type=client_credentials -d scope=restapi -d client_id={} \
-         --data-urlencode 'client_secret={}'\n\ncurl '{url}/api/registration/periods' -H 'Authorization: Bearer TOKEN'",
-        simulator.client_id(),
-        simulator.client_secret()
-    );
+    flags.cap_rows.into_iter().for_each(|rows| simulator.cap_rows(rows));
+    flags.throttle_every.into_iter().for_each(|requests| simulator.throttle_every(requests));
+    flags.faults.into_iter().for_each(|fault| simulator.fail_next(fault));
+    say(&simulator, today);
     std::future::pending().await
+}
+
+/// How to call it, to be copied and pasted.
+fn say(simulator: &Simulator, today: NaiveDate) {
+    let (url, key) = (simulator.url(), simulator.api_key());
+    let (id, secret) = (simulator.client_id(), simulator.client_secret());
+    let from = today.checked_sub_days(Days::new(30)).unwrap_or(today);
+    let tomorrow = today.checked_add_days(Days::new(1)).unwrap_or(today);
+    let filters = |methods: [&str; 2], dates: String| {
+        let methods: String = methods.iter().map(|method| format!("<Method>Registration_{method}</Method>")).collect();
+        format!(
+            "-H 'Content-Type: application/xml' -d '<Filters><MethodsToRun>{methods}</MethodsToRun>\
+             <Registration>{dates}</Registration></Filters>'"
+        )
+    };
+    let statuses = filters(
+        ["GetRegistrationStatus", "GetRegistrationCodes"],
+        format!("<RegistrationStatus StartDate=\"{today}\" EndDate=\"{tomorrow}\" />"),
+    );
+    let others = filters(
+        ["GetOutOfSchoolPupils", "GetRegistrationPeriods"],
+        format!(
+            "<OutOfSchoolPupils StartDate=\"{from}\" EndDate=\"{tomorrow}\" />\
+             <RegistrationPeriods StartDate=\"{today}\" EndDate=\"{tomorrow}\" />"
+        ),
+    );
+    let token = |scope: &str| {
+        format!(
+            "curl '{url}/auth/connect/token' -d grant_type=client_credentials -d scope={scope} -d client_id={id} \
+             --data-urlencode 'client_secret={secret}'"
+        )
+    };
+    let bearer = "-H 'Authorization: Bearer TOKEN'";
+    println!(
+        "A made-up school is served at {url} until you press Ctrl+C.\n\
+         It has registers from {from} to {today}. API key {key}, OAuth client {id}, its secret {secret}.\n\n\
+         Batch API, with the key; the end date is not included. GetPresentCodes and GetDatesAndTimes are there too.\n\n\
+         curl '{url}/api/batch/1.0/xml.ashx?apiKey={key}' {statuses}\n\n\
+         curl '{url}/api/batch/1.0/json.ashx?apiKey={key}' {others}\n\n\
+         Batch API, with a token in place of TOKEN:\n\n\
+         {}\n\n\
+         curl '{url}/api/batch/1.0/xml.ashx?apiKey={id}' {bearer} {statuses}\n\n\
+         REST API, which serves {today} only:\n\n\
+         {}\n\n\
+         curl '{url}/api/registration/periods' {bearer}\n\
+         curl '{url}/api/registration/register/PERIOD?page=1&pageSize=10' {bearer}\n\
+         curl '{url}/api/registration/register/PERIOD/students/STUDENT' {bearer}\n\
+         curl '{url}/api/registration/absencecodes' {bearer}\n\
+         curl '{url}/api/registration/presentcodes' {bearer}\n\n\
+         A token is given back, and refused from then on, with the same form and token=TOKEN at \
+         {url}/auth/connect/revocation.",
+        token("apiv1"),
+        token("restapi"),
+    );
 }

@@ -245,6 +245,7 @@ async fn every_way_in_gives_the_same_marks_of_today() {
     let folder = tempfile::tempdir().unwrap();
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
     let (url, key) = (simulator.url(), simulator.api_key());
+    simulator.set_client("client", "s&cr=t +%/ü");
     let (id, secret) = (simulator.client_id(), simulator.client_secret());
     let client = ["--client-id", &id, "--client-secret", &secret];
     let marks = |flags: &[&str]| {

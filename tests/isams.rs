@@ -116,7 +116,7 @@ async fn each_failure_has_its_own_error() {
     simulator.allow_methods(["Registration_GetRegistrationCodes"]);
     let error = fetch(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::NotAllowed);
-    assert!(error.to_string().contains("Registration_GetRegistrationStatus"), "{error}");
+    assert!(error.to_string().contains("registration_getregistrationstatus"), "{error}");
 
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = error_of(&format!("http://{nobody}")).await;

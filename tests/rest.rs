@@ -38,8 +38,11 @@ fn rows(items: Vec<SourceRecord>) -> Vec<Registration> {
         .collect()
 }
 
+/// A tenant whose client's secret has characters that a form has to encode.
 async fn demo() -> Simulator {
-    Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap()
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    simulator.set_client("client & co", SECRET);
+    simulator
 }
 
 #[tokio::test]

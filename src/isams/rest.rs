@@ -60,14 +60,15 @@ impl Fetch {
 
         let periods = listed.iter().map(|item| period(item, window.from())).collect::<Result<Vec<_>, _>>()?;
         // An offset need not be the school's own, so that its date can be the next; the rules tell them apart.
-        let is_near = |period: &&RegistrationPeriod| (date_of(period.at) - window.from()).num_days().abs() <= 1;
+        let is_near =
+            |period: &&RegistrationPeriod| (period.at.as_written().date() - window.from()).num_days().abs() <= 1;
         let of_today: Vec<RegistrationPeriod> = periods.iter().filter(is_near).cloned().collect();
         if let (true, Some(other)) = (of_today.is_empty(), periods.first()) {
             return Err(SourceError::permanent(
                 SourceErrorKind::Incomplete,
                 format!(
                     "iSAMS lists the registration periods of {}, not of {}; its REST interface gives its own today only",
-                    date_of(other.at),
+                    other.at.as_written().date(),
                     window.from()
                 ),
             ));
@@ -302,27 +303,11 @@ fn moment(text: &str, today: NaiveDate) -> Option<FeedTime> {
         return Some(FeedTime::School(today.and_time(clock)));
     }
     let time: FeedTime = text.parse().ok()?;
-    if date_of(time).year() >= FIRST_REAL_YEAR {
+    if time.as_written().year() >= FIRST_REAL_YEAR {
         return Some(time).filter(|time| !time.is_date());
     }
-    Some(clock_of(time)).filter(|clock| *clock != NaiveTime::MIN).map(|clock| FeedTime::School(today.and_time(clock)))
-}
-
-/// The date as it reads.
-fn date_of(time: FeedTime) -> NaiveDate {
-    match time {
-        FeedTime::Date(date) => date,
-        FeedTime::School(time) => time.date(),
-        FeedTime::Offset(time) => time.naive_local().date(),
-    }
-}
-
-fn clock_of(time: FeedTime) -> NaiveTime {
-    match time {
-        FeedTime::Date(_) => NaiveTime::MIN,
-        FeedTime::School(time) => time.time(),
-        FeedTime::Offset(time) => time.naive_local().time(),
-    }
+    let clock = Some(time.as_written().time()).filter(|clock| *clock != NaiveTime::MIN);
+    clock.map(|clock| FeedTime::School(today.and_time(clock)))
 }
 
 /// Present codes have ids of their own, so that only absence codes are looked up.

@@ -74,9 +74,17 @@ impl FeedTime {
     /// This time as it reads on the school's wall (R1.1). A bare date is its start.
     pub fn school_time(self, zone: Tz) -> NaiveDateTime {
         match self {
+            Self::Offset(time) => time.with_timezone(&zone).naive_local(),
+            other => other.as_written(),
+        }
+    }
+
+    /// This time as it is written, whatever its offset. A bare date is its start.
+    pub(crate) fn as_written(self) -> NaiveDateTime {
+        match self {
             Self::Date(date) => date.and_time(NaiveTime::MIN),
             Self::School(time) => time,
-            Self::Offset(time) => time.with_timezone(&zone).naive_local(),
+            Self::Offset(time) => time.naive_local(),
         }
     }
 

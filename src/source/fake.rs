@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use futures::StreamExt;
 
 use super::{
@@ -195,25 +195,16 @@ fn kind_of(record: &Record) -> FetchedKind {
 
 /// A source knows its school's time zone; the fake lets a time with an offset through if it can lie in the window.
 fn is_in(time: FeedTime, window: Window) -> bool {
-    match time {
-        FeedTime::Date(date) => window.contains(date),
-        FeedTime::School(time) => window.contains(time.date()),
-        FeedTime::Offset(time) => {
-            [-1, 0, 1].into_iter().any(|days| window.contains((time.naive_local() + TimeDelta::days(days)).date()))
-        }
-    }
+    let days = if matches!(time, FeedTime::Offset(_)) { -1..=1 } else { 0..=0 };
+    days.into_iter().any(|days| window.contains((time.as_written() + TimeDelta::days(days)).date()))
 }
 
 fn may_overlap(record: &OutOfSchool, window: Window) -> bool {
     let wide = TimeDelta::days(1);
-    let wall = |time: FeedTime| match time {
-        FeedTime::Date(date) => date.and_time(NaiveTime::MIN),
-        FeedTime::School(time) => time,
-        FeedTime::Offset(time) => time.naive_local(),
-    };
-    let starts_after = (wall(record.from) - wide).date() > window.to();
+    let from = record.from.as_written();
+    let starts_after = (from - wide).date() > window.to();
     let ends_before =
-        record.to.is_some_and(|to| wall(to) > wall(record.from) && (wall(to) + wide).date() < window.from());
+        record.to.map(FeedTime::as_written).is_some_and(|to| to > from && (to + wide).date() < window.from());
     !starts_after && !ends_before
 }
 

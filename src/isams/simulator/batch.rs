@@ -1,7 +1,7 @@
 use std::fmt::{self, Display, Write};
 
 use bytes::Bytes;
-use chrono::{NaiveDate, TimeDelta};
+use chrono::{NaiveDateTime, NaiveTime, TimeDelta};
 use hyper::StatusCode;
 use quick_xml::Reader;
 use quick_xml::escape::escape;
@@ -37,53 +37,58 @@ pub(super) const METHODS: [BatchMethod; 6] = [
 struct Filters {
     methods: Vec<String>,
     /// Filter element, start, end (not included).
-    ranges: Vec<(String, NaiveDate, NaiveDate)>,
+    ranges: Vec<(String, NaiveDateTime, NaiveDateTime)>,
 }
 
 /// An error as iSAMS sends it: it declares UTF-16 over 8-bit bytes (verified).
 pub(super) fn message(status: StatusCode, name: &str, title: &str, description: &str) -> Reply {
     let xml = format!(
-        "<?xml version=\"1.0\" encoding=\"utf-16\"?>\r\n<Message><MessageId>0</MessageId><MessageName>{name}</MessageName>\
-         <Title>{title}</Title><Description>{}</Description></Message>",
+        "<?xml version=\"1.0\" encoding=\"utf-16\"?>\r\n<Message>\r\n  <MessageId>{name}</MessageId>\r\n  \
+         <MessageName>{name}</MessageName>\r\n  <Title>{title}</Title>\r\n  <Description>{}</Description>\r\n</Message>",
         escape(description)
     );
     Reply::xml(status, xml)
+}
+
+/// A failure on iSAMS's side.
+pub(super) fn unhandled(description: &str) -> Reply {
+    message(StatusCode::INTERNAL_SERVER_ERROR, "UnhandledException", "Unknown Error", description)
 }
 
 /// The pages of the Batch API; the data are the same.
 pub(super) const XML_PAGE: &str = "/api/batch/1.0/xml.ashx";
 pub(super) const JSON_PAGE: &str = "/api/batch/1.0/json.ashx";
 
+/// A request without a body asks like one without filters.
 pub(super) fn answer(page: &str, body: &[u8], state: &mut State) -> Reply {
-    let Some(filters) = read_filters(body) else {
-        return message(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "UnhandledException",
-            "Unhandled exception",
-            "Data at the root level is invalid. Line 1, position 1.",
-        );
+    let filters = if body.trim_ascii().is_empty() { Some(Filters::default()) } else { read_filters(body) };
+    let Some(filters) = filters else {
+        return unhandled("Data at the root level is invalid. Line 1, position 1.");
     };
-    let asked: Vec<&BatchMethod> = METHODS
-        .iter()
-        .filter(|method| match filters.methods.is_empty() {
-            true => state.methods.iter().any(|allowed| allowed == method.name),
-            false => filters.methods.iter().any(|asked| asked == method.name),
-        })
-        .collect();
-    let is_allowed = |name: &str| state.methods.iter().any(|allowed| allowed == name);
-    let refused: Vec<&str> = filters.methods.iter().map(String::as_str).filter(|name| !is_allowed(name)).collect();
+    let is_allowed = |name: &str| state.methods.iter().any(|allowed| allowed.eq_ignore_ascii_case(name));
+    let refused: Vec<String> =
+        filters.methods.iter().filter(|name| !is_allowed(name)).map(|name| name.to_lowercase()).collect();
     if !refused.is_empty() {
-        let description = format!("The following methods are not allocated to the key: {}.", refused.join(", "));
+        let description = format!(
+            "The following methods specified in the MethodsToRun filter are not allocated to the requested key: {}",
+            refused.join(", ")
+        );
         let name = "MethodsNotAllocatedToKeyException";
-        return message(StatusCode::FORBIDDEN, name, "Methods not allocated to key", &description);
+        return message(StatusCode::FORBIDDEN, name, "Methods Not Allocated To Key", &description);
     }
-    let is_missing = |method: &&&BatchMethod| {
-        method.filter.is_some_and(|needed| !filters.ranges.iter().any(|(filter, ..)| filter == needed))
+    let is_asked = |method: &&BatchMethod| match filters.methods.is_empty() {
+        true => is_allowed(method.name),
+        false => filters.methods.iter().any(|asked| asked.eq_ignore_ascii_case(method.name)),
     };
+    let asked: Vec<&BatchMethod> = METHODS.iter().filter(is_asked).collect();
+    let is_missing = |method: &&&BatchMethod| method.filter.is_some() && filters.range_of(method).is_none();
     if let Some(method) = asked.iter().find(is_missing) {
-        let description = format!("The method {} needs a filter with a start and an end date.", method.name);
+        let description = format!(
+            "Method \"{}\" requires at least one filter. No filters have been supplied.",
+            method.name.replace('_', " - ")
+        );
         let name = "FiltersRequiredException";
-        return message(StatusCode::INTERNAL_SERVER_ERROR, name, "Filters required", &description);
+        return message(StatusCode::INTERNAL_SERVER_ERROR, name, "Filters Required", &description);
     }
     let body = cached(page, body, state, |state| {
         let containers = containers(&asked, &filters, state);
@@ -91,6 +96,14 @@ pub(super) fn answer(page: &str, body: &[u8], state: &mut State) -> Reply {
     });
     let content_type = if page == JSON_PAGE { "application/json" } else { "application/xml" };
     Reply { content_type, ..Reply::xml(StatusCode::OK, body) }
+}
+
+impl Filters {
+    fn range_of(&self, method: &BatchMethod) -> Option<(NaiveDateTime, NaiveDateTime)> {
+        let needed = method.filter?;
+        let range = self.ranges.iter().find(|(filter, ..)| filter.eq_ignore_ascii_case(needed));
+        range.map(|(_, start, end)| (*start, *end))
+    }
 }
 
 fn cached(page: &str, request: &[u8], state: &mut State, make: impl FnOnce(&State) -> String) -> Bytes {
@@ -106,25 +119,32 @@ fn cached(page: &str, request: &[u8], state: &mut State, make: impl FnOnce(&Stat
     reply
 }
 
+/// Names count without regard to case; where in the document a filter stands does not matter.
 fn read_filters(body: &[u8]) -> Option<Filters> {
     let mut reader = Reader::from_reader(body);
+    reader.config_mut().expand_empty_elements = true;
     let mut filters = Filters::default();
     let mut buffer = Vec::new();
-    let mut is_method = false;
-    let mut has_root = false;
+    let (mut depth, mut has_root, mut is_method) = (0, false, false);
     loop {
         match reader.read_event_into(&mut buffer).ok()? {
-            Event::Start(tag) | Event::Empty(tag) => {
+            Event::Start(tag) => {
                 let name = tag.local_name();
                 let name: &str = name.as_ref();
-                has_root |= name == "Filters";
-                is_method = name == "Method";
+                if depth == 0 && (has_root || name != "Filters") {
+                    return None;
+                }
+                (depth, has_root) = (depth + 1, true);
+                is_method = name.eq_ignore_ascii_case("Method");
                 if let Some((start, end)) = range(&tag) {
                     filters.ranges.push((name.to_owned(), start, end));
                 }
             }
+            Event::Text(text) if depth == 0 && !text.trim().is_empty() => return None,
             Event::Text(text) if is_method => filters.methods.push(text.trim().to_owned()),
-            Event::End(_) => is_method = false,
+            Event::CData(text) if is_method => filters.methods.push(text.trim().to_owned()),
+            Event::End(_) => (depth, is_method) = (depth - 1, false),
+            Event::DocType(_) => return None,
             Event::Eof => return has_root.then_some(filters),
             _ => {}
         }
@@ -132,20 +152,14 @@ fn read_filters(body: &[u8]) -> Option<Filters> {
     }
 }
 
-fn range(tag: &BytesStart<'_>) -> Option<(NaiveDate, NaiveDate)> {
-    let date = |name: &str| {
-        let attribute = tag.try_get_attribute(name).ok()??;
-        attribute.value.parse::<FeedTime>().ok().map(date_of)
+/// A bare date is its start.
+fn range(tag: &BytesStart<'_>) -> Option<(NaiveDateTime, NaiveDateTime)> {
+    let moment = |name: &str| {
+        let is_it = |key: &str| key.eq_ignore_ascii_case(name);
+        let attribute = tag.attributes().flatten().find(|attribute| is_it(attribute.key.local_name().as_ref()))?;
+        attribute.value.parse::<FeedTime>().ok().map(FeedTime::as_written)
     };
-    Some((date("StartDate")?, date("EndDate")?))
-}
-
-fn date_of(time: FeedTime) -> NaiveDate {
-    match time {
-        FeedTime::Date(date) => date,
-        FeedTime::School(time) => time.date(),
-        FeedTime::Offset(time) => time.naive_local().date(),
-    }
+    Some((moment("StartDate")?, moment("EndDate")?))
 }
 
 /// A time as the wire has it.
@@ -198,9 +212,8 @@ impl Row {
 /// Each container with its rows.
 fn containers(asked: &[&BatchMethod], filters: &Filters, state: &State) -> Vec<(&'static str, Vec<Row>)> {
     let container = |method: &&BatchMethod| {
-        let range = filters.ranges.iter().find(|(filter, ..)| Some(filter.as_str()) == method.filter);
-        let range = range.map_or((NaiveDate::MIN, NaiveDate::MAX), |(_, start, end)| (*start, *end));
-        let mut rows = rows(method, &state.school, range);
+        let always = (NaiveDateTime::MIN, NaiveDateTime::MAX);
+        let mut rows = rows(method, &state.school, filters.range_of(method).unwrap_or(always));
         for (name, _) in rows.iter_mut().flat_map(|row| &mut row.fields) {
             if let Some(other) = state.renamed.get(name) {
                 name.clone_from(other);
@@ -241,8 +254,8 @@ fn json(containers: &[(&str, Vec<Row>)]) -> String {
 }
 
 /// The rows of a method within [start, end).
-fn rows(method: &BatchMethod, school: &FakeSchool, (start, end): (NaiveDate, NaiveDate)) -> Vec<Row> {
-    let is_in = |time: FeedTime| (start..end).contains(&date_of(time));
+fn rows(method: &BatchMethod, school: &FakeSchool, (start, end): (NaiveDateTime, NaiveDateTime)) -> Vec<Row> {
+    let is_in = |time: FeedTime| (start..end).contains(&time.as_written());
     let flag = |value: bool| Some(u8::from(value));
     match method.container {
         "RegistrationCodes" => {
@@ -292,8 +305,9 @@ fn rows(method: &BatchMethod, school: &FakeSchool, (start, end): (NaiveDate, Nai
         _ => {
             // A record without a believable end reaches to the end of its first date.
             let overlaps = |record: &&crate::model::OutOfSchool| {
-                let last = record.to.map_or(date_of(record.from), date_of).max(date_of(record.from));
-                date_of(record.from) < end && last + TimeDelta::days(1) > start
+                let from = record.from.as_written();
+                let last = record.to.map_or(from, FeedTime::as_written).max(from).date();
+                from < end && last.and_time(NaiveTime::MIN) + TimeDelta::days(1) > start
             };
             let row = |record: &crate::model::OutOfSchool| {
                 Row::new("OutOfSchoolPupil", record.id.as_ref())

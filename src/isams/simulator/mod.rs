@@ -3,7 +3,9 @@
 //! It is strict: a wrong request gets the error that iSAMS gives. Nodes and errors that are verified look like iSAMS's own;
 //! the items of out-of-school records and registration periods use assumed names. It serves the Batch API as XML and JSON,
 //! with a key or an OAuth client, and the REST API with an OAuth client, whose credentials it takes in the form or as HTTP
-//! Basic.
+//! Basic. As at iSAMS (assumed), names in paths, queries and filters count without regard to case, the tenant's pages also
+//! lie below `/main`, a Batch request without a body asks like one without filters, and a token asked for without a scope has
+//! all of the client's.
 
 mod batch;
 mod rest;
@@ -22,7 +24,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -89,7 +91,7 @@ struct State {
     client_id: String,
     client_secret: String,
     /// The tokens that are valid, with their scopes, and how many were given out.
-    tokens: HashMap<String, String>,
+    tokens: HashMap<String, Vec<String>>,
     tokens_given: u64,
     /// Other names for fields, by the simulator's own.
     renamed: HashMap<String, String>,
@@ -129,9 +131,8 @@ impl Simulator {
         let state = Arc::new(Mutex::new(State {
             school,
             key: "5f7e6c1a-0000-4000-8000-0123456789ab".to_owned(),
-            client_id: "rollmark-demonstration".to_owned(),
-            // Characters that a form has to encode.
-            client_secret: "s&cr=t +%/ü".to_owned(),
+            client_id: "0d9c8b7a-0000-4000-8000-0123456789ab".to_owned(),
+            client_secret: "7a6b5c4d-0000-4000-8000-0123456789ab".to_owned(),
             tokens: HashMap::new(),
             tokens_given: 0,
             renamed: HashMap::new(),
@@ -171,6 +172,12 @@ impl Simulator {
     /// That client's secret.
     pub fn client_secret(&self) -> String {
         self.lock().client_secret.clone()
+    }
+
+    /// Sets the OAuth client that it knows; at first both are GUIDs, as at iSAMS.
+    pub fn set_client(&self, id: &str, secret: &str) {
+        let mut state = self.lock();
+        (state.client_id, state.client_secret) = (id.to_owned(), secret.to_owned());
     }
 
     /// Makes every token that was given out invalid.
@@ -281,47 +288,95 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
 
 fn route(head: &Parts, body: &[u8], state: &mut State) -> Reply {
     let path = head.uri.path();
-    let pages = [batch::XML_PAGE, batch::JSON_PAGE];
-    let page = pages.into_iter().find(|page| path.eq_ignore_ascii_case(page));
-    let rest_path = path.strip_prefix(rest::PATH);
-    let needed = match (page, rest_path, path) {
-        (Some(_), ..) | (None, None, TOKEN_PATH | REVOCATION_PATH) => Method::POST,
-        (None, Some(_), _) => Method::GET,
+    let path = after("/main", path).filter(|path| path.starts_with('/')).unwrap_or(path);
+    let page = [batch::XML_PAGE, batch::JSON_PAGE].into_iter().find(|page| path.eq_ignore_ascii_case(page));
+    let is_auth = |known: &&str| path.eq_ignore_ascii_case(known);
+    let auth = [TOKEN_PATH, REVOCATION_PATH, DISCOVERY_PATH].into_iter().find(is_auth);
+    let rest_path = after(rest::PATH, path);
+    let (allowed, names): (&[Method], _) = match (page, rest_path, auth) {
+        (Some(_), ..) => (&[Method::POST, Method::GET], "GET, POST"),
+        (_, Some(_), _) | (.., Some(DISCOVERY_PATH)) => (&[Method::GET, Method::HEAD], "GET, HEAD"),
+        (.., Some(_)) => (&[Method::POST], "POST"),
         _ => return Reply::status(StatusCode::NOT_FOUND),
     };
-    if head.method != needed {
-        return Reply::status(StatusCode::METHOD_NOT_ALLOWED);
+    if !allowed.contains(&head.method) {
+        return rest::error(StatusCode::METHOD_NOT_ALLOWED, "The resource does not support this HTTP method.")
+            .with_header(ALLOW, HeaderValue::from_static(names));
     }
-    let query = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned();
-    let query: HashMap<String, String> = query.collect();
-    match (page, rest_path) {
-        (Some(page), _) => {
-            let key = query.get("apiKey").map(String::as_str).unwrap_or_default();
-            let is_valid = match head.headers.contains_key(AUTHORIZATION) {
-                false => key.trim_matches(['{', '}']).eq_ignore_ascii_case(&state.key),
-                true => has_token(head, "apiv1", state) && key == state.client_id,
+    let query = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
+    let query: HashMap<String, String> = query.map(|(name, value)| (name.to_lowercase(), value.into_owned())).collect();
+    match (page, rest_path, auth) {
+        (Some(page), ..) => {
+            let key = query.get("apikey").map(String::as_str).unwrap_or_default();
+            let is = |known: &str| key.trim_matches(['{', '}']).eq_ignore_ascii_case(known);
+            let is_valid = match authorization(head, "Bearer") {
+                None => is(&state.key),
+                Some(_) => has_token(head, "apiv1", state) && is(&state.client_id),
             };
-            if is_valid {
-                return batch::answer(page, body, state);
+            match is_valid {
+                true => batch::answer(page, body, state),
+                false if key.is_empty() => batch::message(
+                    StatusCode::BAD_REQUEST,
+                    "MissingParameter",
+                    "Missing Field: apiKey",
+                    "The apiKey was not supplied or was in an incorrect format.",
+                ),
+                false => batch::message(
+                    StatusCode::UNAUTHORIZED,
+                    "InvalidApiKey",
+                    "Invalid API Key",
+                    "The API key is invalid. Please contact your iSAMS administrator.",
+                ),
             }
-            batch::message(StatusCode::UNAUTHORIZED, "InvalidApiKey", "Invalid API key", "The API key is not valid.")
         }
-        (None, Some(path)) if has_token(head, "restapi", state) => rest::answer(path, &query, state),
-        (None, Some(_)) => rest::error(StatusCode::UNAUTHORIZED, "Authorization has been denied for this request."),
-        (None, None) => token(head, body, state),
+        (_, Some(path), _) if has_token(head, "restapi", state) => rest::answer(path, &query, state),
+        (_, Some(_), _) => rest::error(StatusCode::UNAUTHORIZED, "Authorization has been denied for this request."),
+        (.., Some(DISCOVERY_PATH)) => discovery(head),
+        _ => token(head, auth == Some(REVOCATION_PATH), body, state),
     }
 }
 
+/// What follows the beginning of a path, whatever its case.
+fn after<'a>(beginning: &str, path: &'a str) -> Option<&'a str> {
+    let (start, rest) = path.split_at_checked(beginning.len())?;
+    start.eq_ignore_ascii_case(beginning).then_some(rest)
+}
+
+/// What stands behind the name of a scheme, whatever its case.
+fn authorization<'a>(head: &'a Parts, scheme: &str) -> Option<&'a [u8]> {
+    let value = head.headers.get(AUTHORIZATION)?.as_bytes();
+    let (name, rest) = value.split_at_checked(scheme.len())?;
+    (name.eq_ignore_ascii_case(scheme.as_bytes()) && rest.starts_with(b" ")).then(|| rest.trim_ascii())
+}
+
 fn has_token(head: &Parts, scope: &str, state: &State) -> bool {
-    let given = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    given.and_then(|token| state.tokens.get(token)).is_some_and(|known| known == scope)
+    let given = authorization(head, "Bearer").and_then(|token| std::str::from_utf8(token).ok());
+    given.and_then(|token| state.tokens.get(token)).is_some_and(|scopes| scopes.iter().any(|known| known == scope))
 }
 
 const TOKEN_PATH: &str = "/auth/connect/token";
 const REVOCATION_PATH: &str = "/auth/connect/revocation";
+const DISCOVERY_PATH: &str = "/auth/.well-known/openid-configuration";
+const SCOPES: [&str; 2] = ["apiv1", "restapi"];
+
+/// Where tokens are given (OpenID Connect Discovery; that iSAMS serves it is assumed).
+fn discovery(head: &Parts) -> Reply {
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let at = |path: &str| format!("http://{host}{path}");
+    rest::json(
+        StatusCode::OK,
+        &serde_json::json!({
+            "issuer": at("/auth"),
+            "token_endpoint": at(TOKEN_PATH),
+            "revocation_endpoint": at(REVOCATION_PATH),
+            "scopes_supported": SCOPES,
+            "grant_types_supported": ["client_credentials"],
+        }),
+    )
+}
 
 /// OAuth 2 client credentials in the form or as HTTP Basic: gives a token, or takes one back.
-fn token(head: &Parts, body: &[u8], state: &mut State) -> Reply {
+fn token(head: &Parts, is_revocation: bool, body: &[u8], state: &mut State) -> Reply {
     let form: HashMap<String, String> = form_urlencoded::parse(body).into_owned().collect();
     let get = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     let in_form = || vec![(get("client_id").to_owned(), get("client_secret").to_owned())];
@@ -330,29 +385,35 @@ fn token(head: &Parts, body: &[u8], state: &mut State) -> Reply {
     if !given.contains(&(state.client_id.clone(), state.client_secret.clone())) {
         return refusal("invalid_client");
     }
-    if head.uri.path() == REVOCATION_PATH {
+    if is_revocation {
         state.tokens.remove(get("token"));
         return Reply::status(StatusCode::OK);
     }
-    let scope = get("scope");
     if get("grant_type") != "client_credentials" {
         return refusal("unsupported_grant_type");
     }
-    if !matches!(scope, "apiv1" | "restapi") {
+    let mut scopes: Vec<&str> = get("scope").split_whitespace().collect();
+    if !scopes.iter().all(|scope| SCOPES.contains(scope)) {
         return refusal("invalid_scope");
+    }
+    if scopes.is_empty() {
+        scopes.extend(SCOPES);
     }
     state.tokens_given += 1;
     let token = format!("token-{}", state.tokens_given);
-    state.tokens.insert(token.clone(), scope.to_owned());
+    state.tokens.insert(token.clone(), scopes.iter().map(|scope| (*scope).to_owned()).collect());
+    let scope = scopes.join(" ");
     let reply =
         serde_json::json!({ "access_token": token, "token_type": "Bearer", "expires_in": 3600, "scope": scope });
     rest::json(StatusCode::OK, &reply)
 }
 
-/// Id and secret as HTTP Basic carries them: plain, as many clients send them, and read as a form (RFC 6749).
+/// Id and secret as HTTP Basic carries them: plain, as many clients send them (in UTF-8 or Latin-1), and read as a form
+/// (RFC 6749).
 fn basic_credentials(head: &Parts) -> Option<Vec<(String, String)>> {
-    let header = head.headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
-    let text = String::from_utf8(BASE64_STANDARD.decode(header).ok()?).ok()?;
+    let bytes = BASE64_STANDARD.decode(authorization(head, "Basic")?).ok()?;
+    let text =
+        String::from_utf8(bytes).unwrap_or_else(|error| error.as_bytes().iter().copied().map(char::from).collect());
     let (id, secret) = text.split_once(':')?;
     let form = format!("{id}&{secret}");
     let mut decoded = form_urlencoded::parse(form.as_bytes()).map(|(text, _)| text.into_owned());
@@ -364,44 +425,44 @@ fn basic_credentials(head: &Parts) -> Option<Vec<(String, String)>> {
 struct Reply {
     status: StatusCode,
     content_type: &'static str,
-    retry_after: Option<u64>,
+    header: Option<(HeaderName, HeaderValue)>,
     body: Bytes,
 }
 
 impl Reply {
     fn status(status: StatusCode) -> Self {
-        Self { status, content_type: "text/plain", retry_after: None, body: Bytes::new() }
+        Self { status, content_type: "text/plain", header: None, body: Bytes::new() }
     }
 
     fn xml(status: StatusCode, body: impl Into<Bytes>) -> Self {
-        Self { status, content_type: "application/xml", retry_after: None, body: body.into() }
+        Self { status, content_type: "application/xml", header: None, body: body.into() }
+    }
+
+    fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self { header: Some((name, value)), ..self }
     }
 
     fn into_response(self) -> Response<Body> {
         let body = Full::new(self.body).map_err(|never| match never {}).boxed_unsync();
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
-        response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(self.content_type));
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(RETRY_AFTER, seconds.into());
-        }
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        response.headers_mut().extend(self.header);
         response
     }
 }
 
 fn faulty(fault: Fault) -> Reply {
-    let failed = |description| {
-        batch::message(StatusCode::INTERNAL_SERVER_ERROR, "UnhandledException", "Unhandled exception", description)
-    };
     match fault {
-        Fault::Deadlock => failed(
+        Fault::Deadlock => batch::unhandled(
             "Transaction was deadlocked on lock resources with another process and has been chosen as the deadlock \
              victim. Rerun the transaction.",
         ),
-        Fault::LockTimeOut => failed("Lock request time out period exceeded."),
+        Fault::LockTimeOut => batch::unhandled("Lock request time out period exceeded."),
         Fault::Status(status, retry_after) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Reply { retry_after, ..Reply::status(status) }
+            let header = retry_after.map(|seconds| (RETRY_AFTER, seconds.into()));
+            Reply { header, ..Reply::status(status) }
         }
         Fault::LoginPage => {
             let page = "<!DOCTYPE html>\n<html><head><title>Log in</title></head><body><form></form></body></html>";

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -13,6 +13,10 @@ pub(super) const PATH: &str = "/api/registration/";
 
 /// A made-up school's own time zone.
 const ZONE: chrono_tz::Tz = chrono_tz::Europe::London;
+/// The only division, by its id.
+const DIVISION: u64 = 1;
+/// How long a register stays open, in minutes.
+const OPEN_FOR: TimeDelta = TimeDelta::minutes(20);
 /// Records of a page where none are asked for (in use, verified).
 const PAGE_SIZE: usize = 100;
 
@@ -24,18 +28,24 @@ pub(super) fn error(status: StatusCode, message: &str) -> Reply {
     json(status, &json!({ "message": message }))
 }
 
+/// Names in a path count without regard to case; those in the query are in lower case.
 pub(super) fn answer(path: &str, query: &HashMap<String, String>, state: &State) -> Reply {
     let parts: Vec<&str> = path.trim_end_matches('/').split('/').collect();
+    let is = |name: &str, wanted: &str| name.eq_ignore_ascii_case(wanted);
     let (name, mut rows) = match parts[..] {
-        ["absencecodes"] => ("absenceCodes", state.school.codes().iter().map(absence_code).collect()),
-        ["presentcodes"] => ("presentCodes", vec![present_code()]),
-        ["periods"] => ("registrationPeriods", periods(state)),
-        ["register", period] => match register(period, state) {
+        [name] if is(name, "absencecodes") => ("absenceCodes", state.school.codes().iter().map(absence_code).collect()),
+        [name] if is(name, "presentcodes") => ("presentCodes", vec![present_code()]),
+        [name] if is(name, "periods") => match query.get("divisionid").map(|division| division.parse()) {
+            None | Some(Ok(DIVISION)) => ("registrationPeriods", periods(state)),
+            Some(Ok(_)) => ("registrationPeriods", Vec::new()),
+            Some(Err(_)) => return error(StatusCode::BAD_REQUEST, "The division's id is not a number."),
+        },
+        [name, period] if is(name, "register") => match register(period, state) {
             Some(rows) => ("registrationStatuses", rows),
             None => return error(StatusCode::NOT_FOUND, "There is no such registration period today."),
         },
         // One of the student's records, by a choice of its own.
-        ["register", period, "students", student] => {
+        [name, period, students, student] if is(name, "register") && is(students, "students") => {
             let of_student = |row: &Value| row["schoolId"] == student;
             return match register(period, state).and_then(|rows| rows.into_iter().find(of_student)) {
                 Some(row) => json(StatusCode::OK, &row),
@@ -48,7 +58,7 @@ pub(super) fn answer(path: &str, query: &HashMap<String, String>, state: &State)
         crate::source::shuffle(&mut rows, seed);
     }
     let number = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok()).filter(|number| *number > 0);
-    let (page, size) = (number("page").unwrap_or(1), number("pageSize").unwrap_or(PAGE_SIZE));
+    let (page, size) = (number("page").unwrap_or(1), number("pagesize").unwrap_or(PAGE_SIZE));
     let (total, pages) = (rows.len(), rows.len().div_ceil(size).max(1));
     let rows: Vec<Value> = rows.into_iter().skip((page - 1) * size).take(size).collect();
     let mut reply = json!({
@@ -82,8 +92,12 @@ fn today(state: &State) -> Option<NaiveDate> {
     state.today.or_else(|| state.school.periods().iter().map(|period| date_of(period.at)).max())
 }
 
+fn in_zone(time: DateTime<Utc>) -> String {
+    time.with_timezone(&ZONE).to_rfc3339()
+}
+
 fn with_offset(time: FeedTime) -> String {
-    time.instant(ZONE).with_timezone(&ZONE).to_rfc3339()
+    in_zone(time.instant(ZONE))
 }
 
 fn periods(state: &State) -> Vec<Value> {
@@ -92,11 +106,11 @@ fn periods(state: &State) -> Vec<Value> {
         let students = rows_of(&period.id, state).count();
         json!({
             "id": id(period.id.as_str()),
-            "divisions": [{ "id": 1, "code": "SEN", "name": "Senior School" }],
+            "divisions": [{ "id": DIVISION, "code": "SEN", "name": "Senior School" }],
             "start": with_offset(period.at),
             "time": with_offset(period.at),
-            "finish": with_offset(period.at),
-            "friendlyName": period.name,
+            "finish": in_zone(period.at.instant(ZONE) + OPEN_FOR),
+            "friendlyName": period.name.as_deref().unwrap_or("Registration"),
             "numberOfStudents": students,
             "registrationRuleId": 1,
             "registrationType": period.session.as_deref().map(str::to_uppercase),
