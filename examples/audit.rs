@@ -12,7 +12,6 @@ use clap::{CommandFactory, Parser};
 use common::output::say;
 use common::{ReplyFlags, RuleFlags, SourceFlags, WindowFlags};
 use rollmark::isams::simulator::Simulator;
-use rollmark::rules::PmRule;
 use rollmark::source::FakeSchool;
 use rollmark::store::MemoryStore;
 use rollmark::sync::AttendanceSync;
@@ -52,10 +51,15 @@ async fn run(mut flags: Flags) -> Result<(), Box<dyn Error + Send + Sync>> {
     let source = common::source(&flags.source, &flags.replies, &mut flags.window, wrong_flags)?;
     let rules = flags.rules.rules();
     let window = flags.window.window(rules.zone()).unwrap_or_else(|error| wrong_flags(error));
-    let simulator = Simulator::start(FakeSchool::demo(flags.window.today(rules.zone()))).await?;
+    // It serves until it is dropped.
+    let mut simulator = None;
     let source = match source {
         Some(source) => source,
-        None => Arc::new(flags.source.simulated(&simulator)?),
+        None => {
+            let today = flags.window.today(rules.zone());
+            let school = simulator.insert(Simulator::start(FakeSchool::demo(today)).await?);
+            Arc::new(flags.source.simulated(school)?)
+        }
     };
     let (source, _) = flags.replies.keeping(source, flags.window.now())?;
     let sync = AttendanceSync::shared(source, Arc::new(MemoryStore::new()), "school", rules);
@@ -65,13 +69,9 @@ async fn run(mut flags: Flags) -> Result<(), Box<dyn Error + Send + Sync>> {
         return Ok(());
     }
     say(&audit.to_string());
-    if let Some(best) = audit.best.map(PmRule::FirstFrom).filter(|best| *best != rules.pm_rule()) {
-        let changes = sync.what_if(rules.pm(best), window).await?;
-        if changes.is_empty() {
-            return Ok(());
-        }
-        say(&format!("{} marks would change with the start that agrees best:", changes.len()));
-        changes.iter().take(20).for_each(|change| say(&format!("  {change}")));
+    if !audit.would_change.is_empty() {
+        say(&format!("{} marks would change with the start that agrees best:", audit.would_change.len()));
+        audit.would_change.iter().take(20).for_each(|change| say(&format!("  {change}")));
     }
     Ok(())
 }

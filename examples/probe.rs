@@ -45,12 +45,13 @@ async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     // A week, so that a school day is among them.
     let few_days = SyncWindow { days: 6, look_ahead: 0 };
     let window = flags.window.window_or(zone, few_days).unwrap_or_else(|error| wrong_flags(error));
-    let simulator = Simulator::start(FakeSchool::demo(flags.window.today(zone))).await?;
-    let source = match flags.source.tenant().unwrap_or_else(|error| wrong_flags(error)) {
-        Some(tenant) => tenant,
-        None => flags.source.simulated(&simulator)?,
+    let probe = match flags.source.tenant().unwrap_or_else(|error| wrong_flags(error)) {
+        Some(tenant) => tenant.probe(window).await?,
+        None => {
+            let simulator = Simulator::start(FakeSchool::demo(flags.window.today(zone))).await?;
+            flags.source.simulated(&simulator)?.probe(window).await?
+        }
     };
-    let probe = source.probe(window).await?;
     say(&if flags.json { serde_json::to_string(&probe)? } else { probe.to_string() });
     Ok(())
 }

@@ -12,10 +12,12 @@ use futures::StreamExt;
 use rollmark::isams::simulator::{Fault, Simulator};
 use rollmark::isams::{FieldNames, Format, Isams};
 use rollmark::model::{Record, Registration};
-use rollmark::rules::Window;
+use rollmark::rules::{Rules, Window};
 use rollmark::source::{
     AttendanceSource, FakeSchool, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord,
 };
+use rollmark::store::MemoryStore;
+use rollmark::sync::{AttendanceSync, SyncRequest};
 
 const KEY: &str = "1b2c3d4e-secret-key";
 
@@ -212,7 +214,11 @@ async fn a_date_beside_a_time_of_day_is_refused() {
 #[tokio::test]
 async fn a_hostile_reply_costs_bounded_memory_and_gives_a_clear_error() {
     let many_attributes: String = (0..200_000).map(|number| format!(" a{number}=\"\"")).collect();
+    let short_attributes: String = (0..100_000).map(|number| format!(" a{number:x}=\"\"")).collect();
+    let long_texts: String = (0..400).map(|number| format!("<a{number}>{:9999}</a{number}>", "x")).collect();
     let cases = [
+        (document(&format!("<Row{short_attributes}/>")), "hundreds of fields"),
+        (document(&format!("<Row>{long_texts}</Row>")), "a record of more than a megabyte"),
         (format!("<iSAMS><RegistrationStatuses><Row{many_attributes}/>"), "more than a megabyte"),
         ("<a>".repeat(100), "nest too deep"),
         ("<!DOCTYPE x [<!ENTITY a \"b\">]><iSAMS />".to_owned(), "document type declaration"),
@@ -285,6 +291,117 @@ async fn a_reply_with_the_suspicious_number_of_rows_is_asked_for_in_parts() {
     assert_eq!(error.kind(), SourceErrorKind::Incomplete);
     // Several days are asked for at the same time; any of them can be the first to say so.
     assert!(error.to_string().contains("the reply for 2026-11-"), "{error}");
+}
+
+/// So many rows that a reply with them is read while it arrives.
+fn large(rows: usize) -> String {
+    let row = |number: usize| {
+        format!(
+            "<RegistrationStatus Id=\"{number}\"><PupilId>{number}</PupilId><Registered>1</Registered>\
+             <RegistrationDateTime>2026-11-20T08:40:00</RegistrationDateTime><Reason>{:99}</Reason></RegistrationStatus>",
+            "x"
+        )
+    };
+    (0..rows).map(row).collect()
+}
+
+#[tokio::test]
+async fn no_row_of_a_large_reply_that_breaks_off_counts() {
+    let whole = document(&large(30_000));
+    assert!(whole.len() > 6 << 20);
+    let deadlock =
+        "<Message><MessageName>UnhandledException</MessageName><Description>It was deadlocked.</Description>";
+    let ends = whole.rfind("</RegistrationStatuses>").unwrap();
+    let broken = [
+        ok(format!("{}</RegistrationStatuses>{deadlock}</Message></RegistrationManager></iSAMS>", &whole[..ends])),
+        ok(&whole[..ends]),
+        ok(&whole).split_at(6 << 20).0.to_vec(),
+    ];
+    for broken in broken {
+        let asked = AtomicUsize::new(0);
+        let small = ok(status(""));
+        let url = common::tenant::answering_to(move |request| {
+            let is_first = request.contains("GetRegistrationStatus") && asked.fetch_add(1, Ordering::SeqCst) == 0;
+            if is_first { broken.clone() } else { small.clone() }
+        });
+        let source = Isams::batch(&url, KEY).unwrap();
+        let store = MemoryStore::new();
+        let sync = AttendanceSync::new(source, store.clone(), "school", Rules::new(chrono_tz::Europe::London));
+        let report = sync.run(SyncRequest::targeted(window())).await.unwrap();
+        assert_eq!((report.marks.added, report.fetched.registrations, report.fetched.retries), (1, 1, 1));
+        assert_eq!(report.fetched.requests, 4, "the codes and the rows, twice");
+    }
+}
+
+#[tokio::test]
+async fn a_large_reply_that_looks_cut_is_asked_for_day_by_day() {
+    let mut school = FakeSchool::new();
+    for (number, day) in (18..=20).flat_map(|day| (0..1_500).map(move |number| (number, day))) {
+        let row =
+            school.registration(&format!("{day}{number}"), &number.to_string(), &format!("2026-11-{day}T08:40:00"));
+        row.present().comment = Some("x".repeat(3_000).into());
+    }
+    let simulator = Simulator::start(school).await.unwrap();
+    simulator.cap_rows(2_000);
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    let sync = AttendanceSync::new(source.clone(), MemoryStore::new(), "school", Rules::new(chrono_tz::Europe::London));
+    let report = sync.run(SyncRequest::targeted(window())).await.unwrap();
+    assert_eq!(report.fetched.registrations, 4_500);
+
+    simulator.cap_rows(1_400);
+    let sync = AttendanceSync::new(
+        source.suspicious_rows(Some(1_400)),
+        MemoryStore::new(),
+        "school",
+        Rules::new(chrono_tz::UTC),
+    );
+    let error = sync.run(SyncRequest::targeted(window())).await.unwrap_err();
+    assert!(error.to_string().contains("the reply for 2026-11-"), "{error}");
+}
+
+#[tokio::test]
+async fn a_status_counts_even_if_its_body_is_broken() {
+    for (status, kind, requests) in [
+        ("401 Unauthorized", SourceErrorKind::Credentials, 1),
+        ("403 Forbidden", SourceErrorKind::NotAllowed, 1),
+        ("404 Not Found", SourceErrorKind::BadReply, 1),
+        ("503 Unavailable\r\nRetry-After: 0", SourceErrorKind::Server, 4),
+    ] {
+        let reply = format!("HTTP/1.1 {status}\r\nContent-Length: 100\r\nConnection: close\r\n\r\n<Message>");
+        let request = FetchRequest::new(window());
+        let source = Isams::batch(&answering(reply), KEY).unwrap();
+        let items: Vec<_> = source.fetch(&request).await.unwrap().collect().await;
+        assert_eq!(items.last().unwrap().as_ref().unwrap_err().kind(), kind, "{status}");
+        assert_eq!(request.counters.tally().requests, requests, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn both_formats_read_repeated_nested_and_empty_elements_alike() {
+    let required = r#""Registered":"0","RegistrationDateTime":"2026-11-20T08:40:00""#;
+    let in_json = format!(
+        r##"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{"Student":{{"@Id":"7","PupilId":"1"}},"Code":[null,"17","9"],"PupilId":{{"A":"4","B":"2"}},{required}}}}}}}}}"##
+    );
+    let in_xml = document(
+        "<Row><Student Id=\"7\"><PupilId>1</PupilId></Student><Code/><Code>17</Code><Code>9</Code>\
+         <PupilId><A>4</A><B>2</B></PupilId><Registered>0</Registered>\
+         <RegistrationDateTime>2026-11-20T08:40:00</RegistrationDateTime></Row>",
+    );
+    let row = only_row(in_xml).await;
+    assert_eq!((row.student.as_str(), row.code.as_ref().unwrap().as_str()), ("42", "17"));
+    let items = json(in_json).await.unwrap();
+    assert!(items.contains(&SourceRecord::Record(Record::Registration(row))), "{items:?}");
+
+    let empty = "RegistrationStatuses has no field for its student; its fields are: none";
+    assert!(error_of(&answering(ok(document("<Row/>")))).await.to_string().contains(empty));
+    let error = json(r#"{"iSAMS":{"RegistrationStatuses":{"Row":[null]}}}"#).await.unwrap_err();
+    assert!(error.to_string().contains(empty), "{error}");
+}
+
+#[tokio::test]
+async fn no_limit_of_time_is_no_limit() {
+    let source = Isams::batch(&answering(ok(document(""))), KEY).unwrap().total_deadline(Duration::MAX);
+    assert_eq!(fetch(&source).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

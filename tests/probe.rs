@@ -82,6 +82,30 @@ async fn no_value_shows_whatever_the_reply_holds() {
         with_status("500 Oops", format!("<Message><Title>{name}</Title><Description>{reason}</Description></Message>"));
     let error = Isams::batch(&answering(says), "key").unwrap().probe(window()).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Server);
+    assert!(!error.to_string().contains(name) && !error.to_string().contains(reason), "{error}");
+}
+
+#[tokio::test]
+async fn names_without_end_are_no_shape() {
+    let row = |numbers: std::ops::Range<u32>| {
+        let fields: String = numbers.map(|number| format!("<f{number}>1</f{number}>")).collect();
+        format!("<Row>{fields}</Row>")
+    };
+    let rows = [row(0..500), row(500..1_000), row(1_000..1_500), row(0..0)].concat();
+    let many = format!("<iSAMS><X>{rows}</X></iSAMS>");
+    let error = Isams::batch(&answering(ok(many)), "key").unwrap().probe(window()).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::TooLarge);
+    let containers: String = (0..1_000).map(|number| format!("<c{number}/>")).collect();
+    let probe = probe_of(&answering(ok(format!("<iSAMS>{containers}</iSAMS>")))).await;
+    assert_eq!(probe.methods[0].containers.len(), 64);
+}
+
+#[tokio::test]
+async fn a_tenant_that_refuses_or_does_not_answer_is_asked_once() {
+    let simulator = Simulator::start(FakeSchool::new()).await.unwrap();
+    let error = Isams::batch(&simulator.url(), "wrong").unwrap().probe(window()).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Credentials);
+    assert_eq!(simulator.requests(), 1);
 }
 
 #[tokio::test]

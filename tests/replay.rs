@@ -86,6 +86,10 @@ async fn damaged_files_and_folders_in_use_are_refused() {
     read(&save(folder.path(), school()), day, false).await.unwrap();
     let again = SavingSource::new(Arc::new(FakeSource::new(school())), folder.path(), chrono::Utc::now());
     assert!(again.unwrap_err().to_string().contains("already"));
+    let second = tempfile::tempdir().unwrap();
+    std::fs::write(second.path().join("replies-2.json"), "{}").unwrap();
+    let again = SavingSource::new(Arc::new(FakeSource::new(school())), second.path(), chrono::Utc::now());
+    assert!(again.unwrap_err().to_string().contains("already"), "whatever its number");
     let records = folder.path().join("replies-1.records.jsonl");
     let whole = std::fs::read(&records).unwrap();
     for half in [
@@ -116,16 +120,18 @@ async fn only_the_owner_can_read_what_is_kept() {
 async fn masked_replies_hold_no_id_of_a_student_or_record_and_no_text() {
     let folder = tempfile::tempdir().unwrap();
     let mut school = FakeSchool::new();
-    school.registration("ROW-77", "STUDENT-88", "2026-11-20T08:40:00").comment = Some("broke a leg".into());
+    school.registration("ROW-77", "STUDENT-88", "2026-11-20T08:40:00").in_period("PERIOD-66").comment =
+        Some("broke a leg".into());
+    school.period("PERIOD-66", "2026-11-20T08:40:00", Some("am"));
     school.out_of_school("SPAN-99", "STUDENT-88", "2026-11-20", "2026-11-20").reason = Some("hospital".into());
     let saving = save(folder.path(), school).masked();
-    read(&saving, window("2026-11-20", "2026-11-20"), false).await.unwrap();
+    read(&saving, window("2026-11-20", "2026-11-20"), true).await.unwrap();
     let mut kept = String::new();
     for entry in std::fs::read_dir(folder.path()).unwrap() {
         kept += &std::fs::read_to_string(entry.unwrap().path()).unwrap();
     }
     assert!(kept.contains("student-00000001"));
-    for secret in ["ROW-77", "STUDENT-88", "SPAN-99", "leg", "hospital"] {
+    for secret in ["ROW-77", "STUDENT-88", "SPAN-99", "PERIOD-66", "leg", "hospital"] {
         assert!(!kept.contains(secret), "{secret}");
     }
     assert_eq!(saving.masked_student(&StudentId::new("STUDENT-88")), Some(StudentId::new("student-00000001")));
@@ -140,7 +146,7 @@ fn content(mark: Mark) -> Content {
     decision.losers.clear();
     decision.winner.id = None;
     if let Some(picked) = &mut decision.registration {
-        picked.id = None;
+        (picked.id, picked.period) = (None, None);
     }
     let says = format!("{} {} {:?} {:?}", mark.session, mark.status, mark.code, mark.raw_code);
     (mark.date, says, mark.minutes_late, Some(decision), reasons)

@@ -84,10 +84,12 @@ async fn more_than_today_is_refused_rather_than_faked() {
     let items: Vec<_> = rest(&simulator).fetch(&FetchRequest::new(wide)).await.unwrap().collect().await;
     assert!(items[0].as_ref().unwrap_err().to_string().contains("today only"));
 
-    simulator.set_today("2026-11-18".parse().unwrap());
-    let error = fetch(&rest(&simulator)).await.unwrap_err();
-    assert_eq!(error.kind(), SourceErrorKind::Incomplete);
-    assert!(error.to_string().contains("2026-11-18, not of 2026-11-20"), "{error}");
+    for other in ["2026-11-18", "2026-11-19"] {
+        simulator.set_today(other.parse().unwrap());
+        let error = fetch(&rest(&simulator)).await.unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Incomplete);
+        assert!(error.to_string().contains(&format!("{other}, not of 2026-11-20")), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -251,6 +253,14 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
     ] {
         let error = fetch(&source(&register(reply))).await.unwrap_err();
         assert!(error.to_string().contains(says), "{reply}: {error}");
+    }
+    for periods in [r#"{"message":null}"#, r#"{"errors":[]}"#] {
+        let url = tenant(move |path| match path {
+            "/api/registration/absencecodes" => r#"{"absenceCodes":[]}"#.to_owned(),
+            _ => periods.to_owned(),
+        });
+        let error = fetch(&source(&url)).await.unwrap_err();
+        assert!(error.to_string().contains("no list"), "{error}");
     }
     let deep = Box::leak("[".repeat(100_000).into_boxed_str());
     let error = fetch(&source(&register(deep))).await.unwrap_err();

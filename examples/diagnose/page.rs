@@ -207,7 +207,7 @@ fn shape(record: &DayRecord, diagnosis: &Diagnosis, scale: &Scale, y: f64) -> Ma
     let won: Vec<&str> = diagnosis
         .sessions
         .iter()
-        .filter(|answer| answer.decision.as_ref().is_some_and(|decision| decision.winner == record.record))
+        .filter(|answer| answer.contenders.iter().any(|one| one.why.is_none() && one.record == *record))
         .map(|answer| answer.session.as_str())
         .collect();
     let winner = if won.is_empty() { "" } else { "winner" };

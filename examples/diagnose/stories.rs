@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rollmark::explain::Question;
+use rollmark::isams::Isams;
 use rollmark::isams::simulator::Simulator;
 use rollmark::model::{SchoolId, Session};
 use rollmark::rules::{Rules, SyncWindow};
@@ -148,7 +149,7 @@ pub async fn tell(flags: &Flags) -> Result<(), Failure> {
         let clock = TestClock::new(synced_at);
         let expiry = TimeDelta::hours(6);
         simulator.cache_for(expiry, &clock);
-        let source = flags.source.simulated(&simulator)?.cache_expiry(expiry);
+        let source = Isams::batch(&simulator.url(), simulator.api_key())?.cache_expiry(expiry);
         let store = Arc::new(MemoryStore::new());
         let id = SchoolId::new(&flags.school);
         let sync = AttendanceSync::shared(Arc::new(source), store.clone(), id.clone(), rules);

@@ -40,11 +40,9 @@ pub fn name(record: &DayRecord) -> String {
 
 /// What became of the record in one session.
 pub fn role(record: &DayRecord, answer: &SessionDiagnosis) -> &'static str {
-    let Some(decision) = &answer.decision else { return "–" };
-    if decision.winner == record.record {
-        return "decides";
-    }
-    match decision.losers.iter().find(|loser| loser.record == record.record).map(|loser| loser.why) {
+    let Some(contender) = answer.contenders.iter().find(|one| one.record == *record) else { return "–" };
+    match contender.why {
+        None => "decides",
         Some(LoserReason::Older) => "older",
         Some(LoserReason::NoTimestamp) => "no time of update",
         Some(LoserReason::Tie) => "loses the tie",
@@ -52,7 +50,7 @@ pub fn role(record: &DayRecord, answer: &SessionDiagnosis) -> &'static str {
         Some(LoserReason::Duplicate) => "duplicate",
         Some(LoserReason::NotCovering) => "does not cover",
         Some(LoserReason::OtherRegistration) => "another register",
-        _ => "–",
+        Some(_) => "–",
     }
 }
 

@@ -47,6 +47,8 @@ pub struct PmAudit {
     pub starts: Vec<StartAudit>,
     /// The start that agrees best with the flags, the latest of equals; `None` where no period has a flag.
     pub best: Option<NaiveTime>,
+    /// The marks that the best start would change against the rules in force, sorted by student, date, session.
+    pub would_change: Vec<MarkDifference>,
     /// The dates on which a weekday's registers changed: a new term, a new timetable.
     pub changes: Vec<PatternChange>,
 }
@@ -116,11 +118,17 @@ impl PmAuditor {
         });
         let starts = audits.collect::<Result<Vec<StartAudit>, ResolveError>>()?;
         let best = starts.iter().rev().min_by_key(|start| start.differing).map(|start| start.pm_start);
+        let best = best.filter(|_| !flagged.is_empty());
+        let would_change = match best.map(PmRule::FirstFrom).filter(|best| *best != self.rules.pm_rule()) {
+            Some(best) => differences(&self.resolve(self.rules.pm_rule())?, &self.resolve(best)?),
+            None => Vec::new(),
+        };
         Ok(PmAudit {
             window: self.window,
             compared_with,
             marks: base.marks().count() as u64,
-            best: best.filter(|_| !flagged.is_empty()),
+            best,
+            would_change,
             changes: changes(if flagged.is_empty() { &all } else { &flagged }),
             starts,
         })

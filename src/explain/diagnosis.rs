@@ -30,6 +30,17 @@ pub struct DayRecord {
     pub flag: Option<Session>,
 }
 
+/// A record of the day beside one session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Contender {
+    /// The record.
+    pub record: DayRecord,
+    /// Why it did not decide; `None` for the one that did.
+    pub why: Option<LoserReason>,
+    pub(super) is_expected: bool,
+}
+
 /// The answer for one session.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -43,6 +54,10 @@ pub struct SessionDiagnosis {
     pub decision: Option<Decision>,
     /// What was found, the one that explains most first; never empty.
     pub findings: Vec<Finding>,
+    /// What became of each record of the day: the one that decided first, then the others in the order of the decision's
+    /// losers.
+    #[serde(skip)]
+    pub contenders: Vec<Contender>,
 }
 
 fn as_line<S: Serializer>(mark: &Option<Mark>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -164,14 +179,6 @@ fn scope_of(question: &Question) -> Scope {
     Scope { window, students: Some(BTreeSet::from([question.student.clone()])) }
 }
 
-/// A record beside a session, and whether it says what is expected.
-pub(super) struct Contender {
-    pub(super) day: DayRecord,
-    /// `None` for the one that decided.
-    pub(super) why: Option<LoserReason>,
-    pub(super) is_expected: bool,
-}
-
 impl Facts {
     fn session(&self, register: &Register, session: Session, has_records: bool) -> SessionDiagnosis {
         let Question { student, date, .. } = &self.question;
@@ -180,12 +187,12 @@ impl Facts {
         let decision = mark.as_ref().map(|mark| {
             let losers = contenders
                 .iter()
-                .filter_map(|contender| Some(Loser { record: contender.day.record.clone(), why: contender.why? }))
+                .filter_map(|contender| Some(Loser { record: contender.record.record.clone(), why: contender.why? }))
                 .collect();
             Decision { losers, ..mark.decision.clone() }
         });
         let findings = self.findings(session, mark.as_ref(), &contenders, has_records);
-        SessionDiagnosis { session, mark, decision, findings }
+        SessionDiagnosis { session, mark, decision, findings, contenders }
     }
 
     fn contenders(&self, register: &Register, session: Session) -> Vec<Contender> {
@@ -200,7 +207,7 @@ impl Facts {
         let expected = self.question.expected.as_ref();
         all.into_iter()
             .map(|(candidate, why)| Contender {
-                day: self.day_record(register, &candidate),
+                record: self.day_record(register, &candidate),
                 why,
                 is_expected: expected.is_some_and(|expected| expected.is_carried_by(&register.outcome(&candidate))),
             })

@@ -126,31 +126,31 @@ impl Facts {
         let mut findings = Vec::new();
         let losing: Vec<&Contender> =
             contenders.iter().filter(|contender| contender.is_expected && contender.why.is_some()).collect();
-        let winner = contenders.iter().find(|contender| contender.why.is_none()).map(|contender| &contender.day);
+        let winner = contenders.iter().find(|contender| contender.why.is_none()).map(|contender| &contender.record);
         let first = |is: &dyn Fn(&Contender) -> bool| losing.iter().copied().find(|contender| is(contender));
-        let is_span = |contender: &Contender| contender.day.record.kind == RecordKind::OutOfSchool;
-        let has_no_stamp = |contender: &Contender| contender.day.record.last_updated.is_none();
+        let is_span = |contender: &Contender| contender.record.record.kind == RecordKind::OutOfSchool;
+        let has_no_stamp = |contender: &Contender| contender.record.record.last_updated.is_none();
         let is_rival = |contender: &Contender| {
             matches!(contender.why, Some(LoserReason::Older | LoserReason::Tie | LoserReason::NoTimestamp))
         };
         let is_duplicate = |contender: &Contender| contender.why == Some(LoserReason::Duplicate);
         findings.extend(
             first(&|one| has_no_stamp(one) && is_rival(one))
-                .map(|loser| self.missing_timestamp(expected, &loser.day, winner, contenders)),
+                .map(|loser| self.missing_timestamp(expected, &loser.record, winner, contenders)),
         );
         findings.extend(
             first(&|one| is_span(one) && is_rival(one) && !has_no_stamp(one))
-                .map(|loser| self.older(expected, &loser.day, winner, contenders)),
+                .map(|loser| self.older(expected, &loser.record, winner, contenders)),
         );
-        findings.extend(first(&is_duplicate).map(|loser| self.duplicate(expected, &loser.day, contenders)));
+        findings.extend(first(&is_duplicate).map(|loser| self.duplicate(expected, &loser.record, contenders)));
         findings.extend(
             first(&|one| one.why == Some(LoserReason::NotCovering))
-                .map(|loser| self.not_covering(expected, session, &loser.day, mark, contenders)),
+                .map(|loser| self.not_covering(expected, session, &loser.record, mark, contenders)),
         );
         findings.extend(self.other_registration(expected, session, mark, &losing));
         findings.extend(plain);
         if findings.is_empty() || losing.is_empty() {
-            let rival = first(&is_rival).map(|loser| &loser.day).zip(winner);
+            let rival = first(&is_rival).map(|loser| &loser.record).zip(winner);
             findings.extend(self.stale_or_missing(expected, session, mark, rival, findings.is_empty()));
         }
         findings
@@ -208,7 +208,7 @@ impl Facts {
         contenders: &[Contender],
         has_records: bool,
     ) -> Option<Finding> {
-        let winner = contenders.iter().find(|contender| contender.why.is_none()).map(|contender| &contender.day);
+        let winner = contenders.iter().find(|contender| contender.why.is_none()).map(|contender| &contender.record);
         let date = self.question.date;
         let expected = self.question.expected.as_ref();
         match (mark.map(|mark| mark.status), winner) {
@@ -275,7 +275,7 @@ impl Facts {
         let mut others: Vec<&DayRecord> = losing
             .iter()
             .filter(|contender| contender.why == Some(LoserReason::OtherRegistration))
-            .map(|contender| &contender.day)
+            .map(|contender| &contender.record)
             .collect();
         // The likeliest register first: flagged with the session, then of its half of the day.
         others.sort_by_key(|other| {
@@ -398,11 +398,11 @@ impl Facts {
     /// What has to be saved before a record can become the newest: rivals whose time of update lies in the future.
     fn future_rivals(&self, loser: &DayRecord, contenders: &[Contender]) -> String {
         let is_ahead = |one: &&Contender| {
-            !std::ptr::eq(&one.day, loser)
+            !std::ptr::eq(&one.record, loser)
                 && !matches!(one.why, Some(LoserReason::NotCovering | LoserReason::OtherRegistration))
-                && one.day.record.last_updated > Some(self.freshness.fetched_at)
+                && one.record.record.last_updated > Some(self.freshness.fetched_at)
         };
-        let ahead: Vec<String> = contenders.iter().filter(is_ahead).map(|one| short(&one.day)).collect();
+        let ahead: Vec<String> = contenders.iter().filter(is_ahead).map(|one| short(&one.record)).collect();
         match ahead.is_empty() {
             true => String::new(),
             false => format!("First save {} again: the time of update lies in the future. ", ahead.join(" and ")),
@@ -416,14 +416,16 @@ impl Facts {
         winner: Option<&DayRecord>,
         contenders: &[Contender],
     ) -> Finding {
-        let against =
-            winner.map(|winner| format!(" than {}, which {}", named(winner), self.updated(winner))).unwrap_or_default();
+        let against = match winner {
+            Some(winner) if winner.record.last_updated.is_none() => {
+                format!("; neither has {}, which wins the tie", named(winner))
+            }
+            Some(winner) => format!(", so it counts as older than {}, which {}", named(winner), self.updated(winner)),
+            None => String::new(),
+        };
         finding(
             FindingName::MissingTimestamp,
-            format!(
-                "{} says {expected}, but has no time of update, so it counts as older{against}.",
-                capitalised(&named(loser))
-            ),
+            format!("{} says {expected}, but has no time of update{against}.", capitalised(&named(loser))),
             format!(
                 "{}Edit {} in the management system and save it again, so that it gets a time of update; then sync.",
                 self.future_rivals(loser, contenders),
@@ -459,9 +461,9 @@ impl Facts {
 
     fn duplicate(&self, expected: &Expected, loser: &DayRecord, contenders: &[Contender]) -> Finding {
         let is_rival = |one: &&Contender| {
-            one.why != Some(LoserReason::Duplicate) && one.day.to.is_none() && one.day.from == loser.from
+            one.why != Some(LoserReason::Duplicate) && one.record.to.is_none() && one.record.from == loser.from
         };
-        let counting = contenders.iter().find(is_rival).map(|one| &one.day);
+        let counting = contenders.iter().find(is_rival).map(|one| &one.record);
         let against =
             counting.map(|one| format!("; {} {} and counts", named(one), self.updated(one))).unwrap_or_default();
         finding(

@@ -12,7 +12,7 @@ mod staleness;
 mod what_if;
 
 pub use audit::{Cell, PatternChange, PmAudit, PmAuditor, StartAudit};
-pub use diagnosis::{DayRecord, Diagnoser, Diagnosis, SessionDiagnosis};
+pub use diagnosis::{Contender, DayRecord, Diagnoser, Diagnosis, SessionDiagnosis};
 pub use finding::{Finding, FindingName};
 pub use question::{Expected, Question, ShownMark};
 pub use staleness::{Certainty, MeasuredAge, ReplyAge};

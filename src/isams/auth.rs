@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::body::ended_early;
 use super::transport;
@@ -75,25 +75,31 @@ impl Credentials {
         Ok(Self::Client(OAuthClient { scope, id, secret: secret.into(), http, address, token: Mutex::default() }))
     }
 
-    /// Sends a request with the credentials. A token can be revoked before its time: after a refusal one fresh one may do.
+    /// Sends a request with the credentials, and says what was in them that must not show in a message. A token can be
+    /// revoked before its time: after a refusal one fresh one may do.
     pub(super) async fn send(
         &self,
         request: RequestBuilder,
         deadline: Instant,
         counters: &FetchCounters,
-    ) -> Result<Response, SourceError> {
+    ) -> Result<(Response, Vec<SecretString>), SourceError> {
         let again = request.try_clone();
         let (signed, token) = self.sign(request, deadline, counters).await?;
         let response = transport::send(signed, deadline, counters).await?;
-        match (token, again) {
+        let (response, token) = match (token, again) {
             (Some(token), Some(again)) if response.status() == StatusCode::UNAUTHORIZED => {
                 self.forget(&token).await;
                 counters.add_retry();
-                let (signed, _) = self.sign(again, deadline, counters).await?;
-                transport::send(signed, deadline, counters).await
+                let (signed, token) = self.sign(again, deadline, counters).await?;
+                (transport::send(signed, deadline, counters).await?, token)
             }
-            _ => Ok(response),
-        }
+            (token, _) => (response, token),
+        };
+        let secret = match self {
+            Self::Key(key) => key,
+            Self::Client(client) => &client.secret,
+        };
+        Ok((response, [secret.clone()].into_iter().chain(token).collect()))
     }
 
     /// The request with the credentials, and the token in it, if it has one.
@@ -116,22 +122,11 @@ impl Credentials {
         }
     }
 
-    /// What must not show in a message.
-    pub(super) async fn secrets(&self) -> Vec<SecretString> {
-        match self {
-            Self::Key(key) => vec![key.clone()],
-            Self::Client(client) => {
-                let token = client.token.lock().await;
-                let token = token.as_ref().map(|token| token.text.clone());
-                std::iter::once(client.secret.clone()).chain(token).collect()
-            }
-        }
-    }
-
     /// Gives a held token back (RFC 7009; that iSAMS has such an address is assumed).
     pub(super) async fn revoke(&self, deadline: Instant) -> Result<(), SourceError> {
         let Self::Client(client) = self else { return Ok(()) };
-        let Some(token) = client.token.lock().await.take() else { return Ok(()) };
+        let held = timeout_at(deadline, client.token.lock()).await.map_err(|_| transport::out_of_time())?.take();
+        let Some(token) = held else { return Ok(()) };
         let mut address = client.address.clone();
         address.set_path("/auth/connect/revocation");
         let form = [
@@ -161,7 +156,7 @@ impl Credentials {
 
 impl OAuthClient {
     async fn token(&self, deadline: Instant, counters: &FetchCounters) -> Result<SecretString, SourceError> {
-        let mut known = self.token.lock().await;
+        let mut known = timeout_at(deadline, self.token.lock()).await.map_err(|_| transport::out_of_time())?;
         if let Some(token) = known.as_ref().filter(|token| Instant::now() < token.renew_at) {
             return Ok(token.text.clone());
         }

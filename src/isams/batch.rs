@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use chrono::{Days, NaiveDate};
 use futures::stream::FuturesUnordered;
-use futures::{StreamExt, TryStreamExt};
-use reqwest::{RequestBuilder, header};
+use futures::{FutureExt, StreamExt};
+use reqwest::{Response, header};
+use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -17,7 +18,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::body::{read_error, web_page};
 use super::fields::{Item, record};
 use super::message::Message;
-use super::reply::{Sink, container_kind};
+use super::reply::{Nothing, Sink, container_kind};
 use super::source::{Format, Settings};
 use super::transport::{self, Budget, Failed, out_of_time};
 use super::{json, xml};
@@ -120,8 +121,12 @@ pub(super) fn body<'a>(asked: impl Iterator<Item = (&'a str, Option<(&'a str, Na
     )
 }
 
-/// A request with this body, still without credentials.
-pub(super) fn request(settings: &Settings, body: String) -> RequestBuilder {
+/// Sends a request with this body; the answer's status is a success. With it comes what must not show in a message.
+pub(super) async fn send(
+    settings: &Settings,
+    body: String,
+    budget: &Budget,
+) -> Result<(Response, Vec<SecretString>), Failed> {
     let mut url = settings.url.clone();
     let page = match settings.format {
         Format::Xml => "xml.ashx",
@@ -129,7 +134,23 @@ pub(super) fn request(settings: &Settings, body: String) -> RequestBuilder {
     };
     let path = format!("{}/api/batch/1.0/{page}", url.path().trim_end_matches('/'));
     url.set_path(&path);
-    settings.client.post(url).header(header::CONTENT_TYPE, "application/xml").body(body)
+    let request = settings.client.post(url).header(header::CONTENT_TYPE, "application/xml").body(body);
+    let (response, secrets) = settings.credentials.send(request, budget.deadline, &budget.counters).await?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    if status.is_success() {
+        return Ok((response, secrets));
+    }
+    // A body that breaks off takes nothing from what the status says.
+    let body = transport::whole(response, budget.deadline, SMALL as u64, &budget.counters).await.unwrap_or_default();
+    Err(match read(settings.format, body.as_slice(), &mut Nothing) {
+        Ok(said) => transport::failure(status, &headers, said, &secrets),
+        // A page says more than a status that names no cause.
+        Err(error) if error == web_page() && matches!(status.as_u16(), 404 | 405 | 500) => {
+            SourceError::permanent(error.kind(), format!("{error} (HTTP status {})", status.as_u16()))
+        }
+        Err(_) => transport::failure(status, &headers, None, &secrets),
+    }
+    .into())
 }
 
 /// Reads one reply. A message of the API in it is given back, whatever else there is.
@@ -230,22 +251,15 @@ impl Fetch {
     }
 
     async fn ask(&self, ask: Ask) -> Result<(Reply, Ask), SourceError> {
-        let mut tries = self.budget.tries();
-        loop {
-            match self.attempt(&ask).await {
-                Ok(reply) => return Ok((reply, ask)),
-                Err(failed) => tries.again(failed).await?,
-            }
-        }
+        let reply = self.budget.retry(|| self.attempt(&ask)).await?;
+        Ok((reply, ask))
     }
 
     async fn attempt(&self, ask: &Ask) -> Result<Reply, Failed> {
         let settings = &self.settings;
-        let request = request(settings, ask.body());
         let Budget { deadline, counters, .. } = &self.budget;
-        let response = settings.credentials.send(request, *deadline, counters).await?;
-        let status = response.status();
-        let headers = response.headers().clone();
+        let (response, secrets) = send(settings, ask.body(), &self.budget).await?;
+        let status = response.status().as_u16();
         let mut chunks = transport::chunks(response, *deadline, settings.max_bytes, counters.clone());
 
         let mut beginning: Vec<Bytes> = Vec::new();
@@ -264,22 +278,6 @@ impl Fetch {
                 }
             }
         }
-        if !status.is_success() {
-            let fallback = transport::status_error(status, &headers);
-            let body = std::io::Cursor::new(beginning.concat());
-            let read = self.parse(body, ask, None).await;
-            return Err(match read {
-                Ok(Reply { message: Some(message), .. }) => message
-                    .into_error(status.as_u16(), &settings.credentials.secrets().await)
-                    .with_retry_after(fallback.retry_after()),
-                // A page says less than a status that names the cause: a redirect, a refusal, a busy server.
-                Err(Failed { error, .. }) if error == web_page() && matches!(status.as_u16(), 404 | 405 | 500) => {
-                    error.given_up(&format!("HTTP status {}", status.as_u16()))
-                }
-                _ => fallback,
-            }
-            .into());
-        }
         if is_whole && length == 0 {
             let message = "the reply is empty; check the address and the key's methods";
             return Err(SourceError::permanent(SourceErrorKind::BadReply, message).into());
@@ -287,12 +285,15 @@ impl Fetch {
         let reply = if is_whole {
             self.parse(std::io::Cursor::new(beginning.concat()), ask, None).await?
         } else {
-            let all = futures::stream::iter(beginning.into_iter().map(Ok)).chain(chunks).into_stream();
+            // Whoever drops the fetch ends the reading, which waits on a thread of its own.
+            let sender = self.sender.clone();
+            let dropped = async move { sender.closed().await };
+            let all = futures::stream::iter(beginning.into_iter().map(Ok)).chain(chunks).take_until(dropped.boxed());
             let body = SyncIoBridge::new(StreamReader::new(Box::pin(all)));
             self.parse(body, ask, Some(self.sender.clone())).await?
         };
         if let Some(message) = reply.message {
-            return Err(message.into_error(status.as_u16(), &settings.credentials.secrets().await).into());
+            return Err(Failed { error: message.into_error(status, &secrets), rows_are_out: !is_whole });
         }
         // In JSON an empty container can be left out (verified), so that nothing tells it from one that is missing.
         let must_be_there = if settings.format == Format::Xml { &*ask.kinds } else { &[] };
@@ -334,7 +335,10 @@ impl Fetch {
                 Err(error) => Err(Failed { error, rows_are_out: collector.rows_are_out }),
             }
         });
-        parsing.await.unwrap_or_else(|_| Err(out_of_time().into()))
+        parsing.await.unwrap_or_else(|_| {
+            let message = "the reply could not be read; save it and report it as a mistake of rollmark";
+            Err(SourceError::permanent(SourceErrorKind::BadReply, message).into())
+        })
     }
 }
 

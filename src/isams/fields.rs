@@ -139,9 +139,10 @@ impl<'a> Item<'a> {
         })
     }
 
-    fn unreadable(&self, field: &str, what: &str) -> SourceError {
+    fn unreadable(&self, field: &str, what: &str, option: &str) -> SourceError {
         bad_record(format!(
-            "one of the {} has an unreadable {what} in its field {}; mend it in the management system",
+            "one of the {} has an unreadable {what} in its field {}; mend it in the management system, or name another \
+             field with FieldNames::{option}",
             self.place(),
             printable(field)
         ))
@@ -149,7 +150,7 @@ impl<'a> Item<'a> {
 
     fn required_flag(&self, names: &[String], what: &str, option: &str) -> Result<bool, SourceError> {
         let (field, value) = self.required(names, what, option)?;
-        flag(value).ok_or_else(|| self.unreadable(field, what))
+        flag(value).ok_or_else(|| self.unreadable(field, what, option))
     }
 
     /// A required time; a bare date is refused unless it may be one.
@@ -163,7 +164,7 @@ impl<'a> Item<'a> {
         let (field, value) = self.required(names, what, option)?;
         match value.parse::<FeedTime>() {
             Ok(time) if may_be_date || !time.is_date() => Ok(time),
-            _ => Err(self.unreadable(field, what)),
+            _ => Err(self.unreadable(field, what, option)),
         }
     }
 
@@ -258,11 +259,11 @@ fn out_of_school(item: &Item<'_>, names: &FieldNames) -> Result<OutOfSchool, Sou
 fn period(item: &Item<'_>, names: &FieldNames) -> Result<RegistrationPeriod, SourceError> {
     let (_, id) = item.required(&names.period_id, "id", "period_id")?;
     let (field, value) = item.required(&names.period_time, "time", "period_time")?;
-    let at: FeedTime = value.parse().map_err(|_| item.unreadable(field, "time"))?;
+    let at: FeedTime = value.parse().map_err(|_| item.unreadable(field, "time", "period_time"))?;
     let known: [&[String]; 4] = [&names.period_id, &names.period_time, &names.period_session, &names.period_name];
     item.refuse_split_time(&[(Some(at), "period_time")], &known)?;
     if at.is_date() {
-        return Err(item.unreadable(field, "time"));
+        return Err(item.unreadable(field, "time", "period_time"));
     }
     Ok(RegistrationPeriod {
         id: id.into(),

@@ -12,7 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::body::{Body, ended_early, read_error};
 use super::message::Message;
-use super::reply::{Fields, Sink};
+use super::reply::{Fields, Nothing, Sink};
 use super::xml;
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
@@ -53,19 +53,6 @@ fn bad_reply(message: &str) -> SourceError {
     SourceError::permanent(SourceErrorKind::BadReply, message)
 }
 
-/// For replies of which only a message counts.
-struct Nothing;
-
-impl Sink for Nothing {
-    fn container(&mut self, _: &str) -> Option<FetchedKind> {
-        None
-    }
-
-    fn item(&mut self, _: FetchedKind, _: &[(String, String)]) -> Result<(), SourceError> {
-        Ok(())
-    }
-}
-
 struct Reading<'a, S> {
     sink: &'a mut S,
     progress: Rc<Cell<usize>>,
@@ -93,6 +80,8 @@ enum At {
     Container(FetchedKind),
     /// One item, or an array of them.
     Items(FetchedKind),
+    /// One item of an array.
+    Item(FetchedKind),
     /// The value of a message's key.
     Message,
     /// The value of one field.
@@ -133,12 +122,13 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
                     reading.sink.item_name(&key);
                     At::Items(kind)
                 }
-                At::Items(_) | At::Message => {
+                At::Items(_) | At::Item(_) | At::Message => {
                     let opened = reading.fields.open(key.trim_start_matches('@'));
                     reading.check(opened)?;
                     At::Field
                 }
-                At::Field if key == "#text" => At::Field,
+                // The text beside attributes, or below further elements, is the field's.
+                At::Field if !key.starts_with('@') => At::Field,
                 At::Container(_) | At::Field => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -146,12 +136,12 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
             };
             reading.is_isams |= matches!(at, At::Outside) && key.eq_ignore_ascii_case("iSAMS");
             map.next_value_seed(Place { reading, at: place })?;
-            if matches!(at, At::Items(_) | At::Message) {
+            if matches!(at, At::Items(_) | At::Item(_) | At::Message) {
                 reading.fields.close();
             }
         }
         match at {
-            At::Items(kind) => {
+            At::Items(kind) | At::Item(kind) => {
                 let taken = reading.sink.item(kind, reading.fields.get());
                 reading.fields.clear();
                 reading.check(taken)
@@ -167,12 +157,18 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         let Self { reading, at } = self;
-        // An array straight in a container can only be its items.
         let at = match at {
-            At::Container(kind) => At::Items(kind),
+            // An array straight in a container can only be its items.
+            At::Container(kind) | At::Items(kind) => At::Item(kind),
             at => at,
         };
-        while elements.next_element_seed(Place { reading, at })?.is_some() {}
+        while elements.next_element_seed(Place { reading, at })?.is_some() {
+            if let At::Field = at {
+                // Several elements of one name are several fields.
+                let opened = reading.fields.open_again();
+                reading.check(opened)?;
+            }
+        }
         Ok(())
     }
 
@@ -182,6 +178,7 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
         let taken = match at {
             At::Field => reading.fields.append(text),
             // An item without fields: which one is missing is for the sink to say.
+            At::Item(kind) => reading.sink.item(kind, &[]),
             At::Items(kind) if !text.trim().is_empty() => reading.sink.item(kind, &[]),
             At::Container(_) if !text.trim().is_empty() => {
                 Err(bad_reply("the reply holds a text where iSAMS sends records; check the address"))
@@ -208,6 +205,6 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
+        self.visit_str("")
     }
 }

@@ -60,7 +60,10 @@ impl Message {
         let said: Vec<&str> = texts.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
         match said.is_empty() {
             true if self.name.is_empty() => String::new(),
-            true => format!(": {}", printable(&self.name)),
+            true => format!(
+                ": {}",
+                printable(&secrets.iter().fold(self.name.clone(), |name, secret| without(&name, secret)))
+            ),
             false => format!(": {}", said.join(": ")),
         }
     }

@@ -8,6 +8,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde::Serialize;
 
 use super::batch;
+use super::body::too_large;
 use super::fields::{REQUIRED, printable};
 use super::reply::{Sink, container_kind};
 use super::source::{Interface, Isams, Settings};
@@ -18,6 +19,10 @@ use crate::source::{FetchCounters, FetchedKind, SourceError, SourceErrorKind};
 
 /// A probe asks for a few days; more than that is no shape but a feed.
 const MOST_BYTES: u64 = 64 << 20;
+
+/// More names than any reply has.
+const MOST_CONTAINERS: usize = 64;
+const MOST_NAMES: usize = 1_024;
 
 /// Every method with its filter element (verified).
 const METHODS: [(&str, Option<&str>); 6] = [
@@ -43,7 +48,8 @@ pub struct Probe {
     /// Two requests over different ranges had as many rows of the day that they share: were they cached apart, one can be
     /// older than the other.
     pub different_ranges_agree: Option<bool>,
-    /// How many whole hours before the request the newest record was updated: the reply was no older.
+    /// How many whole hours before the request the newest record was updated: the reply was no older. School time is taken
+    /// for UTC here, so that the school's offset is in the figure.
     pub newest_update_hours: Option<i64>,
 }
 
@@ -130,7 +136,7 @@ struct Reply {
     body: Vec<u8>,
     /// Registrations of each date.
     dates: BTreeMap<NaiveDate, u64>,
-    newest: Option<FeedTime>,
+    newest: Option<DateTime<Utc>>,
 }
 
 impl Asking<'_> {
@@ -149,10 +155,12 @@ impl Asking<'_> {
                     registrations = registrations.or(Some(reply).filter(|_| method == METHODS[0].0));
                 }
                 // What fails the first method so fails them all.
-                Err(error) if methods.is_empty() && concerns_all(error.kind()) => return Err(error),
+                Err(error) if methods.is_empty() && concerns_all(error.kind()) => {
+                    return Err(without_words(&error, &shape.method));
+                }
                 Err(error) => {
                     shape.failure = Some(error.kind());
-                    first_error.get_or_insert(error);
+                    first_error.get_or_insert_with(|| without_words(&error, &shape.method));
                 }
             }
             methods.push(shape);
@@ -179,9 +187,7 @@ impl Asking<'_> {
             async |from, end| self.ask(METHODS[0].0, Some(("RegistrationStatus", from, end))).await.ok();
         let again = registrations(window.from(), next(window.to())).await;
         probe.identical_requests_agree = again.map(|again| again.body == first.body);
-        // School time without a zone: an hour or two do not matter here.
-        let newest = first.newest.map(|newest| newest.instant(chrono_tz::UTC));
-        probe.newest_update_hours = newest.map(|newest| (asked_at - newest).num_hours());
+        probe.newest_update_hours = first.newest.map(|newest| (asked_at - newest).num_hours());
         let Some((day, rows)) = first.dates.last_key_value() else { return };
         let rows_of_day = |reply: &Reply| reply.dates.get(day).copied().unwrap_or_default();
         let (Some(alone), Some(with_next)) = (registrations(*day, *day).await, registrations(*day, next(*day)).await)
@@ -198,34 +204,30 @@ impl Asking<'_> {
 
     async fn ask(&self, method: &str, filter: Option<(&str, NaiveDate, NaiveDate)>) -> Result<Reply, SourceError> {
         let body = batch::body([(method, filter)].into_iter());
-        let mut tries = self.budget.tries();
-        loop {
-            match self.attempt(body.clone()).await {
-                Ok(reply) => return Ok(reply),
-                Err(failed) => tries.again(failed).await?,
-            }
-        }
+        self.budget.retry(|| self.attempt(body.clone())).await
     }
 
     async fn attempt(&self, body: String) -> Result<Reply, Failed> {
         let Self { settings, budget } = self;
-        let request = batch::request(settings, body);
-        let response = settings.credentials.send(request, budget.deadline, &budget.counters).await?;
-        let (status, headers) = (response.status(), response.headers().clone());
+        let (response, secrets) = batch::send(settings, body, budget).await?;
+        let status = response.status().as_u16();
         let most = settings.max_bytes.min(MOST_BYTES);
         let body = transport::whole(response, budget.deadline, most, &budget.counters).await?;
         let mut sink = Shapes { settings, reply: Reply::default() };
-        let message = batch::read(settings.format, Cursor::new(&body), &mut sink);
-        match message {
-            Ok(Some(message)) => Err(message.into_error(status.as_u16(), &settings.credentials.secrets().await).into()),
-            _ if !status.is_success() => Err(transport::status_error(status, &headers).into()),
-            Ok(None) => {
+        match batch::read(settings.format, Cursor::new(&body), &mut sink)? {
+            Some(message) => Err(message.into_error(status, &secrets).into()),
+            None => {
                 sink.finish();
                 Ok(Reply { body, ..sink.reply })
             }
-            Err(error) => Err(error.into()),
         }
     }
+}
+
+/// A failure without what iSAMS said, which can hold values.
+fn without_words(error: &SourceError, method: &str) -> SourceError {
+    let message = format!("{method}: {}; a sync shows what iSAMS said, which is left out here", error.kind());
+    SourceError::permanent(error.kind(), message)
 }
 
 fn concerns_all(failure: SourceErrorKind) -> bool {
@@ -248,7 +250,7 @@ impl Sink for Shapes<'_> {
     fn container(&mut self, name: &str) -> Option<FetchedKind> {
         let is_around =
             ["iSAMS", "RegistrationManager", "Message"].iter().any(|known| known.eq_ignore_ascii_case(name));
-        if is_around {
+        if is_around || self.reply.containers.len() >= MOST_CONTAINERS {
             return None;
         }
         self.reply.containers.push(ContainerShape { name: printable(name), ..ContainerShape::default() });
@@ -272,9 +274,13 @@ impl Sink for Shapes<'_> {
             if let Some(at) = find(&names.registration_time) {
                 *self.reply.dates.entry(at.school_time(chrono_tz::UTC).date()).or_default() += 1;
             }
-            self.reply.newest = self.reply.newest.max(find(&names.registration_updated));
+            let updated = find(&names.registration_updated).map(|time| time.instant(chrono_tz::UTC));
+            self.reply.newest = self.reply.newest.max(updated);
         }
         let Some(container) = self.reply.containers.last_mut() else { return Ok(()) };
+        if container.fields.len() > MOST_NAMES || container.items.len() > MOST_NAMES {
+            return Err(too_large("a container with thousands of names"));
+        }
         container.rows += 1;
         for (name, value) in fields {
             let field = container.fields.entry(printable(name)).or_default();
@@ -323,6 +329,7 @@ fn kind_of(value: &str) -> String {
         |text: &str| ["%H:%M", "%H:%M:%S%.f"].iter().any(|form| NaiveTime::parse_from_str(text, form).is_ok());
     match value.parse::<FeedTime>() {
         _ if matches!(value, "0" | "1") => "0/1".to_owned(),
+        _ if is_digits && value.len() > 40 => "digits(> 40)".to_owned(),
         _ if is_digits => format!("digits({})", value.len()),
         _ if ["true", "false"].iter().any(|flag| flag.eq_ignore_ascii_case(value)) => "true/false".to_owned(),
         Ok(FeedTime::Date(_)) => "date".to_owned(),

@@ -16,6 +16,19 @@ pub(super) trait Sink {
     fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError>;
 }
 
+/// For replies of which only a message counts.
+pub(super) struct Nothing;
+
+impl Sink for Nothing {
+    fn container(&mut self, _: &str) -> Option<FetchedKind> {
+        None
+    }
+
+    fn item(&mut self, _: FetchedKind, _: &[(String, String)]) -> Result<(), SourceError> {
+        Ok(())
+    }
+}
+
 /// The container of each kind; the items of the last two are assumed, so every child counts as one.
 const CONTAINERS: [(&str, FetchedKind); 4] = [
     ("RegistrationStatuses", FetchedKind::Registrations),
@@ -37,11 +50,15 @@ pub(super) fn container_name(kind: FetchedKind) -> &'static str {
 pub(super) struct Fields {
     list: Vec<(String, String)>,
     used: usize,
+    /// Of this item, empty fields too.
+    opened: usize,
+    length: usize,
 }
 
 impl Fields {
     pub(super) fn open(&mut self, name: &str) -> Result<(), SourceError> {
-        if self.used >= MOST_FIELDS {
+        self.opened += 1;
+        if self.opened > MOST_FIELDS {
             return Err(too_large("a record with hundreds of fields"));
         }
         match self.list.get_mut(self.used) {
@@ -56,10 +73,19 @@ impl Fields {
         Ok(())
     }
 
+    /// Closes the last field and opens another of its name.
+    pub(super) fn open_again(&mut self) -> Result<(), SourceError> {
+        let last = self.used.checked_sub(1).and_then(|at| self.list.get(at));
+        let Some(name) = last.map(|(name, _)| name.clone()) else { return Ok(()) };
+        self.close();
+        self.open(&name)
+    }
+
     pub(super) fn append(&mut self, text: &str) -> Result<(), SourceError> {
         let Some((_, value)) = self.used.checked_sub(1).and_then(|at| self.list.get_mut(at)) else { return Ok(()) };
-        if value.len() + text.len() > LONGEST_TEXT {
-            return Err(too_large("a text of more than a megabyte"));
+        self.length += text.len();
+        if self.length > LONGEST_TEXT {
+            return Err(too_large("a record of more than a megabyte"));
         }
         value.push_str(text);
         Ok(())
@@ -81,6 +107,6 @@ impl Fields {
     }
 
     pub(super) fn clear(&mut self) {
-        self.used = 0;
+        (self.used, self.opened, self.length) = (0, 0, 0);
     }
 }

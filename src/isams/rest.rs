@@ -24,8 +24,8 @@ const AT_ONCE: usize = 4;
 const PAGE_SIZE: u64 = 100;
 /// More pages than any list has.
 const MOST_PAGES: u64 = 1_000;
-/// A page is held whole; real ones are a hundred times smaller.
-const MOST_PAGE_BYTES: u64 = 16 << 20;
+/// A list is held whole; real ones are ten times smaller.
+const MOST_LIST_BYTES: u64 = 16 << 20;
 /// The first year that is no placeholder (0001 and 1900 occur, verified).
 const FIRST_REAL_YEAR: i32 = 1990;
 
@@ -53,17 +53,14 @@ impl Fetch {
                 "iSAMS's REST interface gives today only; ask for today alone, or read the Batch interface",
             ));
         }
-        let codes = self.list(&["absencecodes"], "absenceCodes", "id").await?;
-        let listed = self.list(&["periods"], "registrationPeriods", "id").await?;
+        let codes = self.list(&["absencecodes"], ListName::Known("absenceCodes")).await?;
+        let listed = self.list(&["periods"], ListName::Known("registrationPeriods")).await?;
         let counts = (codes.len() as u64, listed.len() as u64);
         self.send(codes.iter().map(code).collect::<Result<_, _>>()?).await;
 
         let periods = listed.iter().map(|item| period(item, window.from())).collect::<Result<Vec<_>, _>>()?;
-        // An offset need not be the school's own, so that its date can be the next; the rules tell them apart.
-        let is_near =
-            |period: &&RegistrationPeriod| (period.at.as_written().date() - window.from()).num_days().abs() <= 1;
-        let of_today: Vec<RegistrationPeriod> = periods.iter().filter(is_near).cloned().collect();
-        if let (true, Some(other)) = (of_today.is_empty(), periods.first()) {
+        let days_off = |period: &RegistrationPeriod| (period.at.as_written().date() - window.from()).num_days().abs();
+        if let (true, Some(other)) = (periods.iter().all(|period| days_off(period) > 0), periods.first()) {
             return Err(SourceError::permanent(
                 SourceErrorKind::Incomplete,
                 format!(
@@ -73,6 +70,8 @@ impl Fetch {
                 ),
             ));
         }
+        // An offset need not be the school's own, so that some dates can be the next; the rules tell them apart.
+        let of_today: Vec<RegistrationPeriod> = periods.into_iter().filter(|period| days_off(period) <= 1).collect();
         self.send(of_today.iter().cloned().map(Record::Period).collect()).await;
 
         let mut rows = 0;
@@ -97,15 +96,17 @@ impl Fetch {
     }
 
     async fn register(&self, period: RegistrationPeriod) -> Result<Vec<Record>, SourceError> {
-        let items = self.list(&["register", period.id.as_str()], "registrationStatuses", "schoolId").await?;
+        let items = self.list(&["register", period.id.as_str()], ListName::WithField("schoolId")).await?;
         items.iter().map(|item| registration(item, &period)).collect()
     }
 
-    /// Every item of a list, page by page; the items have this field.
-    async fn list(&self, path: &[&str], name: &str, field: &str) -> Result<Vec<Object>, SourceError> {
-        let mut items = Vec::new();
-        for page in 1.. {
-            let reply = self.page(path, page).await?;
+    /// Every item of a list, page by page.
+    async fn list(&self, path: &[&str], name: ListName) -> Result<Vec<Object>, SourceError> {
+        let (mut items, mut length) = (Vec::new(), 0);
+        let mut page = 1;
+        loop {
+            let (reply, bytes) = self.budget.retry(|| self.attempt(path, page, MOST_LIST_BYTES - length)).await?;
+            length += bytes;
             let number = |field: &str| reply.get(field).and_then(Value::as_u64);
             let (total, size) = (number("totalCount"), number("pageSize").filter(|size| *size > 0));
             let pages = number("totalPages").or_else(|| Some(total?.div_ceil(size?))).unwrap_or(1);
@@ -116,7 +117,7 @@ impl Fetch {
                     number("page").unwrap_or(page)
                 )));
             }
-            items.extend(objects(reply, name, field).ok_or_else(|| {
+            items.extend(objects(reply, name).ok_or_else(|| {
                 bad_reply(format!("the reply for {} holds no list of records; check the address", path.join("/")))
             })?);
             if page >= pages {
@@ -129,21 +130,12 @@ impl Fetch {
                     )),
                 };
             }
-        }
-        Ok(items)
-    }
-
-    async fn page(&self, path: &[&str], page: u64) -> Result<Object, SourceError> {
-        let mut tries = self.budget.tries();
-        loop {
-            match self.attempt(path, page).await {
-                Ok(reply) => return Ok(reply),
-                Err(failed) => tries.again(failed).await?,
-            }
+            page += 1;
         }
     }
 
-    async fn attempt(&self, path: &[&str], page: u64) -> Result<Object, Failed> {
+    /// A page of at most so many bytes, and its length.
+    async fn attempt(&self, path: &[&str], page: u64, most: u64) -> Result<(Object, u64), Failed> {
         let settings = &self.settings;
         let mut url = settings.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -151,22 +143,17 @@ impl Fetch {
         }
         let request = settings.client.get(url).query(&[("page", page), ("pageSize", PAGE_SIZE)]);
         let Budget { deadline, counters, .. } = &self.budget;
-        let response = settings.credentials.send(request, *deadline, counters).await?;
+        let (response, secrets) = settings.credentials.send(request, *deadline, counters).await?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let most = settings.max_bytes.min(MOST_PAGE_BYTES);
-        let body = transport::whole(response, *deadline, most, counters).await;
+        let body = transport::whole(response, *deadline, settings.max_bytes.min(most), counters).await;
         if !status.is_success() {
             let said = body.ok().and_then(|body| serde_json::from_slice::<Object>(&body).ok());
-            let fallback = transport::status_error(status, &headers);
-            return Err(match said.as_ref().and_then(|said| said.get("message")).and_then(Value::as_str) {
-                Some(text) => Message { description: text.to_owned(), ..Message::default() }
-                    .into_error(status.as_u16(), &settings.credentials.secrets().await)
-                    .with_retry_after(fallback.retry_after()),
-                None => fallback,
-            }
-            .into());
+            let text = said.as_ref().and_then(|said| said.get("message")).and_then(Value::as_str);
+            let said = text.map(|text| Message { description: text.to_owned(), ..Message::default() });
+            return Err(transport::failure(status, &headers, said, &secrets).into());
         }
-        Ok(parse(&body?)?)
+        let body = body?;
+        Ok((parse(&body)?, body.len() as u64))
     }
 }
 
@@ -194,34 +181,40 @@ fn parse(body: &[u8]) -> Result<Object, SourceError> {
     }
 }
 
-/// The list of this name; else the only one, or the only one of records with this field (the name of a register's list is
-/// not documented). Null is an empty one.
-fn objects(mut reply: Object, name: &str, field: &str) -> Option<Vec<Object>> {
-    let list = match reply.remove(name) {
-        Some(list) => list,
-        None => {
-            let is_list = |value: &Value| value.is_array() || value.is_null();
-            let mut lists: Vec<Value> = reply.into_iter().map(|(_, value)| value).filter(is_list).collect();
-            let is_empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
-            if !lists.is_empty() && lists.iter().all(is_empty) {
-                return Some(Vec::new());
-            }
+/// How a list is found in its page.
+#[derive(Clone, Copy)]
+enum ListName {
+    /// By its name (verified).
+    Known(&'static str),
+    /// Its name is not documented: the only list, or the only one of records with this field.
+    WithField(&'static str),
+}
+
+/// The records of a page; a page that is a list has it without a name. A known list can be null for an empty one.
+fn objects(mut reply: Object, name: ListName) -> Option<Vec<Object>> {
+    let list = match (reply.remove(""), name) {
+        (Some(list), _) => list,
+        (None, ListName::Known(name)) => reply.remove(name)?,
+        (None, ListName::WithField(field)) => {
+            let mut lists: Vec<Value> = reply.into_iter().map(|(_, value)| value).filter(Value::is_array).collect();
             if lists.len() > 1 {
+                let is_empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+                if lists.iter().all(is_empty) {
+                    return Some(Vec::new());
+                }
                 let has_field = |item: &Value| item.get(field).is_some();
                 lists.retain(|list| list.as_array().is_some_and(|items| items.iter().any(has_field)));
             }
             lists.pop().filter(|_| lists.is_empty())?
         }
     };
+    let object = |item| match item {
+        Value::Object(object) => Some(object),
+        _ => None,
+    };
     match list {
         Value::Null => Some(Vec::new()),
-        Value::Array(items) => items
-            .into_iter()
-            .map(|item| match item {
-                Value::Object(object) => Some(object),
-                _ => None,
-            })
-            .collect(),
+        Value::Array(items) => items.into_iter().map(object).collect(),
         _ => None,
     }
 }

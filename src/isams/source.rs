@@ -160,13 +160,15 @@ impl Isams {
         self.with(|settings| settings.cache_expiry = expiry)
     }
 
-    /// Sets how long a whole fetch may take, with every retry. The default is 3 minutes.
+    /// Sets how long one fetch may take, with every retry inside it. The default is 3 minutes. A sync starts a fetch again, 3
+    /// times at most, whose reply of more than some megabytes broke off: then nothing inside can ask again.
     #[must_use]
     pub fn total_deadline(self, longest: Duration) -> Self {
         self.with(|settings| settings.total_deadline = longest)
     }
 
-    /// Sets how large a reply may be, after decompression. The default is 2 GiB.
+    /// Sets how many bytes a reply may have, after decompression. The default is 2 GiB; a list of the REST API may have
+    /// 16 MiB at most.
     #[must_use]
     pub fn max_bytes(self, most: u64) -> Self {
         self.with(|settings| settings.max_bytes = most)
@@ -185,8 +187,8 @@ impl Isams {
         self.with(|settings| settings.look_back_days = days)
     }
 
-    /// Sets in slices of how many days the Batch API is asked for a window, a few slices at a time; `None`, the default,
-    /// asks for the whole window at once.
+    /// Sets in slices of how many days (at least 1) the Batch API is asked for a window, 3 slices at a time; `None`, the
+    /// default, asks for the whole window at once.
     #[must_use]
     pub fn slice_days(self, days: Option<u32>) -> Self {
         self.with(|settings| settings.slice_days = days)

@@ -3,20 +3,20 @@
 use std::io;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt};
 use reqwest::{Client, Response, StatusCode, Url, header, redirect};
+use secrecy::SecretString;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::body::read_error;
-use crate::source::{FetchCounters, SourceError, SourceErrorKind};
+use super::message::Message;
+use crate::source::{FetchCounters, SourceError, SourceErrorKind, retry};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest wait that a server's wish is granted.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// For a pause in a reply, and for its first byte: iSAMS gathers a large one before it begins to send.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn configuration(message: impl Into<String>) -> SourceError {
     SourceError::permanent(SourceErrorKind::Configuration, message)
@@ -68,7 +68,8 @@ pub(super) fn client(url: &Url, redirects: redirect::Policy) -> Result<Client, S
 
 /// How often one request is tried.
 const TRIES: usize = 4;
-const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// As long as a clock can be trusted to count: thirty years.
+const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 /// A failed attempt; once rows are out, only a new fetch from the start can help.
 pub(super) struct Failed {
@@ -92,47 +93,40 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(longest: Duration, counters: FetchCounters) -> Self {
         let started = Instant::now();
-        let deadline = started.checked_add(longest).unwrap_or(started);
-        Self { deadline, counters, started }
+        Self { deadline: started + longest.min(NO_LIMIT), counters, started }
     }
 
-    /// The tries of one request.
-    pub(super) fn tries(&self) -> Tries<'_> {
-        let waits = ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_max_times(TRIES - 1).with_jitter();
-        Tries { budget: self, waits: waits.build(), made: 1 }
-    }
-}
-
-/// The tries of one request: what is temporary is worth another one while tries and time last.
-pub(super) struct Tries<'a> {
-    budget: &'a Budget,
-    waits: ExponentialBackoff,
-    made: usize,
-}
-
-impl Tries<'_> {
-    /// Waits until the request is to be tried again; an error if there is no point in it.
-    pub(super) async fn again(&mut self, failed: Failed) -> Result<(), SourceError> {
-        let Failed { error, rows_are_out } = failed;
-        if rows_are_out {
-            return Err(error);
+    /// Makes a request until it succeeds: what is temporary is worth another try while tries and time last.
+    pub(super) async fn retry<T, A: Future<Output = Result<T, Failed>>>(
+        &self,
+        attempt: impl Fn() -> A,
+    ) -> Result<T, SourceError> {
+        let mut waits = retry::waits(TRIES);
+        let mut made = 1;
+        loop {
+            let Failed { error, rows_are_out } = match attempt().await {
+                Ok(reply) => return Ok(reply),
+                Err(failed) => failed,
+            };
+            if rows_are_out {
+                return Err(error);
+            }
+            let wait = waits.next().map(|wait| error.retry_after().unwrap_or(wait));
+            let wait = wait.filter(|wait| error.is_temporary() && Instant::now() + *wait < self.deadline);
+            let Some(wait) = wait else {
+                // What can't pass and came at once needs no count.
+                let is_plain = !error.is_temporary() && error.kind() != SourceErrorKind::TimedOut && made == 1;
+                return Err(if is_plain { error } else { error.given_up(&self.tried(made)) });
+            };
+            sleep(wait).await;
+            made += 1;
+            self.counters.add_retry();
         }
-        let wait = self.waits.next().map(|wait| error.retry_after().unwrap_or(wait));
-        let wait = wait.filter(|wait| error.is_temporary() && Instant::now() + *wait < self.budget.deadline);
-        let Some(wait) = wait else {
-            // What can't pass and came at once needs no count.
-            let is_plain = !error.is_temporary() && error.kind() != SourceErrorKind::TimedOut && self.made == 1;
-            return Err(if is_plain { error } else { error.given_up(&self.tried()) });
-        };
-        sleep(wait).await;
-        self.made += 1;
-        self.budget.counters.add_retry();
-        Ok(())
     }
 
-    fn tried(&self) -> String {
-        let seconds = self.budget.started.elapsed().as_secs_f32();
-        let times = if self.made == 1 { "once".to_owned() } else { format!("{} times", self.made) };
+    fn tried(&self, times: u32) -> String {
+        let seconds = self.started.elapsed().as_secs_f32();
+        let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
         format!("tried {times} in {seconds:.1} s")
     }
 }
@@ -160,7 +154,10 @@ fn connection(error: &reqwest::Error) -> SourceError {
     let (kind, message) = if error.is_timeout() {
         (SourceErrorKind::TimedOut, "iSAMS did not answer in time; check the address and the network")
     } else if error.is_connect() {
-        (SourceErrorKind::Connection, "nobody answers at the tenant's address; check the address and the network")
+        (
+            SourceErrorKind::Connection,
+            "nobody answers at the tenant's address, or its certificate is not trusted; check the address and the network",
+        )
     } else {
         (SourceErrorKind::Connection, "the connection broke off before the reply")
     };
@@ -190,7 +187,10 @@ pub(super) fn chunks(
             if so_far > max_bytes {
                 let error = SourceError::permanent(
                     SourceErrorKind::TooLarge,
-                    format!("the reply is larger than the limit of {max_bytes} bytes; ask for fewer days, or raise it"),
+                    format!(
+                        "the reply is larger than the limit of {max_bytes} bytes; check the address, ask for fewer days, or \
+                         raise the limit"
+                    ),
                 );
                 return Some((Err(io::Error::other(error)), (body, 0)));
             }
@@ -224,6 +224,20 @@ fn broken_body(error: &reqwest::Error) -> SourceError {
         "the connection broke off in the middle of the reply"
     };
     SourceError::temporary(SourceErrorKind::Connection, message)
+}
+
+/// What an answer with another status than 200 means: what iSAMS says in it, or else its status.
+pub(super) fn failure(
+    status: StatusCode,
+    headers: &header::HeaderMap,
+    said: Option<Message>,
+    secrets: &[SecretString],
+) -> SourceError {
+    let plain = status_error(status, headers);
+    match said {
+        Some(message) => message.into_error(status.as_u16(), secrets).with_retry_after(plain.retry_after()),
+        None => plain,
+    }
 }
 
 /// What a status other than 200 means where the body says nothing.
@@ -260,5 +274,5 @@ fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
             (until.to_utc() - Utc::now()).to_std().unwrap_or_default()
         }
     };
-    Some(wait.min(LONGEST_WAIT))
+    Some(wait.min(retry::LONGEST_WAIT))
 }

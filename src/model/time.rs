@@ -150,7 +150,7 @@ fn parse_date(text: &str) -> Result<NaiveDate, UnreadableTime> {
         .enumerate()
         .all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() });
     let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").map_err(|_| UnreadableTime)?;
-    // The year 0 and the last day of 9999 are left out, so that a day before or after any date exists.
+    // Four digits without the year 0: a day before or after any such date exists.
     if shape && date.year() > 0 && date.year() <= 9999 { Ok(date) } else { Err(UnreadableTime) }
 }
 

@@ -4,6 +4,7 @@ mod error;
 mod fake;
 mod fake_school;
 mod request;
+pub(crate) mod retry;
 mod saved;
 
 use std::fmt::{Debug, Display};

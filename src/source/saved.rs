@@ -17,7 +17,7 @@ use super::{
     AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, Part, RecordStream, SourceError,
     SourceErrorKind, SourceRecord,
 };
-use crate::model::{Record, RecordId, StudentId, compare_ids};
+use crate::model::{PeriodId, Record, RecordId, StudentId, compare_ids};
 
 /// What is kept of a complete fetch beside its records.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,8 +59,9 @@ fn failed(doing: &str, path: &Path, error: &std::io::Error) -> SourceError {
 
 /// A source that keeps the replies of every complete fetch in a folder, for [`ReplaySource`].
 ///
-/// What is kept is every record as it was read, before any rule; they are pupils' data, unless they are
-/// [masked](Self::masked). The files are readable by their owner only (on Unix). A fetch that breaks off leaves none.
+/// What is kept is every record as it was read, before any rule, and not the bytes of the wire: that serves for every way
+/// in, and holds nothing that rollmark does not read. They are pupils' data, unless they are [masked](Self::masked). The
+/// files are readable by their owner only (on Unix). A fetch that fails leaves none.
 ///
 /// ```no_run
 /// # fn example(source: std::sync::Arc<dyn rollmark::source::AttendanceSource>) -> Result<(), rollmark::source::SourceError> {
@@ -103,24 +104,29 @@ impl SavingSource {
             std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
             builder.create(&folder).map_err(|error| failed("make the folder", &folder, &error))?;
         }
-        if manifest_path(&folder, 1).exists() || records_path(&folder, 1).exists() {
-            return Err(SourceError::permanent(
-                SourceErrorKind::Configuration,
-                format!("the folder {} holds saved replies already; name another", folder.display()),
-            ));
+        let entries = fs::read_dir(&folder).map_err(|error| failed("read the folder", &folder, &error))?;
+        for entry in entries {
+            let name = entry.map_err(|error| failed("read the folder", &folder, &error))?.file_name();
+            if name.to_string_lossy().starts_with("replies-") {
+                return Err(SourceError::permanent(
+                    SourceErrorKind::Configuration,
+                    format!("the folder {} holds saved replies already; name another", folder.display()),
+                ));
+            }
         }
         Ok(Self { inner, folder, fetched_at, is_masked: false, fetches: AtomicU64::new(0), masks: Masks::default() })
     }
 
-    /// Replaces students' and records' ids, comments, reasons and names of periods by numbered ones, the same for the same
-    /// and in the same order, so that every decision stays. Holds a fetch in memory until it is complete.
+    /// Replaces the ids of students, records and periods, comments, reasons and names of periods by numbered ones, within a
+    /// fetch the same for the same and in the same order, so that every decision stays. Times and codes stay as they are.
+    /// Holds a fetch in memory until it is complete.
     #[must_use]
     pub fn masked(mut self) -> Self {
         self.is_masked = true;
         self
     }
 
-    /// Under which id a student stands in the masked replies, once a fetch is complete.
+    /// Under which id a student stands in the masked replies of the last fetch, once it is complete.
     pub fn masked_student(&self, student: &StudentId) -> Option<StudentId> {
         self.masks.lock().unwrap_or_else(PoisonError::into_inner).get(student).cloned()
     }
@@ -160,7 +166,7 @@ struct Recorder {
 
 fn create_private(path: &Path) -> Result<File, SourceError> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map_err(|error| failed("create", path, &error))
@@ -238,17 +244,20 @@ impl Drop for Recorder {
 struct Mask {
     students: BTreeMap<StudentId, StudentId>,
     ids: BTreeMap<RecordId, RecordId>,
+    periods: BTreeMap<PeriodId, PeriodId>,
     texts: BTreeMap<Box<str>, Box<str>>,
 }
 
 impl Mask {
     fn of(records: &[Record]) -> Self {
-        let (mut students, mut ids, mut texts) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut students, mut ids) = (BTreeSet::new(), BTreeSet::new());
+        let (mut periods, mut texts) = (BTreeSet::new(), BTreeSet::new());
         for record in records {
             match record {
                 Record::Registration(row) => {
                     students.insert(row.student.clone());
                     ids.extend(row.id.clone());
+                    periods.extend(row.period.clone());
                     texts.extend(row.comment.clone());
                 }
                 Record::OutOfSchool(span) => {
@@ -256,7 +265,10 @@ impl Mask {
                     ids.extend(span.id.clone());
                     texts.extend(span.reason.clone());
                 }
-                Record::Period(period) => texts.extend(period.name.clone()),
+                Record::Period(period) => {
+                    periods.insert(period.id.clone());
+                    texts.extend(period.name.clone());
+                }
                 Record::Code(_) => {}
             }
         }
@@ -266,6 +278,7 @@ impl Mask {
         Self {
             students: students.into_iter().zip(number("student-").map(StudentId::new)).collect(),
             ids: ids.into_iter().zip((1_u64..).map(|number| RecordId::new(number.to_string()))).collect(),
+            periods: periods.into_iter().zip(number("period-").map(PeriodId::new)).collect(),
             texts: texts.into_iter().zip(number("text ").map(String::into_boxed_str)).collect(),
         }
     }
@@ -279,6 +292,7 @@ impl Mask {
             Record::Registration(mut row) => {
                 row.student = student(&row.student);
                 row.id = masked(&self.ids, row.id);
+                row.period = masked(&self.periods, row.period);
                 row.comment = masked(&self.texts, row.comment);
                 Record::Registration(row)
             }
@@ -289,6 +303,7 @@ impl Mask {
                 Record::OutOfSchool(span)
             }
             Record::Period(mut period) => {
+                period.id = masked(&self.periods, Some(period.id)).unwrap_or_else(|| PeriodId::new(""));
                 period.name = masked(&self.texts, period.name);
                 Record::Period(period)
             }

@@ -32,7 +32,8 @@ impl AttendanceSync {
         Ok(diagnoser.finish()?)
     }
 
-    /// Which PM start fits the school, from a fetch of these dates; see [`PmAuditor`].
+    /// Which PM start fits the school, from a fetch of these dates; see [`PmAuditor`]. A source that reaches today only can
+    /// be asked for today alone.
     ///
     /// # Errors
     /// See [`SyncError`].
@@ -41,7 +42,8 @@ impl AttendanceSync {
         Ok(auditor.finish()?)
     }
 
-    /// «What if?»: the marks of these dates that other rules would decide differently.
+    /// «What if?»: the marks of these dates that other rules would decide differently. A source that reaches today only can
+    /// be asked for today alone.
     ///
     /// # Errors
     /// See [`SyncError`].

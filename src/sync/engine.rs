@@ -2,7 +2,7 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use futures::StreamExt;
 
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
@@ -11,14 +11,14 @@ use crate::explain::{MeasuredAge, ReplyAge};
 use crate::model::{Mark, Record, SchoolId};
 use crate::rules::{Freshness, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{
-    AttendanceSource, Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord, Tally,
+    AttendanceSource, Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord, Tally, retry,
 };
 use crate::store::{ChangeSet, LeaseToken, MarkStore, Run, Snapshot, StoreErrorKind};
 
 /// How often a fetch that broke off is started again, and a plan whose store has moved is made anew.
-const TRIES: u32 = 4;
-/// The longest wait that a source's wish is granted between two fetches.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const TRIES: usize = 4;
+/// The runs by which a key's cache is judged.
+const RECENT: TimeDelta = TimeDelta::days(14);
 /// Rows between two progress events.
 const ROWS_PER_EVENT: u64 = 4_096;
 
@@ -237,21 +237,21 @@ impl AttendanceSync {
         start: impl Fn() -> S,
     ) -> Result<(S, Completeness), SyncError> {
         let (started, mut attempt) = (Instant::now(), 1);
+        let mut waits = retry::waits(TRIES);
         let (state, completeness) = loop {
             self.tell(SyncEvent::FetchStarted { attempt });
-            match self.fold(fetch, start()).await {
-                Err(SyncError::Source(error)) if error.is_temporary() && attempt < TRIES => {
-                    attempt += 1;
-                    fetch.counters.add_retry();
-                    tokio::time::sleep(error.retry_after().unwrap_or_default().min(LONGEST_WAIT)).await;
-                }
-                Err(SyncError::Source(error)) if error.is_temporary() => {
-                    let seconds = started.elapsed().as_secs_f32();
-                    let tried = format!("the whole fetch was tried {attempt} times in {seconds:.1} s");
-                    return Err(error.given_up(&tried).into());
-                }
+            let error = match self.fold(fetch, start()).await {
+                Err(SyncError::Source(error)) if error.is_temporary() => error,
                 folded => break folded?,
-            }
+            };
+            let Some(wait) = waits.next() else {
+                let seconds = started.elapsed().as_secs_f32();
+                let tried = format!("the whole fetch was tried {attempt} times in {seconds:.1} s");
+                return Err(error.given_up(&tried).into());
+            };
+            tokio::time::sleep(error.retry_after().unwrap_or(wait).min(retry::LONGEST_WAIT)).await;
+            attempt += 1;
+            fetch.counters.add_retry();
         };
         let mut needed = vec![FetchedKind::Registrations];
         needed.extend(self.source.capabilities().has_out_of_school.then_some(FetchedKind::OutOfSchool));
@@ -305,8 +305,12 @@ impl AttendanceSync {
         self.tell(SyncEvent::Planned { changes: plan.changes.len() as u64, withheld: plan.counts.withheld });
         let runs = self.store.runs(&self.school).await?;
         let reply_age = self.reply_age(&plan, runs.last(), *freshness);
-        let same_setting = runs.iter().filter(|run| run.freshness.cache_expiry() == freshness.cache_expiry());
-        let ages = same_setting.map(|run| run.reply_age).chain([reply_age]);
+        // What the key did before its settings were mended says nothing of today.
+        let is_recent = |run: &&Run| {
+            run.freshness.cache_expiry() == freshness.cache_expiry()
+                && freshness.fetched_at - run.freshness.fetched_at <= RECENT
+        };
+        let ages = runs.iter().filter(is_recent).map(|run| run.reply_age).chain([reply_age]);
         let measured = MeasuredAge::over(ages, freshness.cache_expiry());
         let warning = measured.is_worse_than_setting().then(|| format!("Measured: {measured}."));
         let report = SyncReport {

@@ -18,9 +18,16 @@ pub fn answering_with(answer: impl Fn(&mut std::net::TcpStream) + Send + 'static
 
 /// Answers each request by its path.
 pub fn answering_by_path(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
-    serving(move |stream, request| {
+    answering_to(move |request| {
         let target = request.split(' ').nth(1).unwrap_or_default();
-        let _ = stream.write_all(&answer(target.split('?').next().unwrap_or_default()));
+        answer(target.split('?').next().unwrap_or_default())
+    })
+}
+
+/// Answers each request by its text.
+pub fn answering_to(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
+    serving(move |stream, request| {
+        let _ = stream.write_all(&answer(request));
     })
 }
 

@@ -60,7 +60,7 @@ pub(super) fn answer(path: &str, query: &HashMap<String, String>, state: &State)
     let number = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok()).filter(|number| *number > 0);
     let (page, size) = (number("page").unwrap_or(1), number("pagesize").unwrap_or(PAGE_SIZE));
     let (total, pages) = (rows.len(), rows.len().div_ceil(size).max(1));
-    let rows: Vec<Value> = rows.into_iter().skip((page - 1) * size).take(size).collect();
+    let rows: Vec<Value> = rows.into_iter().skip((page - 1).saturating_mul(size)).take(size).collect();
     let mut reply = json!({
         "count": rows.len(), "page": page, "pageSize": size, "totalCount": total, "totalPages": pages,
     });

@@ -1,0 +1,15 @@
+//! How long to wait before what failed is tried again.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
+/// The longest wait that a source's wish is granted.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+
+/// The waits between so many tries, each about twice the one before, with a random part.
+pub(crate) fn waits(tries: usize) -> ExponentialBackoff {
+    let waits = ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_max_delay(LONGEST_WAIT);
+    waits.with_max_times(tries.saturating_sub(1)).with_jitter().build()
+}
