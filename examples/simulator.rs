@@ -22,7 +22,7 @@ struct Flags {
     /// Cuts every container at so many rows, without a word
     #[arg(long, value_name = "ROWS")]
     cap_rows: Option<usize>,
-    /// Refuses every so many requests for a moment
+    /// Answers every so many requests with 429
     #[arg(long, value_name = "REQUESTS")]
     throttle_every: Option<u64>,
     /// What the next request meets; can be repeated: deadlock, lock-time-out, login-page, empty, reset, half, not-xml,
@@ -62,7 +62,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         simulator.allow_methods(flags.methods.iter().map(String::as_str));
     }
     flags.cap_rows.into_iter().for_each(|rows| simulator.cap_rows(rows));
-    flags.throttle_every.into_iter().for_each(|requests| simulator.throttle_every(requests));
+    if let Some(requests) = flags.throttle_every {
+        simulator.fail_every(requests, [Fault::Status(429, Some(0))]);
+    }
     flags.faults.into_iter().for_each(|fault| simulator.fail_next(fault));
     say(&simulator, today);
     std::future::pending().await

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use rollmark::conformance::source::{every, school};
-use rollmark::isams::simulator::Simulator;
+use rollmark::isams::simulator::{Fault, Simulator};
 use rollmark::isams::{Format, Isams};
 use rollmark::source::{FakeSource, TestClock};
 use rollmark::store::{MemoryStore, SqliteStore};
@@ -53,16 +53,26 @@ async fn rest_as_far_as_it_reaches() {
     every(&Isams::rest(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap(), &school()).await;
 }
 
-/// The retrying transport gives the same answers while every third request is refused for a moment.
+/// The retrying transport gives the same answers while every third request fails in one of the ways that can pass.
 #[tokio::test]
-async fn every_way_in_while_the_tenant_throttles() {
+async fn every_way_in_while_the_tenant_has_its_troubles() {
     let simulator = Simulator::start(school()).await.unwrap();
-    simulator.throttle_every(3);
+    let passing = [
+        Fault::Status(429, Some(0)),
+        Fault::Reset,
+        Fault::Status(503, Some(0)),
+        Fault::HalfDocument,
+        Fault::WrongContentType,
+        Fault::Status(408, Some(0)),
+    ];
+    simulator.fail_every(3, passing);
     let (url, key, id, secret) =
         (simulator.url(), simulator.api_key(), simulator.client_id(), simulator.client_secret());
     every(&Isams::batch(&url, &*key).unwrap(), &school()).await;
     every(&Isams::batch(&url, &*key).unwrap().format(Format::Json).slice_days(Some(7)), &school()).await;
-    every(&Isams::rest(&url, id, secret).unwrap(), &school()).await;
+    every(&Isams::rest(&url, &*id, &*secret).unwrap(), &school()).await;
+    simulator.fail_every(3, [Fault::Deadlock, Fault::LockTimeOut]);
+    every(&Isams::batch_oauth(&url, id, secret).unwrap(), &school()).await;
 }
 
 #[tokio::test]

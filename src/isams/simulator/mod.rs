@@ -96,7 +96,8 @@ struct State {
     /// Other names for fields, by the simulator's own.
     renamed: HashMap<String, String>,
     today: Option<NaiveDate>,
-    throttle_every: Option<u64>,
+    /// Every so many requests meets the next of these.
+    regular_faults: (u64, Vec<Fault>),
     methods: Vec<String>,
     shuffle: Option<u64>,
     row_cap: Option<usize>,
@@ -137,7 +138,7 @@ impl Simulator {
             tokens_given: 0,
             renamed: HashMap::new(),
             today: None,
-            throttle_every: None,
+            regular_faults: (0, Vec::new()),
             methods: batch::METHODS.iter().map(|method| method.name.to_owned()).collect(),
             shuffle: None,
             row_cap: None,
@@ -195,9 +196,9 @@ impl Simulator {
         self.lock().today = Some(today);
     }
 
-    /// Answers every so many requests with 429 and a wish to wait no time.
-    pub fn throttle_every(&self, requests: u64) {
-        self.lock().throttle_every = Some(requests);
+    /// Every so many requests meets one of these faults, each in its turn.
+    pub fn fail_every(&self, requests: u64, faults: impl IntoIterator<Item = Fault>) {
+        self.lock().regular_faults = (requests, faults.into_iter().collect());
     }
 
     /// Changes the school. Replies in the key's cache stay as they are.
@@ -241,6 +242,18 @@ impl Simulator {
     }
 }
 
+impl State {
+    /// What this request meets, if it is one of every so many.
+    fn regular_fault(&self) -> Option<Fault> {
+        let (every, faults) = &self.regular_faults;
+        if *every == 0 || faults.is_empty() || !self.requests.is_multiple_of(*every) {
+            return None;
+        }
+        let turn = (self.requests / every - 1) as usize % faults.len();
+        faults.get(turn).copied()
+    }
+}
+
 impl Drop for Simulator {
     fn drop(&mut self) {
         self.serving.abort();
@@ -268,9 +281,8 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
     let body = Limited::new(body, MOST_REQUEST_BYTES).collect().await.map(http_body_util::Collected::to_bytes);
     let mut state = lock(&state);
     state.requests += 1;
-    let requests = state.requests;
-    let is_throttled = state.throttle_every.is_some_and(|every| every > 0 && requests.is_multiple_of(every));
-    let fault = state.faults.pop_front().or(is_throttled.then_some(Fault::Status(429, Some(0))));
+    let queued = state.faults.pop_front();
+    let fault = queued.or_else(|| state.regular_fault());
     let reply = match (fault, body) {
         (Some(fault @ (Fault::Reset | Fault::HalfDocument | Fault::SlowDrip)), Ok(body)) => {
             let whole = route(&head, &body, &mut state);
