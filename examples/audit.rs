@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use common::output::say;
+use common::output::{say, say_json};
 use common::{ReplyFlags, RuleFlags, SourceFlags, WindowFlags};
 use rollmark::isams::simulator::Simulator;
 use rollmark::source::FakeSchool;
@@ -18,6 +18,7 @@ use rollmark::sync::AttendanceSync;
 
 /// Compares PM starts with the session flags of the registration periods.
 #[derive(Parser)]
+#[command(name = "audit")]
 struct Flags {
     #[command(flatten)]
     source: SourceFlags,
@@ -65,8 +66,7 @@ async fn run(mut flags: Flags) -> Result<(), Box<dyn Error + Send + Sync>> {
     let sync = AttendanceSync::shared(source, Arc::new(MemoryStore::new()), "school", rules);
     let audit = sync.audit_pm(window).await?;
     if flags.json {
-        say(&serde_json::to_string(&audit)?);
-        return Ok(());
+        return say_json(&audit);
     }
     say(&audit.to_string());
     if !audit.would_change.is_empty() {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use common::output::say;
+use common::output::{say, say_json};
 use common::{SourceFlags, WindowFlags};
 use rollmark::isams::simulator::Simulator;
 use rollmark::rules::SyncWindow;
@@ -15,6 +15,7 @@ use rollmark::source::FakeSchool;
 
 /// Prints names, counts and kinds of value of a tenant's replies, never a value.
 #[derive(Parser)]
+#[command(name = "probe")]
 struct Flags {
     #[command(flatten)]
     source: SourceFlags,
@@ -40,7 +41,7 @@ fn wrong_flags(message: String) -> ! {
     Flags::command().error(ErrorKind::ValueValidation, message).exit()
 }
 
-async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let zone = chrono_tz::UTC;
     // A week, so that a school day is among them.
     let few_days = SyncWindow { days: 6, look_ahead: 0 };
@@ -52,6 +53,9 @@ async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
             flags.source.simulated(&simulator)?.probe(window).await?
         }
     };
-    say(&if flags.json { serde_json::to_string(&probe)? } else { probe.to_string() });
+    if flags.json {
+        return say_json(&probe);
+    }
+    say(&probe.to_string());
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use common::output::{Output, say};
+use common::output::{Output, plain, say};
 use common::{LONGEST_WAIT, ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags};
 use indicatif::{ProgressBar, ProgressStyle};
 use rollmark::isams::simulator::Simulator;
@@ -25,6 +25,7 @@ use rollmark::sync::{AttendanceSync, Guards, Planned, PlannedChange, SyncEvent, 
 
 /// Syncs a school's AM and PM marks into a store.
 #[derive(Parser)]
+#[command(name = "sync")]
 struct Flags {
     #[command(flatten)]
     source: SourceFlags,
@@ -161,7 +162,7 @@ impl Flags {
     /// Prints for people; standard output is theirs unless the marks go there.
     fn say(&self, text: &str) {
         match self.marks.as_deref() {
-            Some(path) if path == Path::new("-") => eprintln!("{text}"),
+            Some(path) if path == Path::new("-") => eprintln!("{}", plain(text)),
             _ => say(text),
         }
     }

@@ -231,6 +231,8 @@ fn the_six_cases_are_played_and_a_wrong_question_exits_with_two() {
         &[&tenant[..], &["--student", "1", "--date", "20/11/2026"]].concat(),
         &[&tenant[..], &["--student", "1", "--date", "2026-11-20", "--session", "noon"]].concat(),
         &[&tenant[..], &["--student", "1", "--date", "2026-11-20", "--expected", ""]].concat(),
+        &[&tenant[..], &["--student", "", "--date", "2026-11-20"]].concat(),
+        &["--json", "--html", "-"],
         &["--replay", "folder", "--save-replies", "other"],
         &["--mask"],
     ] {

@@ -219,7 +219,7 @@ fn a_record_that_ends_before_it_begins_covers_nothing() {
         .updated("2026-11-20T14:00:00");
     let found = findings(&school, Session::Pm, "M");
     assert_eq!(names(&found), [FindingName::OutOfSchoolDoesNotCoverSession]);
-    assert!(found[0].summary.contains("ends before it begins"), "{}", found[0].summary);
+    assert!(found[0].summary.contains("does not end after it begins"), "{}", found[0].summary);
 }
 
 #[test]
@@ -244,6 +244,82 @@ fn the_pm_start_that_picks_the_right_register_is_named() {
     assert!(found[0].advice.contains("13:30"));
     let start = NaiveTime::from_hms_opt(13, 30, 0).unwrap();
     assert!(shows(&school, rules().pm(PmRule::FirstFrom(start)), Session::Pm, "I"));
+}
+
+#[test]
+fn a_pm_start_is_named_also_where_an_out_of_school_record_says_the_same() {
+    let mut school = school();
+    school.registration_mut("103").unwrap().absent("17");
+    school
+        .out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T16:00:00")
+        .coded("17")
+        .updated("2026-11-20T14:00:00");
+    let late = rules().pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(14, 0, 0).unwrap()));
+    let question = question().session(Session::Pm).expected("M".parse().unwrap());
+    let found = ask(&school, late, question, 0, Vec::new()).sessions.remove(0).findings.remove(0);
+    assert_eq!(found.name, FindingName::PmRulePicksOtherRegistration);
+    assert_eq!(found.evidence["pm_start"], "13:30");
+}
+
+#[test]
+fn a_start_that_makes_the_am_register_pm_is_named_with_a_warning_and_the_likelier_cure() {
+    let mut school = school();
+    school.remove_registrations(|row| row.id == Some("102".into()));
+    school
+        .out_of_school("901", AMELIA, "2026-11-20T12:00:00", "2026-11-20T16:00:00")
+        .coded("17")
+        .updated("2026-11-20T14:00:00");
+    let found = findings(&school, Session::Pm, "/");
+    assert_eq!(found[0].name, FindingName::PmRulePicksOtherRegistration);
+    assert_eq!(found[0].evidence["flag"], "AM");
+    for says in ["PM start at 08:40", "changes the marks of every student", "save the registration 103 again"] {
+        assert!(found[0].advice.contains(says), "{}", found[0].advice);
+    }
+    school.registration_mut("103").unwrap().updated("2026-11-20T18:00:00");
+    assert!(shows(&school, rules(), Session::Pm, "/"));
+}
+
+#[test]
+fn a_letter_that_the_code_table_lacks_is_no_matter_of_waiting() {
+    let lower = findings(&school(), Session::Am, "m");
+    assert_eq!(names(&lower), [FindingName::CacheMayBeStale]);
+    assert!(lower[0].summary.contains("no code m (it has M)"), "{}", lower[0].summary);
+    let mut without_codes = FakeSchool::new();
+    school().records().filter(|record| !matches!(record, Record::Code(_))).for_each(|row| without_codes.add(row));
+    without_codes.registration_mut("101").unwrap().absent("17");
+    let found = findings(&without_codes, Session::Am, "M");
+    assert!(found[0].advice.contains("let the API key read the registration codes"), "{}", found[0].advice);
+}
+
+#[test]
+fn a_tie_is_called_a_tie() {
+    let mut school = school();
+    school.registration_mut("101").unwrap().last_updated = None;
+    school.out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00").coded("17");
+    let by_registration = rules().tie_break(TieBreak::Registration);
+    let ask_for_m = |school: &FakeSchool| {
+        let question = question().session(Session::Am).expected("M".parse().unwrap());
+        ask(school, by_registration, question, 4, Vec::new()).sessions.remove(0).findings.remove(0)
+    };
+    let without_stamps = ask_for_m(&school);
+    assert_eq!(without_stamps.name, FindingName::MissingTimestamp);
+    assert!(without_stamps.summary.contains("neither has the registration 101"), "{}", without_stamps.summary);
+    school.registration_mut("101").unwrap().updated("2026-11-20T09:00:00.250");
+    school.out_of_school_mut("901").unwrap().updated("2026-11-20T09:00:00.250");
+    let equal = ask_for_m(&school);
+    assert_eq!(equal.name, FindingName::OutOfSchoolOlderThanRegistration);
+    assert!(equal.summary.contains("09:00:00.250, and so was the registration 101"), "{}", equal.summary);
+}
+
+#[test]
+fn a_store_that_shows_what_is_expected_beside_an_old_reply_is_mentioned() {
+    let mut later = school();
+    later.registration_mut("101").unwrap().absent("17");
+    let shown = ShownMark { session: Session::Am, mark: mark(&later, rules(), Session::Am), since: Some((7, now())) };
+    let question = question().session(Session::Am).expected("M".parse().unwrap());
+    let found = ask(&school(), rules(), question, 4, vec![shown]).sessions.remove(0).findings;
+    assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
+    assert!(found[0].summary.contains("the portal's store shows M already"), "{}", found[0].summary);
 }
 
 #[test]
@@ -403,7 +479,8 @@ fn an_out_of_school_record_on_a_day_without_school_is_not_called_missing() {
     assert_eq!(names(&plain.sessions[0].findings), [FindingName::Consistent]);
     let found = findings(&school, Session::Am, "M");
     assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
-    assert!(found[0].summary.contains("No register"), "{}", found[0].summary);
+    assert!(found[0].summary.contains("No student has a register"), "{}", found[0].summary);
+    assert!(found[0].advice.contains("take the AM register, if there was school"), "{}", found[0].advice);
 }
 
 proptest! {

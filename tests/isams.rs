@@ -205,10 +205,14 @@ async fn an_unreadable_optional_field_is_noted() {
 
 #[tokio::test]
 async fn a_date_beside_a_time_of_day_is_refused() {
-    let body = "<iSAMS><RegistrationCodes/><RegistrationStatuses/><OutOfSchoolPupils><Row><PupilId>1</PupilId>\
-                <StartDate>2026-11-20</StartDate><StartTime>08:00</StartTime></Row></OutOfSchoolPupils></iSAMS>";
-    let error = error_of(&answering(ok(body))).await;
-    assert!(error.to_string().contains("FieldNames::out_of_school_from"), "{error}");
+    for time in ["08:00", "08:00:00.000", "08:00 AM", "1900-01-01T08:00:00", "PT8H"] {
+        let body = format!(
+            "<iSAMS><RegistrationCodes/><RegistrationStatuses/><OutOfSchoolPupils><Row><PupilId>1</PupilId>\
+             <StartDate>2026-11-20</StartDate><StartTime>{time}</StartTime></Row></OutOfSchoolPupils></iSAMS>"
+        );
+        let error = error_of(&answering(ok(body))).await;
+        assert!(error.to_string().contains("FieldNames::out_of_school_from"), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -489,11 +493,74 @@ async fn a_refused_oauth_client_is_named_and_its_secret_is_not() {
 #[tokio::test]
 async fn a_message_is_quoted_without_the_key_in_any_form() {
     let key = "{1B2C3D4E-secret key+}";
-    let echoes = [key, "1b2c3d4e-SECRET KEY+", "apiKey=1b2c3d4e-secret+key%2B"].join(" ");
+    let echoes = [key, "1b2c3d4e-SECRET KEY", "1b2c3d4esecretkey", "apiKey=1b2c3d4e-secret+key"].join(" ");
     let reply =
         with_status("500 Oops", format!("<Message><Title>T</Title><Description>Got {echoes}.</Description></Message>"));
     let error = fetch(&Isams::batch(&answering(reply), key).unwrap()).await.unwrap_err();
-    assert!(error.to_string().ends_with("T: Got {…} … apiKey=…."), "{error}");
+    assert!(error.to_string().ends_with("T: Got … … … apiKey=…."), "{error}");
+}
+
+#[tokio::test]
+async fn a_page_for_people_is_named_whatever_its_status() {
+    let page = "<!DOCTYPE html><html><body>Go away</body></html>";
+    for (status, kind, says) in [
+        ("403 Forbidden", SourceErrorKind::NotAllowed, "iSAMS refuses the request"),
+        ("404 Not Found", SourceErrorKind::BadReply, "no iSAMS interface"),
+        ("500 Oops", SourceErrorKind::BadReply, "something else than iSAMS"),
+        ("502 Bad Gateway", SourceErrorKind::Server, "can't answer now"),
+        ("520 Unknown", SourceErrorKind::BadReply, "something else than iSAMS"),
+    ] {
+        let error = error_of(&answering(with_status(status, page))).await;
+        assert_eq!(error.kind(), kind, "{status}");
+        let code = &status[..3];
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(error.to_string().contains(&format!("(HTTP status {code}, with an HTML page")), "{error}");
+    }
+    let error = fetch(&Isams::batch_oauth(&answering(ok(page)), "id", KEY).unwrap()).await.unwrap_err();
+    assert!(error.to_string().contains("HTML page"), "{error}");
+}
+
+#[tokio::test]
+async fn what_follows_a_document_or_stands_between_records_is_refused() {
+    let whole = status("");
+    let json_whole = r#"{"iSAMS":{"RegistrationStatuses":null}}"#;
+    for body in [format!("{whole}<html/>"), format!("{whole} text"), format!("{whole}{whole}")] {
+        let error = error_of(&answering(ok(body))).await;
+        assert!(error.to_string().contains("goes on after the end"), "{error}");
+    }
+    for body in [format!("{json_whole}{json_whole}"), format!("{json_whole} x")] {
+        let error = json(body).await.unwrap_err();
+        assert!(error.to_string().contains("goes on after the end"), "{error}");
+    }
+    assert!(json(format!("{json_whole}\r\n")).await.is_ok());
+    only_row(format!("{whole}\r\n<!-- end -->")).await;
+    let error = error_of(&answering(ok(document("many records")))).await;
+    assert!(error.to_string().contains("a text where iSAMS sends records"), "{error}");
+    let error = error_of(&answering(ok(document("<Row><PupilId>1&#1;</PupilId></Row>")))).await;
+    assert!(error.to_string().contains("unreadable student"), "{error}");
+    let row = r#""Registered":"1","RegistrationDateTime":"2026-11-20T08:40:00""#;
+    let error =
+        json(format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{"PupilId":473368326012345678901,{row}}}}}}}}}"#))
+            .await;
+    assert!(error.unwrap_err().to_string().contains("too large to be exact"));
+}
+
+#[tokio::test]
+async fn more_records_than_the_limit_are_too_many() {
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    assert!(fetch(&source.clone().max_rows(800)).await.is_ok());
+    let error = fetch(&source.max_rows(799)).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::TooLarge);
+    assert!(error.to_string().contains("more than 799 registrations"), "{error}");
+}
+
+#[tokio::test]
+async fn a_code_table_that_looks_cut_is_refused() {
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().suspicious_rows(Some(4));
+    let error = fetch(&source).await.unwrap_err();
+    assert!(error.to_string().contains("the code table has exactly"), "{error}");
 }
 
 #[tokio::test]
@@ -511,6 +578,10 @@ async fn a_redirect_is_followed_on_the_same_host_and_port_only() {
         _ => with_status("307 Temporary Redirect\r\nLocation: /moved", ""),
     });
     assert_eq!(fetch(&Isams::batch(&url, KEY).unwrap()).await.unwrap().len(), 2);
+
+    let loses_the_body = with_status("302 Found\r\nLocation: /elsewhere", "");
+    let error = error_of(&answering(loses_the_body)).await;
+    assert!(error.to_string().contains("redirect"), "{error}");
 }
 
 #[tokio::test]

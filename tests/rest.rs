@@ -269,6 +269,58 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
     assert_eq!(fetch(&source(&url)).await.unwrap_err().kind(), SourceErrorKind::BadReply);
 }
 
+/// A tenant whose register of 152 rows comes in pages of 100, each with what `about` says of it.
+fn paging(about: impl Fn(u64) -> String + Send + Sync + 'static) -> String {
+    common::tenant::answering_to(move |request| {
+        let row = |number: u64| {
+            format!(r#"{{"schoolId":"{number}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}"#)
+        };
+        let page = if request.contains("page=2") { 2 } else { 1 };
+        let rows: Vec<String> = (1..=152).skip(100 * (page as usize - 1)).take(100).map(row).collect();
+        match request {
+            _ if request.contains("/connect/token") => ok(r#"{"access_token":"Token-4711","expires_in":3600}"#),
+            _ if request.contains("/absencecodes") => ok(r#"{"absenceCodes":[]}"#),
+            _ if request.contains("/periods") => ok(PERIODS),
+            _ => ok(format!(r#"{{"rows":[{}]{}}}"#, rows.join(","), about(page))),
+        }
+    })
+}
+
+#[tokio::test]
+async fn every_page_is_read_however_its_numbers_are_written_and_without_them() {
+    for about in [
+        |page: u64| format!(r#","page":{page},"pageSize":100,"totalCount":152,"totalPages":2"#),
+        |page: u64| format!(r#","page":"{page}","totalCount":"152","totalPages":"2""#),
+        |page: u64| format!(r#","page":{page}.0,"totalCount":152.0,"totalPages":2.0"#),
+        |_: u64| r#","pageSize":100,"totalCount":152"#.to_owned(),
+        |_: u64| r#","totalCount":152,"totalPages":null"#.to_owned(),
+        |_: u64| r#","page":null,"totalCount":null,"totalPages":null"#.to_owned(),
+        |_: u64| String::new(),
+    ] {
+        let read = rows(fetch(&source(&paging(about))).await.unwrap());
+        assert_eq!(read.len(), 152, "{}", about(1));
+    }
+}
+
+#[tokio::test]
+async fn a_list_without_pages_is_read_once_and_a_page_that_comes_again_is_refused() {
+    let hundred: Vec<String> = (0..100)
+        .map(|number| format!(r#"{{"schoolId":"{number}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}"#))
+        .collect();
+    for (about, expected) in [("", Some(100)), (r#","totalPages":2"#, None)] {
+        let register = format!(r#"{{"rows":[{}]{about}}}"#, hundred.join(","));
+        let url = tenant(move |path| match path {
+            "/api/registration/absencecodes" => r#"{"absenceCodes":[]}"#.to_owned(),
+            "/api/registration/periods" => PERIODS.to_owned(),
+            _ => register.clone(),
+        });
+        match (fetch(&source(&url)).await, expected) {
+            (read, Some(expected)) => assert_eq!(rows(read.unwrap()).len(), expected),
+            (read, None) => assert!(read.unwrap_err().to_string().contains("page 2 of register/5 is page 1 again")),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_byte_order_mark_decides_the_encoding() {
     let register =

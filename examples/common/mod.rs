@@ -179,7 +179,7 @@ pub struct RuleFlags {
     /// How AM and PM registers are told apart
     #[arg(long, value_enum, default_value_t = PmRuleName::Time)]
     pm_rule: PmRuleName,
-    /// When PM begins under the time rule, included
+    /// When PM begins under the time rule, included; HH:MM:SS too
     #[arg(long, default_value = "12:00", value_parser = parse_clock, value_name = "HH:MM")]
     pm_start: NaiveTime,
     /// Which record wins a tie
@@ -306,7 +306,8 @@ fn parse_zone(text: &str) -> Result<Tz, String> {
 }
 
 fn parse_clock(text: &str) -> Result<NaiveTime, String> {
-    let time = NaiveTime::parse_from_str(text, "%H:%M").ok().filter(|_| text.len() == 5);
+    let format = if text.len() == 8 { "%H:%M:%S" } else { "%H:%M" };
+    let time = NaiveTime::parse_from_str(text, format).ok().filter(|_| matches!(text.len(), 5 | 8));
     time.ok_or_else(|| "not a time of day; 13:30 is one".to_owned())
 }
 

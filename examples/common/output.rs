@@ -6,9 +6,25 @@ use std::path::{Path, PathBuf};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Prints for people or programs on standard output. A reader that has gone away is no failure.
+/// Prints for people on standard output. A reader that has gone away is no failure.
 pub fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", plain(text));
+}
+
+/// Prints for programs, likewise.
+pub fn say_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value)?;
     let _ = writeln!(std::io::stdout(), "{text}");
+    Ok(())
+}
+
+/// A text whose ids and codes come from outside, without what a terminal would act on.
+pub fn plain(text: &str) -> String {
+    let acts = |letter: char| {
+        (letter.is_control() && letter != '\n')
+            || matches!(letter, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|letter| if acts(letter) { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }
 
 /// A file that takes its place only when it is whole.

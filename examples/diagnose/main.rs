@@ -10,14 +10,15 @@ mod stories;
 mod table;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
+use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use common::output::say;
+use common::output::{say, say_json};
 use common::{ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date};
 use page::Page;
 use rollmark::explain::{Diagnosis, Expected, Question};
@@ -29,9 +30,10 @@ use rollmark::sync::AttendanceSync;
 
 /// Says why a student's mark is what it is, and what to do if it is wrong.
 #[derive(Parser)]
+#[command(name = "diagnose")]
 struct Flags {
     /// The student
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     student: Option<String>,
     /// The school date
     #[arg(long, value_name = "DATE", value_parser = parse_date)]
@@ -56,10 +58,10 @@ struct Flags {
     /// The portal's store, to compare with: memory is none, or sqlite:PATH
     #[arg(long, default_value = "memory")]
     store: StorePlace,
-    /// Prints JSON
+    /// Prints JSON: one object; of the six cases, one a line
     #[arg(long)]
     json: bool,
-    /// Writes a page that can be printed, too
+    /// Writes a page that can be printed, too; - is standard output, and then --json can't be
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
@@ -82,6 +84,9 @@ async fn main() -> ExitCode {
 async fn run(mut flags: Flags) -> Result<(), Failure> {
     let source = common::source(&flags.source, &flags.replies, &mut flags.window, wrong_flags)?;
     let window = flags.window.window(flags.rules.rules().zone()).unwrap_or_else(|error| wrong_flags(error));
+    if flags.json && flags.html.as_deref() == Some(Path::new("-")) {
+        wrong_flags("--json and --html - would both write to standard output; give the page a file".to_owned());
+    }
     match (source, &flags.student, flags.date) {
         (Some(source), Some(student), Some(date)) => {
             let question = flags.question(student, date, window);
@@ -123,6 +128,11 @@ async fn ask(flags: &Flags, source: Arc<dyn AttendanceSource>, question: Questio
     let school = SchoolId::new(&flags.school);
     let rules = flags.rules.rules();
     let sync = AttendanceSync::shared(source, Arc::clone(&store), school.clone(), rules);
+    if matches!(flags.store, StorePlace::Sqlite(_)) && store.runs(&school).await?.is_empty() {
+        eprintln!(
+            "warning: the store holds no run of school {school}, so it is not compared; check --store and --school"
+        );
+    }
     let diagnosis = sync.diagnose(question, flags.window.now()).await?;
     kept.tell([diagnosis.student.clone()]);
     let history = history(&*store, &school, &diagnosis).await?;
@@ -135,7 +145,7 @@ async fn ask(flags: &Flags, source: Arc<dyn AttendanceSource>, question: Questio
         page.write(path)?;
     }
     if flags.json {
-        say(&serde_json::to_string(&diagnosis)?);
+        say_json(&diagnosis)?;
     } else {
         say(&format!("{title}\n\n{}", table::text(&diagnosis, rules.zone())));
     }

@@ -6,7 +6,7 @@ use chrono::{Days, NaiveDateTime, NaiveTime, Timelike};
 use chrono_tz::Tz;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use rollmark::explain::{DayRecord, Diagnosis, SessionDiagnosis};
-use rollmark::model::{Mark, Session};
+use rollmark::model::{Mark, Session, clock_text};
 use rollmark::rules::{PmRule, Rules};
 use rollmark::store::Change;
 
@@ -136,7 +136,7 @@ fn changes(history: &[(Session, Change)], zone: Tz) -> Markup {
             tr { th { "Session" } th { "Run" } th { "Since" } th { "Before" } th { "After" } }
             @for (session, change) in history {
                 tr {
-                    td { (session) } td { (change.run) } td { (change.seen_at.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S")) }
+                    td { (session) } td { (change.run) } td { (clock_text(change.seen_at, zone)) }
                     td { (shown(&change.before)) } td { (shown(&change.after)) }
                 }
             }

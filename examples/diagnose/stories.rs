@@ -12,7 +12,7 @@ use rollmark::source::{FakeSchool, TestClock};
 use rollmark::store::MemoryStore;
 use rollmark::sync::{AttendanceSync, SyncRequest};
 
-use super::common::output::say;
+use super::common::output::{say, say_json};
 use super::page::Page;
 use super::{Failure, Flags, history, table};
 
@@ -166,7 +166,7 @@ pub async fn tell(flags: &Flags) -> Result<(), Failure> {
         let diagnosis = sync.diagnose(question(asked_at)?, asked_at).await?;
         page.add(story.title, &diagnosis, &history(&*store, &id, &diagnosis).await?);
         if flags.json {
-            say(&serde_json::to_string(&diagnosis)?);
+            say_json(&diagnosis)?;
         } else {
             let complaint = format!("The school expects {} in the {} session.", story.expected, story.session);
             say(&format!("{}\n{complaint}\n\n{}", story.title, table::text(&diagnosis, rules.zone())));

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use chrono::NaiveDate;
 use chrono_tz::Tz;
 use rollmark::explain::{DayRecord, Diagnosis, SessionDiagnosis};
-use rollmark::model::{LoserReason, RecordKind};
+use rollmark::model::{LoserReason, RecordKind, clock_text};
 
 /// What a record says: the code's letter, or the status.
 pub fn says(record: &DayRecord) -> String {
@@ -57,7 +57,7 @@ pub fn role(record: &DayRecord, answer: &SessionDiagnosis) -> &'static str {
 /// When the record was last updated, in school time.
 pub fn updated(record: &DayRecord, zone: Tz) -> String {
     let at = record.record.last_updated;
-    at.map_or("never".to_owned(), |at| at.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S").to_string())
+    at.map_or("never".to_owned(), |at| clock_text(at, zone))
 }
 
 /// The records of the day, then each session's mark and findings.

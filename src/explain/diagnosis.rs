@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{NaiveDate, NaiveDateTime};
 use serde::{Serialize, Serializer};
 
+use super::findings::Situation;
 use super::{Finding, Question, ShownMark};
 use crate::model::{
     Decision, Loser, LoserReason, Mark, PeriodId, Record, RecordReference, Registration, RegistrationPeriod, Session,
@@ -191,7 +192,15 @@ impl Facts {
                 .collect();
             Decision { losers, ..mark.decision.clone() }
         });
-        let findings = self.findings(session, mark.as_ref(), &contenders, has_records);
+        let findings = Situation {
+            facts: self,
+            session,
+            mark: mark.as_ref(),
+            contenders: &contenders,
+            has_school: register.is_in_session(*date, session),
+            has_records,
+        }
+        .findings();
         SessionDiagnosis { session, mark, decision, findings, contenders }
     }
 
@@ -244,7 +253,15 @@ impl Facts {
         periods
     }
 
-    fn flag(&self, id: &PeriodId) -> Option<Session> {
+    /// The letters of the code table.
+    pub(super) fn letters(&self) -> impl Iterator<Item = &str> {
+        self.others.iter().filter_map(|record| match record {
+            Record::Code(code) => code.letter.as_deref(),
+            _ => None,
+        })
+    }
+
+    pub(super) fn flag(&self, id: &PeriodId) -> Option<Session> {
         Session::from_flag(self.periods().get(id)?.session.as_deref()?)
     }
 

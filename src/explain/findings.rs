@@ -1,11 +1,13 @@
 //! Which findings a session has, the one that explains most first.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, NaiveTime, TimeDelta, Timelike, Utc};
 use serde_json::{Map, Value, json};
 
 use super::diagnosis::{Contender, DayRecord, Facts};
 use super::{Expected, Finding, FindingName};
-use crate::model::{LoserReason, Mark, RecordKind, Session, Status, stamp_text};
+use crate::model::{LoserReason, Mark, RecordKind, Session, Status, clock_text, stamp_text};
 use crate::rules::{Freshness, PmRule};
 
 fn finding(name: FindingName, summary: String, advice: String, evidence: Value) -> Finding {
@@ -62,36 +64,42 @@ fn capitalised(text: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
+/// «Take the register; then sync.»
+fn then_sync(what: &str) -> String {
+    format!("{}; then sync.", capitalised(what))
+}
+
 fn or_none(mark: Option<&Mark>) -> String {
     mark.map_or("no mark".to_owned(), ToString::to_string)
 }
 
-impl Facts {
-    /// An instant as the school reads it.
-    fn school_time(&self, instant: DateTime<Utc>) -> String {
-        instant.with_timezone(&self.rules.zone()).format("%Y-%m-%d %H:%M:%S").to_string()
-    }
+/// Whether a record lost to another candidate of the session (R6).
+fn is_beaten(contender: &Contender) -> bool {
+    matches!(contender.why, Some(LoserReason::Older | LoserReason::Tie | LoserReason::NoTimestamp))
+}
 
-    fn updated(&self, day: &DayRecord) -> String {
-        let at = day.record.last_updated;
-        at.map_or("has no time of update".to_owned(), |at| format!("was updated at {}", self.school_time(at)))
-    }
+/// One session of the student's day.
+pub(super) struct Situation<'a> {
+    pub(super) facts: &'a Facts,
+    pub(super) session: Session,
+    pub(super) mark: Option<&'a Mark>,
+    pub(super) contenders: &'a [Contender],
+    /// The school was in session (R7).
+    pub(super) has_school: bool,
+    /// The student has a record on that date.
+    pub(super) has_records: bool,
+}
 
-    /// The findings of one session, from its mark, the records beside it, and whether the day has any record.
-    pub(super) fn findings(
-        &self,
-        session: Session,
-        mark: Option<&Mark>,
-        contenders: &[Contender],
-        has_records: bool,
-    ) -> Vec<Finding> {
-        let plain = self.plain(session, mark, contenders, has_records);
-        let mut findings: Vec<Finding> = match (&self.question.expected, self.store_behind(session, mark)) {
+impl Situation<'_> {
+    /// What was found, the one that explains most first; never empty.
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        let plain = self.plain();
+        let mut findings: Vec<Finding> = match (&self.facts.question.expected, self.store_behind()) {
             (Some(expected), behind) => {
-                let is_met = mark.is_some_and(|mark| expected.is_met_by(mark));
+                let is_met = self.mark.is_some_and(|mark| expected.is_met_by(mark));
                 let explained = match is_met {
                     true => behind.into_iter().collect(),
-                    false => self.against(expected, session, mark, contenders, plain),
+                    false => self.against(expected, plain),
                 };
                 self.outside_window().into_iter().chain(explained).collect()
             }
@@ -99,65 +107,54 @@ impl Facts {
             (None, None) => plain.into_iter().collect(),
         };
         if findings.is_empty() {
-            let summary = match mark {
-                Some(mark) => format!("The mark is {mark}: {}.", mark.decision.in_school_time(self.rules.zone())),
+            let summary = match self.mark {
+                Some(mark) => format!("The mark is {mark}: {}.", mark.decision.in_school_time(self.facts.rules.zone())),
                 None => "There is no mark: the student has no record that makes one in this session.".to_owned(),
             };
             let nothing = "Nothing needs to be done.".to_owned();
             findings.push(finding(FindingName::Consistent, summary, nothing, json!({})));
         }
-        if self.freshness.advised_against() {
-            let evidence = json!({ "cache_expiry_seconds": self.freshness.cache_expiry().num_seconds() });
+        let freshness = self.facts.freshness;
+        if freshness.advised_against() {
+            let evidence = json!({ "cache_expiry_seconds": freshness.cache_expiry().num_seconds() });
             let advice = Freshness::REMEDY.to_owned();
-            findings.push(finding(FindingName::CacheExpiryTooLong, self.freshness.risk(), advice, evidence));
+            findings.push(finding(FindingName::CacheExpiryTooLong, freshness.risk(), advice, evidence));
         }
         findings
     }
 
     /// What explains that the mark is not the expected one.
-    fn against(
-        &self,
-        expected: &Expected,
-        session: Session,
-        mark: Option<&Mark>,
-        contenders: &[Contender],
-        plain: Option<Finding>,
-    ) -> Vec<Finding> {
-        let mut findings = Vec::new();
+    fn against(&self, expected: &Expected, plain: Option<Finding>) -> Vec<Finding> {
         let losing: Vec<&Contender> =
-            contenders.iter().filter(|contender| contender.is_expected && contender.why.is_some()).collect();
-        let winner = contenders.iter().find(|contender| contender.why.is_none()).map(|contender| &contender.record);
-        let first = |is: &dyn Fn(&Contender) -> bool| losing.iter().copied().find(|contender| is(contender));
-        let is_span = |contender: &Contender| contender.record.record.kind == RecordKind::OutOfSchool;
-        let has_no_stamp = |contender: &Contender| contender.record.record.last_updated.is_none();
-        let is_rival = |contender: &Contender| {
-            matches!(contender.why, Some(LoserReason::Older | LoserReason::Tie | LoserReason::NoTimestamp))
-        };
-        let is_duplicate = |contender: &Contender| contender.why == Some(LoserReason::Duplicate);
-        findings.extend(
-            first(&|one| has_no_stamp(one) && is_rival(one))
-                .map(|loser| self.missing_timestamp(expected, &loser.record, winner, contenders)),
-        );
-        findings.extend(
-            first(&|one| is_span(one) && is_rival(one) && !has_no_stamp(one))
-                .map(|loser| self.older(expected, &loser.record, winner, contenders)),
-        );
-        findings.extend(first(&is_duplicate).map(|loser| self.duplicate(expected, &loser.record, contenders)));
-        findings.extend(
-            first(&|one| one.why == Some(LoserReason::NotCovering))
-                .map(|loser| self.not_covering(expected, session, &loser.record, mark, contenders)),
-        );
-        findings.extend(self.other_registration(expected, session, mark, &losing));
-        findings.extend(plain);
+            self.contenders.iter().filter(|one| one.is_expected && one.why.is_some()).collect();
+        let first = |is: &dyn Fn(&Contender) -> bool| losing.iter().find(|one| is(one)).map(|one| &one.record);
+        let has_stamp = |one: &Contender| one.record.record.last_updated.is_some();
+        let is_span = |one: &Contender| one.record.record.kind == RecordKind::OutOfSchool;
+        let why = |why: LoserReason| move |one: &Contender| one.why == Some(why);
+        // A registration that a newer record has beaten.
+        let beaten = first(&|one| is_beaten(one) && !is_span(one) && has_stamp(one));
+
+        let without_stamp = first(&|one| is_beaten(one) && !has_stamp(one));
+        let older = first(&|one| is_beaten(one) && is_span(one) && has_stamp(one));
+        let duplicate = first(&why(LoserReason::Duplicate));
+        let not_covering = first(&why(LoserReason::NotCovering));
+        let explained = [
+            without_stamp.map(|loser| self.missing_timestamp(expected, loser)),
+            older.map(|loser| self.older(expected, loser)),
+            duplicate.map(|loser| self.duplicate(expected, loser)),
+            not_covering.map(|loser| self.not_covering(expected, loser)),
+            self.other_registration(expected, &losing, beaten),
+            plain,
+        ];
+        let mut findings: Vec<Finding> = explained.into_iter().flatten().collect();
         if findings.is_empty() || losing.is_empty() {
-            let rival = first(&is_rival).map(|loser| &loser.record).zip(winner);
-            findings.extend(self.stale_or_missing(expected, session, mark, rival, findings.is_empty()));
+            findings.extend(self.stale_or_missing(expected, beaten, findings.is_empty()));
         }
         findings
     }
 
     fn outside_window(&self) -> Option<Finding> {
-        let (date, window) = (self.question.date, self.question.window);
+        let (date, window) = (self.facts.question.date, self.facts.question.window);
         (!window.contains(date)).then(|| {
             finding(
                 FindingName::OutsideWindow,
@@ -173,22 +170,22 @@ impl Facts {
         })
     }
 
-    fn store_behind(&self, session: Session, mark: Option<&Mark>) -> Option<Finding> {
-        let shown = self.shown.iter().find(|shown| shown.session == session)?;
-        if Mark::look_alike(shown.mark.as_ref(), mark) {
+    fn store_behind(&self) -> Option<Finding> {
+        let shown = self.facts.shown.iter().find(|shown| shown.session == self.session)?;
+        if Mark::look_alike(shown.mark.as_ref(), self.mark) {
             return None;
         }
         let since = match shown.since {
             Some((run, at)) => format!("since run {run} of {}", self.school_time(at)),
             None => "and no run has ever written one".to_owned(),
         };
-        let date = self.question.date;
+        let date = self.facts.question.date;
         Some(finding(
             FindingName::StoreBehindSource,
             format!(
                 "The portal's store shows {} {since}; the source says {}.",
                 or_none(shown.mark.as_ref()),
-                or_none(mark)
+                or_none(self.mark)
             ),
             format!("Run a sync that covers {date}. If the store still differs after it, see what that run withheld."),
             json!({
@@ -201,35 +198,21 @@ impl Facts {
     }
 
     /// What is wrong whether or not anything is expected.
-    fn plain(
-        &self,
-        session: Session,
-        mark: Option<&Mark>,
-        contenders: &[Contender],
-        has_records: bool,
-    ) -> Option<Finding> {
-        let winner = contenders.iter().find(|contender| contender.why.is_none()).map(|contender| &contender.record);
-        let date = self.question.date;
-        let expected = self.question.expected.as_ref();
-        match (mark.map(|mark| mark.status), winner) {
+    fn plain(&self) -> Option<Finding> {
+        let date = self.facts.question.date;
+        let expected = self.facts.question.expected.as_ref();
+        match (self.mark.map(|mark| mark.status), self.winner()) {
             (Some(Status::UnknownCode), Some(winner)) => {
-                let raw = mark.and_then(|mark| mark.raw_code.as_ref()).map(ToString::to_string).unwrap_or_default();
+                let raw =
+                    self.mark.and_then(|mark| mark.raw_code.as_ref()).map(ToString::to_string).unwrap_or_default();
                 let table = "let the API key read the whole table of registration codes";
                 let advice = match expected {
-                    None => format!("Give {} a code that is in the table, or {table}; then sync.", named(winner)),
-                    Some(Expected::Code(letter)) => {
-                        format!(
-                            "Give {} the code {letter}, or, if {raw} is that code, {table}; then sync.",
-                            named(winner)
-                        )
+                    None => then_sync(&format!("give {} a code that is in the table, or {table}", named(winner))),
+                    Some(expected @ Expected::Code(_)) => {
+                        let correction = self.correction(expected, winner);
+                        then_sync(&format!("{correction}, or, if {raw} is that code, {table}"))
                     }
-                    Some(Expected::Present) if winner.to.is_some() => format!(
-                        "Delete {}, and mark the student as present in the {session} register; then sync.",
-                        named(winner)
-                    ),
-                    Some(Expected::Present) => {
-                        format!("Mark the student as present in {}; then sync.", named(winner))
-                    }
+                    Some(expected) => then_sync(&self.correction(expected, winner)),
                 };
                 Some(finding(
                     FindingName::UnknownCode,
@@ -238,27 +221,31 @@ impl Facts {
                     json!({ "record": record_json(winner), "raw_code": raw }),
                 ))
             }
-            (Some(Status::NotTaken), Some(winner)) => Some(finding(
-                FindingName::NotTaken,
-                format!("{} has not been taken for this student.", capitalised(&named(winner))),
-                match expected {
-                    None => format!("Take the register of {} on {date}; then sync.", clock(winner.from.time())),
-                    Some(expected) => format!(
-                        "Take the register of {} on {date}, with {expected} for this student; then sync.",
-                        clock(winner.from.time())
-                    ),
-                },
-                json!({ "record": record_json(winner) }),
-            )),
-            _ if !has_records => Some(finding(
+            (Some(Status::NotTaken), Some(winner)) => {
+                let at = clock(winner.from.time());
+                Some(finding(
+                    FindingName::NotTaken,
+                    format!("{} has not been taken for this student.", capitalised(&named(winner))),
+                    match expected {
+                        None => then_sync(&format!("take the register of {at} on {date}")),
+                        Some(expected) => {
+                            then_sync(&format!("take the register of {at} on {date}, with {expected} for this student"))
+                        }
+                    },
+                    json!({ "record": record_json(winner) }),
+                ))
+            }
+            _ if !self.has_records => Some(finding(
                 FindingName::NoRecord,
-                format!("The source has no registration and no out-of-school record of this student on {date}."),
                 format!(
-                    "Check the student's id and the filters of the API key, and enter {} for the {session} session of \
-                     {date} in the management system; then sync.",
-                    expected.map_or("the attendance".to_owned(), ToString::to_string)
+                    "The source has no registration and no out-of-school record of this student on {date}{}.",
+                    if self.has_school { "" } else { ", and no register of this session of any student" }
                 ),
-                json!({ "student": self.question.student, "date": date }),
+                then_sync(&format!(
+                    "check the student's id and the filters of the API key, and, if there was school, {}",
+                    self.entry(expected)
+                )),
+                json!({ "student": self.facts.question.student, "date": date }),
             )),
             _ => None,
         }
@@ -268,32 +255,26 @@ impl Facts {
     fn other_registration(
         &self,
         expected: &Expected,
-        session: Session,
-        mark: Option<&Mark>,
         losing: &[&Contender],
+        beaten: Option<&DayRecord>,
     ) -> Option<Finding> {
-        let mut others: Vec<&DayRecord> = losing
-            .iter()
-            .filter(|contender| contender.why == Some(LoserReason::OtherRegistration))
-            .map(|contender| &contender.record)
-            .collect();
+        let (facts, session) = (self.facts, self.session);
+        let is_other = |one: &&&Contender| one.why == Some(LoserReason::OtherRegistration);
+        let mut others: Vec<&DayRecord> = losing.iter().filter(is_other).map(|one| &one.record).collect();
         // The likeliest register first: flagged with the session, then of its half of the day.
-        others.sort_by_key(|other| {
-            let is_morning = other.from.time() < PmRule::NOON;
-            (other.flag != Some(session), is_morning != (session == Session::Am), other.from)
-        });
+        let is_of_half_day = |other: &DayRecord| (other.from.time() < PmRule::NOON) == (session == Session::Am);
+        others.sort_by_key(|other| (other.flag != Some(session), !is_of_half_day(other), other.from));
         let (other, pm_rule) = others.into_iter().find_map(|other| {
             let counts = |pm_rule: &PmRule| {
-                self.mark_under(self.rules.pm(*pm_rule), session).is_some_and(|mark| {
+                facts.mark_under(facts.rules.pm(*pm_rule), session).is_some_and(|mark| {
                     expected.is_met_by(&mark)
-                        && mark.decision.winner.kind == RecordKind::Registration
                         && mark.decision.registration.is_some_and(|picked| picked.at == other.from)
                 })
             };
-            Some((other, self.other_rules(session, other).into_iter().find(counts)?))
+            Some((other, self.other_rules(other).into_iter().find(counts)?))
         })?;
-        let picked = mark.and_then(|mark| mark.decision.registration.as_ref());
-        let (advice, pm_start) = match pm_rule {
+        let picked = self.mark.and_then(|mark| mark.decision.registration.as_ref());
+        let (mut advice, pm_start) = match pm_rule {
             PmRule::FirstFrom(start) => (
                 format!("Tell AM and PM by time, with the PM start at {}; then sync.", clock(start)),
                 Some(clock(start)),
@@ -302,7 +283,22 @@ impl Facts {
                 ("Tell AM and PM by the session flags of the registration periods; then sync.".to_owned(), None)
             }
         };
-        let by = match self.rules.pm_rule() {
+        let picked_flag = picked.and_then(|picked| facts.flag(picked.period.as_ref()?));
+        let is_doubtful = other.flag != Some(session)
+            && (other.flag.is_some() || picked_flag == Some(session) || !is_of_half_day(other));
+        if is_doubtful {
+            let instead = match (beaten, self.winner()) {
+                (Some(beaten), _) => format!("save {} again, so that it is the newest", short(beaten)),
+                (None, Some(winner)) => self.correction(expected, winner),
+                (None, None) => self.entry(Some(expected)),
+            };
+            advice += &format!(
+                " That changes the marks of every student, and the register of {} does not look like the {session} \
+                 registration; if it is not, leave the rules and {instead}.",
+                clock(other.from.time())
+            );
+        }
+        let by = match facts.rules.pm_rule() {
             PmRule::FirstFrom(start) => format!("with the PM start at {}", clock(start)),
             PmRule::RegistrationPeriods => "by the flags of the registration periods".to_owned(),
         };
@@ -323,53 +319,57 @@ impl Facts {
     }
 
     /// Rules by which the row may be the session's registration, the likeliest first.
-    fn other_rules(&self, session: Session, other: &DayRecord) -> Vec<PmRule> {
+    fn other_rules(&self, other: &DayRecord) -> Vec<PmRule> {
         let time = other.from.time();
         let whole_minute = time.with_second(0).and_then(|time| time.with_nanosecond(0)).unwrap_or(time);
-        let starts = match session {
+        let starts = match self.session {
             Session::Pm => vec![whole_minute, time],
             // Any start after the register makes it AM; noon is the usual one.
             Session::Am => vec![PmRule::NOON, whole_minute.overflowing_add_signed(TimeDelta::minutes(1)).0],
         };
         let by_time = starts.into_iter().map(PmRule::FirstFrom);
-        let by_periods = (other.flag == Some(session)).then_some(PmRule::RegistrationPeriods);
-        by_time.chain(by_periods).filter(|rule| *rule != self.rules.pm_rule()).collect()
+        let by_periods = (other.flag == Some(self.session)).then_some(PmRule::RegistrationPeriods);
+        by_time.chain(by_periods).filter(|rule| *rule != self.facts.rules.pm_rule()).collect()
     }
 
-    /// Nothing that was read explains the mark: a change may not have reached the reply yet. A rival is a registration that
-    /// says what is expected, and the newer record that it lost to.
-    fn stale_or_missing(
-        &self,
-        expected: &Expected,
-        session: Session,
-        mark: Option<&Mark>,
-        rival: Option<(&DayRecord, &DayRecord)>,
-        is_first: bool,
-    ) -> Option<Finding> {
-        let date = self.question.date;
-        let (read, cure) = match rival {
-            Some((loser, winner)) => (
+    /// Nothing that was read explains the mark, or a registration says what is expected and a newer record has beaten it: a
+    /// change may not have reached the reply yet.
+    fn stale_or_missing(&self, expected: &Expected, beaten: Option<&DayRecord>, is_first: bool) -> Option<Finding> {
+        let (date, session) = (self.facts.question.date, self.session);
+        let (mut read, cure) = match (beaten.zip(self.winner()), self.letter_trouble(expected), self.winner()) {
+            (Some((beaten, winner)), ..) => (
                 format!(
                     "{} says {expected} and {}, but {} {} and counts",
-                    capitalised(&named(loser)),
-                    self.updated(loser),
+                    capitalised(&named(beaten)),
+                    self.updated(beaten),
                     named(winner),
                     self.updated(winner)
                 ),
-                format!("If {expected} is right, save {} again, so that it is the newest.", short(loser)),
+                format!("{}save {} again, so that it is the newest", self.future_rivals(beaten), short(beaten)),
             ),
-            None => (
-                match mark {
-                    None => format!("No register that makes a mark was read for this {session} session"),
-                    Some(_) => format!("Nothing that was read for this {session} session says {expected}"),
-                },
-                format!("Make sure that {expected} is saved for the {session} session of {date}."),
+            (None, Some(trouble), _) => trouble,
+            (None, None, Some(winner)) => (
+                format!("Nothing that was read for this {session} session says {expected}"),
+                self.correction(expected, winner),
+            ),
+            (None, None, None) if self.has_school => (
+                format!("The student has nothing that makes a mark in this {session} session"),
+                self.entry(Some(expected)),
+            ),
+            (None, None, None) => (
+                format!("No student has a register in the {session} session of {date}, so that there are no marks"),
+                format!("take the {session} register, if there was school"),
             ),
         };
-        let fetched_at = self.freshness.fetched_at;
-        if self.freshness.cache_expiry() > TimeDelta::zero() {
-            let sure_from = fetched_at.checked_add_signed(self.freshness.cache_expiry()).unwrap_or(fetched_at);
-            let moments = [self.freshness.as_of_earliest(), fetched_at, sure_from];
+        let shown = self.facts.shown.iter().find(|shown| shown.session == session);
+        if shown.and_then(|shown| shown.mark.as_ref()).is_some_and(|mark| expected.is_met_by(mark)) {
+            read += &format!("; the portal's store shows {expected} already");
+        }
+        let fetched_at = self.facts.freshness.fetched_at;
+        let expiry = self.facts.freshness.cache_expiry();
+        if expiry > TimeDelta::zero() {
+            let sure_from = fetched_at.checked_add_signed(expiry).unwrap_or(fetched_at);
+            let moments = [self.facts.freshness.as_of_earliest(), fetched_at, sure_from];
             let [earliest, fetched, sure] = moments.map(|moment| self.school_time(moment));
             let evidence = moments.map(stamp_text);
             Some(finding(
@@ -378,8 +378,8 @@ impl Facts {
                     "{read}. The replies can show the state of {earliest}: a change made after that may not be in them."
                 ),
                 format!(
-                    "{cure} A sync from {sure} on is sure to see what was saved by {fetched}; saving the API key's \
-                     settings refreshes its cache at once."
+                    "If it was put right by {fetched}, a sync from {sure} on is sure to read it; saving the API key's \
+                     settings refreshes its cache at once. If not, {cure}; then sync."
                 ),
                 json!({ "as_of_earliest": evidence[0], "fetched_at": evidence[1], "sure_from": evidence[2] }),
             ))
@@ -388,35 +388,36 @@ impl Facts {
                 finding(
                     FindingName::NoRecord,
                     format!("{read}. The replies are not cached, so they show what the management system holds."),
-                    format!("{cure} Then sync."),
-                    json!({ "student": self.question.student, "date": date, "fetched_at": stamp_text(fetched_at) }),
+                    format!("If {expected} is right, {cure}; then sync."),
+                    json!({
+                        "student": self.facts.question.student,
+                        "date": date,
+                        "fetched_at": stamp_text(fetched_at),
+                    }),
                 )
             })
         }
     }
 
-    /// What has to be saved before a record can become the newest: rivals whose time of update lies in the future.
-    fn future_rivals(&self, loser: &DayRecord, contenders: &[Contender]) -> String {
-        let is_ahead = |one: &&Contender| {
-            !std::ptr::eq(&one.record, loser)
-                && !matches!(one.why, Some(LoserReason::NotCovering | LoserReason::OtherRegistration))
-                && one.record.record.last_updated > Some(self.freshness.fetched_at)
-        };
-        let ahead: Vec<String> = contenders.iter().filter(is_ahead).map(|one| short(&one.record)).collect();
-        match ahead.is_empty() {
-            true => String::new(),
-            false => format!("First save {} again: the time of update lies in the future. ", ahead.join(" and ")),
+    /// A letter that no code of the table has: what is the matter, and what to do.
+    fn letter_trouble(&self, expected: &Expected) -> Option<(String, String)> {
+        let Expected::Code(letter) = expected else { return None };
+        let letters: BTreeSet<&str> = self.facts.letters().collect();
+        if letters.is_empty() {
+            let read = "No registration codes were read, so that no mark has a letter".to_owned();
+            return Some((read, "let the API key read the registration codes".to_owned()));
         }
+        if letters.contains(&**letter) {
+            return None;
+        }
+        let alike = letters.iter().find(|known| known.eq_ignore_ascii_case(letter));
+        let alike = alike.map(|known| format!(" (it has {known})")).unwrap_or_default();
+        let read = format!("The code table has no code {letter}{alike}, so that no mark can have it");
+        Some((read, format!("ask with a letter of the table, or add {letter} to the registration codes")))
     }
 
-    fn missing_timestamp(
-        &self,
-        expected: &Expected,
-        loser: &DayRecord,
-        winner: Option<&DayRecord>,
-        contenders: &[Contender],
-    ) -> Finding {
-        let against = match winner {
+    fn missing_timestamp(&self, expected: &Expected, loser: &DayRecord) -> Finding {
+        let against = match self.winner() {
             Some(winner) if winner.record.last_updated.is_none() => {
                 format!("; neither has {}, which wins the tie", named(winner))
             }
@@ -426,46 +427,45 @@ impl Facts {
         finding(
             FindingName::MissingTimestamp,
             format!("{} says {expected}, but has no time of update{against}.", capitalised(&named(loser))),
-            format!(
-                "{}Edit {} in the management system and save it again, so that it gets a time of update; then sync.",
-                self.future_rivals(loser, contenders),
+            then_sync(&format!(
+                "{}edit {} in the management system and save it again, so that it gets a time of update",
+                self.future_rivals(loser),
                 short(loser)
-            ),
-            json!({ "record": record_json(loser), "winner": winner.map(record_json) }),
+            )),
+            self.against_winner(loser),
         )
     }
 
-    fn older(
-        &self,
-        expected: &Expected,
-        loser: &DayRecord,
-        winner: Option<&DayRecord>,
-        contenders: &[Contender],
-    ) -> Finding {
-        let against = winner.map(|winner| format!("; {} {}", named(winner), self.updated(winner))).unwrap_or_default();
+    fn older(&self, expected: &Expected, loser: &DayRecord) -> Finding {
+        let against = match self.winner() {
+            Some(winner) if winner.record.last_updated == loser.record.last_updated => {
+                format!(", and so was {}, which wins the tie.", named(winner))
+            }
+            Some(winner) => {
+                format!("; {} {}. The most recently updated record counts.", named(winner), self.updated(winner))
+            }
+            None => ".".to_owned(),
+        };
         finding(
             FindingName::OutOfSchoolOlderThanRegistration,
-            format!(
-                "{} says {expected} and {}{against}. The most recently updated record counts.",
-                capitalised(&named(loser)),
-                self.updated(loser)
-            ),
-            format!(
-                "{}Edit {} in the management system and save it again, so that it is the newest; then sync.",
-                self.future_rivals(loser, contenders),
+            format!("{} says {expected} and {}{against}", capitalised(&named(loser)), self.updated(loser)),
+            then_sync(&format!(
+                "{}edit {} in the management system and save it again, so that it is the newest",
+                self.future_rivals(loser),
                 short(loser)
-            ),
-            json!({ "record": record_json(loser), "winner": winner.map(record_json) }),
+            )),
+            self.against_winner(loser),
         )
     }
 
-    fn duplicate(&self, expected: &Expected, loser: &DayRecord, contenders: &[Contender]) -> Finding {
-        let is_rival = |one: &&Contender| {
+    fn duplicate(&self, expected: &Expected, loser: &DayRecord) -> Finding {
+        let stands = |one: &&Contender| {
             one.why != Some(LoserReason::Duplicate) && one.record.to.is_none() && one.record.from == loser.from
         };
-        let counting = contenders.iter().find(is_rival).map(|one| &one.record);
-        let against =
-            counting.map(|one| format!("; {} {} and counts", named(one), self.updated(one))).unwrap_or_default();
+        let standing = self.contenders.iter().find(stands).map(|one| &one.record);
+        let against = standing
+            .map(|one| format!("; {} {} and stands for the register", named(one), self.updated(one)))
+            .unwrap_or_default();
         finding(
             FindingName::DuplicateRegistrations,
             format!(
@@ -473,49 +473,100 @@ impl Facts {
                 named(loser),
                 self.updated(loser)
             ),
-            format!(
-                "{}Save {} again, so that it is the newest, and take the wrong row out of the register; then sync.",
-                self.future_rivals(loser, contenders),
+            then_sync(&format!(
+                "{}save {} again, so that it is the newest, and take the wrong row out of the register",
+                self.future_rivals(loser),
                 named(loser)
-            ),
-            json!({ "record": record_json(loser), "counting": counting.map(record_json) }),
+            )),
+            json!({ "record": record_json(loser), "counting": standing.map(record_json) }),
         )
     }
 
-    fn not_covering(
-        &self,
-        expected: &Expected,
-        session: Session,
-        loser: &DayRecord,
-        mark: Option<&Mark>,
-        contenders: &[Contender],
-    ) -> Finding {
-        let picked = mark.and_then(|mark| mark.decision.registration.as_ref()).map(|picked| picked.at);
-        let (register, half_day) = match self.rules.pm_rule() {
-            PmRule::RegistrationPeriods => (picked.or_else(|| self.first_period(session)), None),
-            PmRule::FirstFrom(start) => (picked, Some(start)),
+    fn not_covering(&self, expected: &Expected, loser: &DayRecord) -> Finding {
+        let session = self.session;
+        let picked = self.mark.and_then(|mark| mark.decision.registration.as_ref()).map(|picked| picked.at);
+        let (register, what) = match (self.facts.rules.pm_rule(), picked) {
+            (PmRule::FirstFrom(start), None) => {
+                let part = match session {
+                    Session::Am => format!("before {}", clock(start)),
+                    Session::Pm => format!("from {} on", clock(start)),
+                };
+                (None, format!("it covers some time of that day {part}"))
+            }
+            (_, picked) => {
+                let register = picked.or_else(|| self.facts.first_period(session));
+                let at = register.map_or("the register".to_owned(), |at| clock(at.time()));
+                (register, format!("it begins at {at} or before and ends after {at}"))
+            }
         };
-        let ends_too_early = loser.to.is_some_and(|to| to <= loser.from);
         let why = match register {
-            _ if ends_too_early => "ends before it begins, so it covers nothing".to_owned(),
+            _ if loser.to.is_some_and(|to| to <= loser.from) => {
+                "does not end after it begins, so it covers nothing".to_owned()
+            }
             Some(at) => format!("does not cover the {session} register at {}", clock(at.time())),
             None => format!("does not reach into the {session} session"),
-        };
-        let what = match (register, half_day, session) {
-            (Some(at), ..) => format!("it begins at {0} or before and ends after {0}", clock(at.time())),
-            (None, None, _) => format!("it reaches into the {session} session"),
-            (None, Some(start), Session::Am) => format!("it covers some time of that day before {}", clock(start)),
-            (None, Some(start), Session::Pm) => format!("it covers some time of that day from {} on", clock(start)),
         };
         finding(
             FindingName::OutOfSchoolDoesNotCoverSession,
             format!("{} says {expected}, but {why}.", capitalised(&named(loser))),
-            format!(
-                "{}Change the times of {} so that {what}, and save it; then sync.",
-                self.future_rivals(loser, contenders),
+            then_sync(&format!(
+                "{}change the times of {} so that {what}, and save it",
+                self.future_rivals(loser),
                 short(loser)
-            ),
+            )),
             json!({ "record": record_json(loser), "register_at": register }),
         )
+    }
+
+    fn winner(&self) -> Option<&DayRecord> {
+        self.contenders.iter().find(|one| one.why.is_none()).map(|one| &one.record)
+    }
+
+    fn against_winner(&self, loser: &DayRecord) -> Value {
+        json!({ "record": record_json(loser), "winner": self.winner().map(record_json) })
+    }
+
+    /// What has to be saved before a record can become the newest: rivals whose time of update lies in the future.
+    fn future_rivals(&self, loser: &DayRecord) -> String {
+        let is_ahead = |one: &&Contender| {
+            !std::ptr::eq(&one.record, loser)
+                && !matches!(one.why, Some(LoserReason::NotCovering | LoserReason::OtherRegistration))
+                && one.record.record.last_updated > Some(self.facts.freshness.fetched_at)
+        };
+        let ahead: Vec<String> = self.contenders.iter().filter(is_ahead).map(|one| short(&one.record)).collect();
+        match ahead.is_empty() {
+            true => String::new(),
+            false => {
+                format!("first save {} again, whose time of update lies in the future; then ", ahead.join(" and "))
+            }
+        }
+    }
+
+    /// What makes the record that decides say what is expected.
+    fn correction(&self, expected: &Expected, winner: &DayRecord) -> String {
+        match expected {
+            Expected::Code(letter) => format!("give {} the code {letter}", named(winner)),
+            Expected::Present if winner.to.is_some() => {
+                format!("delete {}, and mark the student as present in the {} register", named(winner), self.session)
+            }
+            Expected::Present => format!("mark the student as present in {}", named(winner)),
+        }
+    }
+
+    /// What to enter where nothing is.
+    fn entry(&self, expected: Option<&Expected>) -> String {
+        let what = expected.map_or("the attendance".to_owned(), ToString::to_string);
+        let (session, date) = (self.session, self.facts.question.date);
+        format!("enter {what} for the {session} session of {date} in the management system")
+    }
+
+    /// An instant as the school reads it.
+    fn school_time(&self, instant: DateTime<Utc>) -> String {
+        clock_text(instant, self.facts.rules.zone())
+    }
+
+    fn updated(&self, day: &DayRecord) -> String {
+        let at = day.record.last_updated;
+        at.map_or("has no time of update".to_owned(), |at| format!("was updated at {}", self.school_time(at)))
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use super::body::ended_early;
+use super::body::{ended_early, web_page};
 use super::transport;
 use crate::source::{FetchCounters, SourceError, SourceErrorKind};
 
@@ -85,21 +85,24 @@ impl Credentials {
     ) -> Result<(Response, Vec<SecretString>), SourceError> {
         let again = request.try_clone();
         let (signed, token) = self.sign(request, deadline, counters).await?;
+        let mut secrets = match self {
+            Self::Key(key) => vec![key.clone()],
+            // The id stands in the address, in a key's place; a short one may be a word.
+            Self::Client(client) if client.id.len() < 8 => vec![client.secret.clone()],
+            Self::Client(client) => vec![client.secret.clone(), client.id.clone().into()],
+        };
+        secrets.extend(token.clone());
         let response = transport::send(signed, deadline, counters).await?;
-        let (response, token) = match (token, again) {
+        match (token, again) {
             (Some(token), Some(again)) if response.status() == StatusCode::UNAUTHORIZED => {
                 self.forget(&token).await;
                 counters.add_retry();
-                let (signed, token) = self.sign(again, deadline, counters).await?;
-                (transport::send(signed, deadline, counters).await?, token)
+                let (signed, fresh) = self.sign(again, deadline, counters).await?;
+                secrets.extend(fresh);
+                Ok((transport::send(signed, deadline, counters).await?, secrets))
             }
-            (token, _) => (response, token),
-        };
-        let secret = match self {
-            Self::Key(key) => key,
-            Self::Client(client) => &client.secret,
-        };
-        Ok((response, [secret.clone()].into_iter().chain(token).collect()))
+            _ => Ok((response, secrets)),
+        }
     }
 
     /// The request with the credentials, and the token in it, if it has one.
@@ -139,7 +142,7 @@ impl Credentials {
         let response = transport::send(request, deadline, &FetchCounters::default()).await?;
         match response.status() {
             status if status.is_success() => Ok(()),
-            status => Err(transport::status_error(status, response.headers())),
+            status => Err(transport::status_error(status, response.headers(), false)),
         }
     }
 
@@ -181,11 +184,15 @@ impl OAuthClient {
             ));
         }
         if !status.is_success() {
-            return Err(transport::status_error(status, response.headers()));
+            return Err(transport::status_error(status, response.headers(), false));
         }
         let body = transport::whole(response, deadline, MOST_BYTES, counters).await?;
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body).trim_ascii();
+        if body.starts_with(b"<") {
+            return Err(web_page());
+        }
         let reply: TokenReply =
-            serde_json::from_slice(&body).map_err(|error| match error.is_eof() && !body.is_empty() {
+            serde_json::from_slice(body).map_err(|error| match error.is_eof() && !body.is_empty() {
                 true => ended_early(),
                 false => SourceError::permanent(
                     SourceErrorKind::BadReply,

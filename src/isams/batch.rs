@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::body::{read_error, web_page};
+use super::body::{read_error, too_large, web_page};
 use super::fields::{Item, record};
 use super::message::Message;
 use super::reply::{Nothing, Sink, container_kind};
@@ -142,15 +142,9 @@ pub(super) async fn send(
     }
     // A body that breaks off takes nothing from what the status says.
     let body = transport::whole(response, budget.deadline, SMALL as u64, &budget.counters).await.unwrap_or_default();
-    Err(match read(settings.format, body.as_slice(), &mut Nothing) {
-        Ok(said) => transport::failure(status, &headers, said, &secrets),
-        // A page says more than a status that names no cause.
-        Err(error) if error == web_page() && matches!(status.as_u16(), 404 | 405 | 500) => {
-            SourceError::permanent(error.kind(), format!("{error} (HTTP status {})", status.as_u16()))
-        }
-        Err(_) => transport::failure(status, &headers, None, &secrets),
-    }
-    .into())
+    let read = read(settings.format, body.as_slice(), &mut Nothing);
+    let is_page = read.as_ref().is_err_and(|error| *error == web_page());
+    Err(transport::failure(status, &headers, read.unwrap_or_default(), is_page, &secrets).into())
 }
 
 /// Reads one reply. A message of the API in it is given back, whatever else there is.
@@ -222,10 +216,13 @@ impl Fetch {
             }
             let Some(answered) = running.next().await else { return Ok(()) };
             let (reply, ask) = answered?;
+            if reply.rows.iter().any(|(kind, rows)| *kind == FetchedKind::Codes && self.is_cut(*rows)) {
+                return Err(cut("the code table"));
+            }
             if self.is_suspect(&reply) {
                 let parts = ask.split();
                 if parts.is_empty() {
-                    return Err(cut_day(ask.from));
+                    return Err(cut(&format!("the reply for {}", ask.from)));
                 }
                 waiting.extend(parts.into_iter().rev());
                 continue;
@@ -244,10 +241,11 @@ impl Fetch {
     }
 
     fn is_suspect(&self, reply: &Reply) -> bool {
-        let is = |(kind, rows): &(FetchedKind, u64)| {
-            *kind != FetchedKind::Codes && self.settings.suspicious_rows == Some(*rows) && *rows > 0
-        };
-        reply.rows.iter().any(is)
+        reply.rows.iter().any(|(_, rows)| self.is_cut(*rows))
+    }
+
+    fn is_cut(&self, rows: u64) -> bool {
+        rows > 0 && self.settings.suspicious_rows == Some(rows)
     }
 
     async fn ask(&self, ask: Ask) -> Result<(Reply, Ask), SourceError> {
@@ -308,7 +306,7 @@ impl Fetch {
         }
         if !is_whole && self.is_suspect(&reply) {
             if ask.split().is_empty() {
-                return Err(Failed { error: cut_day(ask.from), rows_are_out: true });
+                return Err(Failed { error: cut(&format!("the reply for {}", ask.from)), rows_are_out: true });
             }
             settings.start_split.store(true, Ordering::Relaxed);
             let message = "a large reply has exactly the number of rows at which iSAMS is known to cut";
@@ -342,12 +340,13 @@ impl Fetch {
     }
 }
 
-fn cut_day(date: NaiveDate) -> SourceError {
+/// What can't be asked for in smaller parts.
+fn cut(what: &str) -> SourceError {
     SourceError::permanent(
         SourceErrorKind::Incomplete,
         format!(
-            "the reply for {date} has exactly the number of rows at which iSAMS is known to cut; raise or switch off the \
-             suspicious number if the day really has so many"
+            "{what} has exactly the number of rows at which iSAMS is known to cut; raise or switch off the suspicious number \
+             if there really are so many"
         ),
     )
 }
@@ -387,6 +386,9 @@ impl Sink for Collector {
         let record = record(&Item { kind, fields }, &self.settings.names)?;
         if let Some((_, rows)) = self.reply.rows.iter_mut().find(|(found, _)| *found == kind) {
             *rows += 1;
+            if *rows > self.settings.max_rows {
+                return Err(too_large(&format!("more than {} {kind}", self.settings.max_rows)));
+            }
         }
         self.reply.records.push(SourceRecord::Record(record));
         if self.sender.is_some() && self.reply.records.len() >= BATCH { self.flush() } else { Ok(()) }

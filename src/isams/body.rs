@@ -49,6 +49,9 @@ impl<R: Read> Body<R> {
     /// The first bytes after white space, without taking them.
     pub(super) fn peek(&mut self) -> io::Result<&[u8]> {
         let bytes = self.reader.fill_buf()?;
+        if bytes.iter().take(4).any(|byte| *byte == 0) {
+            return Err(io::Error::other(not_text()));
+        }
         Ok(bytes.trim_ascii_start())
     }
 }
@@ -89,6 +92,19 @@ pub(super) fn read_error(error: &io::Error) -> SourceError {
     own.cloned().unwrap_or_else(|| {
         SourceError::temporary(SourceErrorKind::Connection, "the connection broke off in the middle of the reply")
     })
+}
+
+pub(super) fn not_text() -> SourceError {
+    SourceError::permanent(SourceErrorKind::BadReply, "the reply is neither UTF-8 nor UTF-16 with a byte order mark")
+}
+
+pub(super) fn goes_on() -> SourceError {
+    SourceError::permanent(SourceErrorKind::BadReply, "the reply goes on after the end of its document")
+}
+
+pub(super) fn text_for_records() -> SourceError {
+    let message = "the reply holds a text where iSAMS sends records; check the address";
+    SourceError::permanent(SourceErrorKind::BadReply, message)
 }
 
 pub(super) fn ended_early() -> SourceError {

@@ -1,3 +1,5 @@
+use chrono::Datelike;
+
 use super::reply::container_name;
 use crate::model::{Code, FeedTime, OutOfSchool, RawCode, Record, Registration, RegistrationPeriod, UnreadableField};
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
@@ -127,7 +129,7 @@ impl<'a> Item<'a> {
     }
 
     fn required(&self, names: &[String], what: &str, option: &str) -> Result<(&'a str, &'a str), SourceError> {
-        self.get(names).ok_or_else(|| {
+        let (field, value) = self.get(names).ok_or_else(|| {
             let mut present: Vec<String> = self.fields.iter().map(|(name, _)| printable(name)).collect();
             present.sort();
             present.dedup();
@@ -136,7 +138,11 @@ impl<'a> Item<'a> {
                 "one of the {} has no field for its {what}; its fields are: {present}; say which one it is with FieldNames::{option}",
                 self.place()
             ))
-        })
+        })?;
+        if value.contains(char::is_control) {
+            return Err(self.unreadable(field, what, option));
+        }
+        Ok((field, value))
     }
 
     fn unreadable(&self, field: &str, what: &str, option: &str) -> SourceError {
@@ -297,16 +303,29 @@ fn flag(text: &str) -> Option<bool> {
     }
 }
 
+/// A time of day as databases and people write it: `10:00`, `10:00 AM`, `PT10H`, `1900-01-01T10:00:00`.
 fn is_time_of_day(text: &str) -> bool {
-    chrono::NaiveTime::parse_from_str(text, "%H:%M:%S%.f").is_ok()
-        || chrono::NaiveTime::parse_from_str(text, "%H:%M").is_ok()
+    const FORMS: [&str; 4] = ["%H:%M:%S%.f", "%H:%M", "%I:%M:%S %p", "%I:%M %p"];
+    let placeholder = |time: FeedTime| !time.is_date() && time.as_written().year() < FIRST_REAL_YEAR;
+    FORMS.iter().any(|form| chrono::NaiveTime::parse_from_str(text, form).is_ok())
+        || text.strip_prefix("PT").is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit()))
+        || text.parse().is_ok_and(placeholder)
 }
 
 fn bad_record(message: String) -> SourceError {
     SourceError::permanent(SourceErrorKind::BadRecord, message)
 }
 
-/// A name from outside as an error can show it: short, and without control characters.
+/// The first year that is no placeholder (0001 and 1900 occur, verified).
+pub(super) const FIRST_REAL_YEAR: i32 = 1990;
+
+/// A name from outside as an error can show it: short, and without what a terminal acts on.
 pub(super) fn printable(name: &str) -> String {
-    name.chars().filter(|letter| !letter.is_control()).take(60).collect()
+    name.chars().filter(|letter| is_plain(*letter)).take(60).collect()
+}
+
+/// Whether a letter only shows: no control character, and none that turns the direction or has no width.
+pub(super) fn is_plain(letter: char) -> bool {
+    !letter.is_control()
+        && !matches!(letter, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::body::{Body, ended_early, read_error};
+use super::body::{Body, ended_early, goes_on, read_error, text_for_records};
 use super::message::Message;
 use super::reply::{Fields, Nothing, Sink};
 use super::xml;
@@ -39,6 +39,10 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
     let walked = Place { reading: &mut reading, at: At::Outside }.deserialize(&mut deserializer);
     if let Some(error) = reading.failed {
         return Err(error);
+    }
+    if walked.is_ok() {
+        let ended = deserializer.end();
+        ended.map_err(|error| if error.is_io() { read_error(&error.into()) } else { goes_on() })?;
     }
     match walked {
         Ok(()) if reading.is_isams || reading.message.is_some() => Ok(reading.message),
@@ -180,9 +184,7 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
             // An item without fields: which one is missing is for the sink to say.
             At::Item(kind) => reading.sink.item(kind, &[]),
             At::Items(kind) if !text.trim().is_empty() => reading.sink.item(kind, &[]),
-            At::Container(_) if !text.trim().is_empty() => {
-                Err(bad_reply("the reply holds a text where iSAMS sends records; check the address"))
-            }
+            At::Container(_) if !text.trim().is_empty() => Err(text_for_records()),
             _ => Ok(()),
         };
         reading.check(taken)
@@ -201,6 +203,11 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        // Such a number was rounded when it was read: an id of more than 19 digits.
+        if value.abs() > 9e15 {
+            let refused = Err(bad_reply("the reply holds a number that is too large to be exact; iSAMS sends texts"));
+            return self.reading.check(refused);
+        }
         self.visit_str(&value.to_string())
     }
 

@@ -1,6 +1,6 @@
 use secrecy::{ExposeSecret, SecretString};
 
-use super::fields::printable;
+use super::fields::{is_plain, printable};
 use crate::source::{SourceError, SourceErrorKind};
 
 /// A `<Message>` of the API (verified): what iSAMS says instead of data.
@@ -37,7 +37,9 @@ impl Message {
                 SourceErrorKind::NotAllowed,
                 format!("the API key or client lacks a right; allocate the method to it in the control panel{said}"),
             )
-        } else if TRY_AGAIN.iter().any(|text| self.description.to_lowercase().contains(text)) {
+        } else if !matches!(status, 400 | 404)
+            && TRY_AGAIN.iter().any(|text| self.description.to_lowercase().contains(text))
+        {
             SourceError::temporary(SourceErrorKind::Server, format!("iSAMS was too busy to answer{said}"))
         } else if matches!(status, 408 | 429 | 502..=504) {
             let kind = if status == 429 { SourceErrorKind::Throttled } else { SourceErrorKind::Server };
@@ -52,38 +54,45 @@ impl Message {
 
     /// Its title and description on one line, without a secret.
     fn quoted(&self, secrets: &[SecretString]) -> String {
-        let texts = [&self.title, &self.description].map(|text| {
-            let line = secrets.iter().fold(text.clone(), |line, secret| without(&line, secret));
-            let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-            line.chars().filter(|letter| !letter.is_control()).take(300).collect::<String>()
+        let [name, title, description] = [&self.name, &self.title, &self.description].map(|text| {
+            let text = secrets.iter().fold(text.clone(), |text, secret| without(&text, secret.expose_secret()));
+            let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            line.chars().filter(|letter| is_plain(*letter)).take(300).collect::<String>()
         });
-        let said: Vec<&str> = texts.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+        let said: Vec<&str> = [&*title, &*description].into_iter().filter(|text| !text.is_empty()).collect();
         match said.is_empty() {
-            true if self.name.is_empty() => String::new(),
-            true => format!(
-                ": {}",
-                printable(&secrets.iter().fold(self.name.clone(), |name, secret| without(&name, secret)))
-            ),
+            true if name.is_empty() => String::new(),
+            true => format!(": {}", printable(&name)),
             false => format!(": {}", said.join(": ")),
         }
     }
 }
 
-/// The text without a secret, as it is or as a URL or a form encodes it, in any case: GUIDs come back in capitals.
-fn without(text: &str, secret: &SecretString) -> String {
-    let secret = secret.expose_secret().trim().trim_matches(['{', '}']);
+/// A secret with fewer letters and digits could be a word, and is taken out only as it is.
+const SHORT: usize = 8;
+
+/// The text without a secret, as it is or as a form encodes it. Only letters and digits are compared, without their case: a
+/// GUID comes back in capitals, in braces, without dashes.
+fn without(text: &str, secret: &str) -> String {
     let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    [secret, &encoded].into_iter().filter(|secret| !secret.is_empty()).fold(text.to_owned(), |text, secret| {
-        // Only ASCII letters change, so that places in one text are places in the other.
-        let (lower, wanted) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
-        let mut rest = 0;
-        let mut masked = String::with_capacity(text.len());
-        for (at, found) in lower.match_indices(&wanted) {
-            masked.push_str(text.get(rest..at).unwrap_or_default());
-            masked.push('…');
-            rest = at + found.len();
+    [secret, &encoded].iter().fold(text.to_owned(), |text, secret| {
+        let text = if secret.is_empty() { text } else { text.replace(*secret, "…") };
+        let wanted: Vec<char> = letters(secret).map(|(letter, ..)| letter).collect();
+        if wanted.len() < SHORT {
+            return text;
         }
-        masked.push_str(text.get(rest..).unwrap_or_default());
-        masked
+        let found: Vec<(char, usize, usize)> = letters(&text).collect();
+        let mut places =
+            found.windows(wanted.len()).filter(|place| place.iter().map(|(letter, ..)| letter).eq(&wanted));
+        let Some(first) = places.next() else { return text };
+        let (Some((_, start, _)), Some((.., end))) = (first.first(), first.last()) else { return text };
+        let rest = text.get(*end..).unwrap_or_default();
+        format!("{}…{}", text.get(..*start).unwrap_or_default(), without(rest, secret))
     })
+}
+
+/// The letters and digits of a text in lower case, each with where it begins and ends.
+fn letters(text: &str) -> impl Iterator<Item = (char, usize, usize)> + '_ {
+    let letters = text.char_indices().filter(|(_, letter)| letter.is_alphanumeric());
+    letters.flat_map(|(at, letter)| letter.to_lowercase().map(move |lower| (lower, at, at + letter.len_utf8())))
 }

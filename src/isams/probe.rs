@@ -106,8 +106,8 @@ pub enum EndDate {
 }
 
 impl Isams {
-    /// Asks for every method of the Batch API, each on its own, and gives the replies' shape. Choose a window of a few school
-    /// days in the past.
+    /// Asks for every method of the Batch API, each on its own and for a sixth of the total deadline at most, and gives the
+    /// replies' shape. Choose a window of a few school days in the past.
     ///
     /// # Errors
     /// No method answers; the error is the first one's. The source reads REST, whose shape is documented.
@@ -119,14 +119,12 @@ impl Isams {
                 "a probe reads the Batch interface; give it an API key or a client of the Batch interface",
             ));
         }
-        let asking = Asking { settings, budget: Budget::new(settings.total_deadline, FetchCounters::default()) };
-        asking.everything(window).await
+        Asking { settings }.everything(window).await
     }
 }
 
 struct Asking<'a> {
     settings: &'a Settings,
-    budget: Budget,
 }
 
 /// What one reply held: its shape, and what is needed to compare it with others.
@@ -204,11 +202,13 @@ impl Asking<'_> {
 
     async fn ask(&self, method: &str, filter: Option<(&str, NaiveDate, NaiveDate)>) -> Result<Reply, SourceError> {
         let body = batch::body([(method, filter)].into_iter());
-        self.budget.retry(|| self.attempt(body.clone())).await
+        // A method that never answers leaves the others their time.
+        let budget = Budget::new(self.settings.total_deadline / METHODS.len() as u32, FetchCounters::default());
+        budget.retry(|| self.attempt(body.clone(), &budget)).await
     }
 
-    async fn attempt(&self, body: String) -> Result<Reply, Failed> {
-        let Self { settings, budget } = self;
+    async fn attempt(&self, body: String, budget: &Budget) -> Result<Reply, Failed> {
+        let settings = self.settings;
         let (response, secrets) = batch::send(settings, body, budget).await?;
         let status = response.status().as_u16();
         let most = settings.max_bytes.min(MOST_BYTES);

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use super::body::{decoded, ended_early, read_error, web_page};
-use super::fields::printable;
+use super::fields::{FIRST_REAL_YEAR, printable};
 use super::message::Message;
 use super::source::Settings;
 use super::transport::{self, Budget, Failed};
@@ -26,8 +26,6 @@ const PAGE_SIZE: u64 = 100;
 const MOST_PAGES: u64 = 1_000;
 /// A list is held whole; real ones are ten times smaller.
 const MOST_LIST_BYTES: u64 = 16 << 20;
-/// The first year that is no placeholder (0001 and 1900 occur, verified).
-const FIRST_REAL_YEAR: i32 = 1990;
 
 type Object = Map<String, Value>;
 
@@ -102,25 +100,38 @@ impl Fetch {
 
     /// Every item of a list, page by page.
     async fn list(&self, path: &[&str], name: ListName) -> Result<Vec<Object>, SourceError> {
-        let (mut items, mut length) = (Vec::new(), 0);
+        let (mut items, mut length): (Vec<Object>, u64) = (Vec::new(), 0);
         let mut page = 1;
         loop {
             let (reply, bytes) = self.budget.retry(|| self.attempt(path, page, MOST_LIST_BYTES - length)).await?;
             length += bytes;
-            let number = |field: &str| reply.get(field).and_then(Value::as_u64);
-            let (total, size) = (number("totalCount"), number("pageSize").filter(|size| *size > 0));
-            let pages = number("totalPages").or_else(|| Some(total?.div_ceil(size?))).unwrap_or(1);
-            if pages > MOST_PAGES || number("page").is_some_and(|given| given != page) {
+            let count = |field: &str| text(&reply, field).and_then(|text| whole_number(&text));
+            let (total, size) = (count("totalCount"), count("pageSize").filter(|size| *size > 0).unwrap_or(PAGE_SIZE));
+            let pages = count("totalPages").or_else(|| Some(total?.div_ceil(size)));
+            let given = count("page").unwrap_or(page);
+            if given != page || pages.unwrap_or(page) > MOST_PAGES {
                 return Err(bad_reply(format!(
-                    "the pages of {} don't count up: page {} of {pages} where page {page} was asked for",
+                    "the pages of {} don't count up: page {given} of {} where page {page} was asked for",
                     path.join("/"),
-                    number("page").unwrap_or(page)
+                    pages.map_or("an unknown number".to_owned(), |pages| pages.to_string()),
                 )));
             }
-            items.extend(objects(reply, name).ok_or_else(|| {
+            let rows = objects(reply, name).ok_or_else(|| {
                 bad_reply(format!("the reply for {} holds no list of records; check the address", path.join("/")))
-            })?);
-            if page >= pages {
+            })?;
+            let full = rows.len() as u64 == size;
+            let repeats = page > 1 && !rows.is_empty() && items.ends_with(&rows);
+            match pages {
+                Some(_) if repeats => {
+                    let message = format!("page {page} of {} is page {} again", path.join("/"), page - 1);
+                    return Err(SourceError::permanent(SourceErrorKind::BadReply, message));
+                }
+                // Not every list is said to have pages; one that has none gives its only page again.
+                None if repeats => {}
+                _ => items.extend(rows),
+            }
+            let is_last = pages.map_or(!full || repeats, |pages| page >= pages);
+            if is_last {
                 return match total.filter(|total| *total != items.len() as u64) {
                     None => Ok(items),
                     // Records that come or go between two pages: another try sees them whole.
@@ -147,10 +158,12 @@ impl Fetch {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = transport::whole(response, *deadline, settings.max_bytes.min(most), counters).await;
         if !status.is_success() {
-            let said = body.ok().and_then(|body| serde_json::from_slice::<Object>(&body).ok());
+            let body = body.unwrap_or_default();
+            let is_page = body.trim_ascii_start().starts_with(b"<");
+            let said = serde_json::from_slice::<Object>(&body).ok();
             let text = said.as_ref().and_then(|said| said.get("message")).and_then(Value::as_str);
             let said = text.map(|text| Message { description: text.to_owned(), ..Message::default() });
-            return Err(transport::failure(status, &headers, said, &secrets).into());
+            return Err(transport::failure(status, &headers, said, is_page, &secrets).into());
         }
         let body = body?;
         Ok((parse(&body)?, body.len() as u64))
@@ -246,6 +259,13 @@ fn bad_record(message: String) -> SourceError {
 
 fn unreadable(kind: FetchedKind, name: &str) -> SourceError {
     bad_record(format!("one of the {kind} has an unreadable field {name}; mend it in the management system"))
+}
+
+/// A number of things, also where it is written `2.0`.
+fn whole_number(text: &str) -> Option<u64> {
+    let number: f64 = text.parse().ok()?;
+    let is_exact = number.fract() == 0.0 && (0.0..9e15).contains(&number);
+    is_exact.then_some(number as u64)
 }
 
 /// A yes or no, as a truth value or a number.

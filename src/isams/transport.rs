@@ -44,11 +44,14 @@ fn is_loopback(url: &Url) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Follows a redirect within the tenant's host and port; what is not followed comes back as the redirect that it is.
-pub(super) fn same_host(url: &Url) -> redirect::Policy {
+/// Follows a redirect within the tenant's host and port; what is not followed comes back as the redirect that it is. One
+/// that turns a POST into a GET would lose the request's body.
+pub(super) fn same_host(url: &Url, is_post: bool) -> redirect::Policy {
     let origin = url.origin();
     redirect::Policy::custom(move |attempt| {
-        if attempt.url().origin() == origin && attempt.previous().len() < 5 { attempt.follow() } else { attempt.stop() }
+        let keeps_body = !is_post || matches!(attempt.status().as_u16(), 307 | 308);
+        let is_same = attempt.url().origin() == origin;
+        if is_same && keeps_body && attempt.previous().len() < 5 { attempt.follow() } else { attempt.stop() }
     })
 }
 
@@ -111,7 +114,8 @@ impl Budget {
             if rows_are_out {
                 return Err(error);
             }
-            let wait = waits.next().map(|wait| error.retry_after().unwrap_or(wait));
+            // A wish for no wait at all would be four requests at once.
+            let wait = waits.next().map(|wait| error.retry_after().unwrap_or_default().max(wait));
             let wait = wait.filter(|wait| error.is_temporary() && Instant::now() + *wait < self.deadline);
             let Some(wait) = wait else {
                 // What can't pass and came at once needs no count.
@@ -151,6 +155,9 @@ pub(super) fn out_of_time() -> SourceError {
 }
 
 fn connection(error: &reqwest::Error) -> SourceError {
+    if error.is_builder() {
+        return configuration("the key or token holds a character that a request can't carry; check the credentials");
+    }
     let (kind, message) = if error.is_timeout() {
         (SourceErrorKind::TimedOut, "iSAMS did not answer in time; check the address and the network")
     } else if error.is_connect() {
@@ -231,19 +238,21 @@ pub(super) fn failure(
     status: StatusCode,
     headers: &header::HeaderMap,
     said: Option<Message>,
+    is_page: bool,
     secrets: &[SecretString],
 ) -> SourceError {
-    let plain = status_error(status, headers);
+    let plain = status_error(status, headers, is_page);
     match said {
         Some(message) => message.into_error(status.as_u16(), secrets).with_retry_after(plain.retry_after()),
         None => plain,
     }
 }
 
-/// What a status other than 200 means where the body says nothing.
-pub(super) fn status_error(status: StatusCode, headers: &header::HeaderMap) -> SourceError {
+/// What a status other than 200 means where the body says nothing, or is a page for people.
+pub(super) fn status_error(status: StatusCode, headers: &header::HeaderMap, is_page: bool) -> SourceError {
     let code = status.as_u16();
-    let permanent = |kind, message: &str| SourceError::permanent(kind, format!("{message} (HTTP status {code})"));
+    let page = if is_page { ", with an HTML page, perhaps a proxy's" } else { "" };
+    let permanent = |kind, message: &str| SourceError::permanent(kind, format!("{message} (HTTP status {code}{page})"));
     match code {
         300..=399 => permanent(
             SourceErrorKind::BadReply,
@@ -257,9 +266,10 @@ pub(super) fn status_error(status: StatusCode, headers: &header::HeaderMap) -> S
         404 => permanent(SourceErrorKind::BadReply, "there is no iSAMS interface at this address; check the address"),
         408 | 429 | 502..=504 => {
             let kind = if code == 429 { SourceErrorKind::Throttled } else { SourceErrorKind::Server };
-            SourceError::temporary(kind, format!("iSAMS can't answer now (HTTP status {code})"))
+            SourceError::temporary(kind, format!("iSAMS can't answer now (HTTP status {code}{page})"))
                 .with_retry_after(retry_after(headers))
         }
+        _ if is_page => permanent(SourceErrorKind::BadReply, "something else than iSAMS answers; check the address"),
         _ => permanent(SourceErrorKind::Server, "iSAMS answered with an error and did not say which"),
     }
 }
@@ -267,9 +277,10 @@ pub(super) fn status_error(status: StatusCode, headers: &header::HeaderMap) -> S
 /// `Retry-After` as seconds or as a date, up to a cap.
 fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let wait = match is_number {
+        true => text.parse().map_or(retry::LONGEST_WAIT, Duration::from_secs),
+        false => {
             let until = DateTime::parse_from_rfc2822(text).ok()?;
             (until.to_utc() - Utc::now()).to_std().unwrap_or_default()
         }

@@ -5,7 +5,7 @@ use std::io::Read;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use super::body::{Body, DEEPEST, ended_early, read_error, too_large, web_page};
+use super::body::{Body, DEEPEST, ended_early, goes_on, not_text, read_error, text_for_records, too_large, web_page};
 use super::message::Message;
 use super::reply::{Fields, Sink};
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
@@ -40,6 +40,7 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
             Err(error) => return Err(xml_error(&error, reader.get_ref().is_at_end())),
         };
         match event {
+            Event::Start(_) if has_root && depth == 0 => return Err(goes_on()),
             Event::Start(tag) => {
                 has_root = true;
                 depth += 1;
@@ -67,12 +68,13 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
                     _ => {}
                 }
                 depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    break;
-                }
             }
             Event::Text(text) if is_in_field(&place, depth) => fields.append(&text)?,
             Event::CData(text) if is_in_field(&place, depth) => fields.append(&text)?,
+            Event::Text(text) if !text.trim().is_empty() && has_root && depth == 0 => return Err(goes_on()),
+            Event::Text(text) if !text.trim().is_empty() && is_between_items(&place, depth) => {
+                return Err(text_for_records());
+            }
             Event::GeneralRef(entity) if is_in_field(&place, depth) => {
                 let character = entity.resolve_char_ref().ok().flatten().map(String::from);
                 match character.as_deref().or_else(|| quick_xml::escape::resolve_predefined_entity(&entity)) {
@@ -86,13 +88,17 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
                 return Err(web_page());
             }
             Event::DocType(_) => return Err(refused("a document type declaration")),
-            Event::Eof if has_root || depth > 0 => return Err(ended_early()),
+            Event::Eof if depth > 0 => return Err(ended_early()),
+            Event::Eof if has_root => return Ok(message),
             Event::Eof => return Err(SourceError::permanent(SourceErrorKind::BadReply, "the reply holds no document")),
             _ => {}
         }
         progress.set(0);
     }
-    Ok(message)
+}
+
+fn is_between_items(place: &Place, depth: usize) -> bool {
+    matches!(place, Place::In(Some(_), opened) if depth == *opened)
 }
 
 fn is_in_field(place: &Place, depth: usize) -> bool {
@@ -152,8 +158,4 @@ fn xml_error(error: &quick_xml::Error, is_at_end: bool) -> SourceError {
 
 fn refused(what: &str) -> SourceError {
     SourceError::permanent(SourceErrorKind::BadReply, format!("the reply holds {what}, which iSAMS never sends"))
-}
-
-fn not_text() -> SourceError {
-    SourceError::permanent(SourceErrorKind::BadReply, "the reply is neither UTF-8 nor UTF-16 with a byte order mark")
 }

@@ -197,9 +197,9 @@ impl fmt::Display for Decision {
 }
 
 impl Decision {
-    /// The sentence of `Display`, with the stamps in school time: `2026-11-20 09:14:03`.
+    /// The sentence of `Display`, with the stamps in school time ([`clock_text`]).
     pub fn in_school_time(&self, zone: Tz) -> String {
-        self.sentence(|stamp| stamp.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S").to_string())
+        self.sentence(|stamp| clock_text(stamp, zone))
     }
 
     fn sentence(&self, stamp: impl Fn(DateTime<Utc>) -> String) -> String {
@@ -332,7 +332,10 @@ pub(crate) struct MarkLine<'a> {
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_there = matches!(self.status, Status::Present | Status::Late);
         match (&self.code, &self.raw_code, &self.code_name) {
+            // A registered row's code says nothing of its status (R2).
+            _ if is_there => write!(f, "{}", self.status)?,
             (Some(letter), _, Some(name)) => write!(f, "{letter} ({})", name.to_lowercase())?,
             (Some(letter), ..) => write!(f, "{letter} ({})", self.status)?,
             (None, Some(raw), _) => write!(f, "{} {raw}", self.status)?,
@@ -343,6 +346,11 @@ impl fmt::Display for Mark {
             None => Ok(()),
         }
     }
+}
+
+/// An instant as the school reads it on the wall: `2026-11-20 09:14:03`, a fraction only if it is not zero.
+pub fn clock_text(instant: DateTime<Utc>, zone: Tz) -> String {
+    instant.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S%.f").to_string()
 }
 
 /// A stamp as files show it: RFC 3339 in UTC with `Z`, a fraction only if it is not zero (three digits, six if needed).

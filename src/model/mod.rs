@@ -13,7 +13,7 @@ pub use ids::{CodeId, PeriodId, RawCode, RecordId, SchoolId, StudentId};
 pub use issue::{Issue, IssueCount, Issues};
 pub use mark::{
     Decision, DecisionRule, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RecordKind, RecordReference,
-    Status, stamp_text,
+    Status, clock_text, stamp_text,
 };
 pub use record::{Code, OutOfSchool, Record, Registration, RegistrationPeriod, SourceVerdict, UnreadableField};
 pub use time::{FeedTime, Session, UnreadableTime};

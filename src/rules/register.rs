@@ -106,7 +106,7 @@ impl Register {
 
     /// The mark of one student, date and session; `None` where there is none, or it is out of scope.
     pub fn mark(&self, student: &StudentId, date: NaiveDate, session: Session) -> Option<Mark> {
-        if !self.in_session.contains(&(date, session)) {
+        if !self.is_in_session(date, session) {
             return None;
         }
         let rows = self.days.get(student).and_then(|days| days.get(&date)).map_or(&[][..], |day| day.rows(session));
@@ -144,6 +144,11 @@ impl Register {
     /// The scope that was resolved.
     pub fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    /// Whether the school was in session (R7).
+    pub(crate) fn is_in_session(&self, date: NaiveDate, session: Session) -> bool {
+        self.in_session.contains(&(date, session))
     }
 
     /// Whether this fetch proves that a student without a mark has none (R11.4): a row of any student stands in that
@@ -266,7 +271,7 @@ impl Register {
         let at = rows.first().map(|row| row.at.school_time(self.rules.zone()));
         let candidates = self.candidates(date, session, rows.first(), spans);
         let mut all: Vec<(Candidate<'_>, Option<LoserReason>)> = Vec::new();
-        if !self.in_session.contains(&(date, session)) {
+        if !self.is_in_session(date, session) {
             return all;
         }
         if let Some((winner, others)) = candidates.split_first() {

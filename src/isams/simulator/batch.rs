@@ -145,7 +145,7 @@ fn read_filters(body: &[u8]) -> Option<Filters> {
             Event::CData(text) if is_method => filters.methods.push(text.trim().to_owned()),
             Event::End(_) => (depth, is_method) = (depth - 1, false),
             Event::DocType(_) => return None,
-            Event::Eof => return has_root.then_some(filters),
+            Event::Eof => return (has_root && depth == 0).then_some(filters),
             _ => {}
         }
         buffer.clear();
