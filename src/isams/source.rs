@@ -133,7 +133,7 @@ impl Isams {
             cache_expiry: TimeDelta::hours(24),
             total_deadline: Duration::from_secs(180),
             max_bytes: 2 << 30,
-            max_rows: 3_000_000,
+            max_rows: 2_000_000,
             suspicious_rows: Some(2_000),
             look_back_days: 180,
             slice_days: None,
@@ -176,9 +176,8 @@ impl Isams {
         self.with(|settings| settings.max_bytes = most)
     }
 
-    /// Sets how many records a reply of the Batch API may hold, a bound of memory: half a gigabyte or so for each million, if
-    /// all are of other students. The default is 3 million; 5,000 students with 10 registers a day have half as many in 31
-    /// days.
+    /// Sets how many records a reply of the Batch API may hold, which bounds the memory that a sync of it takes. The default
+    /// is 2 million; 5,000 students with 10 registers a day have 1.6 million in 31 days.
     #[must_use]
     pub fn max_rows(self, most: u64) -> Self {
         self.with(|settings| settings.max_rows = most)

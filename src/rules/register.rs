@@ -14,7 +14,7 @@ use crate::model::{
 
 /// One student's rows at the earliest time of each session of a date: the session's registration and its duplicates.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Day {
+struct Day {
     am: Vec<Registration>,
     pm: Vec<Registration>,
 }
@@ -27,7 +27,7 @@ impl Day {
         }
     }
 
-    pub(super) fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: Tz) {
+    fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: Tz) {
         let rows = match session {
             Session::Am => &mut self.am,
             Session::Pm => &mut self.pm,
@@ -44,11 +44,33 @@ impl Day {
     }
 }
 
+/// One student's days, sorted by date. A map's nodes would be many times larger where a student has few.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StudentDays(Vec<(NaiveDate, Day)>);
+
+impl StudentDays {
+    fn rows(&self, date: NaiveDate, session: Session) -> &[Registration] {
+        let at = self.0.binary_search_by_key(&date, |(known, _)| *known);
+        at.ok().and_then(|at| self.0.get(at)).map_or(&[], |(_, day)| day.rows(session))
+    }
+
+    pub(super) fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: Tz) {
+        let date = at.date();
+        let place = self.0.partition_point(|(known, _)| *known < date);
+        if self.0.get(place).is_none_or(|(known, _)| *known != date) {
+            self.0.insert(place, (date, Day::default()));
+        }
+        if let Some((_, day)) = self.0.get_mut(place) {
+            day.take(row, at, session, zone);
+        }
+    }
+}
+
 pub(super) struct RegisterParts {
     pub(super) rules: Rules,
     pub(super) scope: Scope,
     pub(super) codes: CodeTable,
-    pub(super) days: BTreeMap<StudentId, BTreeMap<NaiveDate, Day>>,
+    pub(super) days: BTreeMap<StudentId, StudentDays>,
     pub(super) spans: BTreeMap<StudentId, Vec<Span>>,
     pub(super) assigned: BTreeSet<(NaiveDate, Session)>,
     pub(super) period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>>,
@@ -62,7 +84,7 @@ pub struct Register {
     rules: Rules,
     scope: Scope,
     codes: CodeTable,
-    days: BTreeMap<StudentId, BTreeMap<NaiveDate, Day>>,
+    days: BTreeMap<StudentId, StudentDays>,
     spans: BTreeMap<StudentId, Vec<Span>>,
     assigned: BTreeSet<(NaiveDate, Session)>,
     in_session: BTreeSet<(NaiveDate, Session)>,
@@ -93,7 +115,7 @@ impl Register {
     /// Puts the winner of each register first (R4) and counts the losers.
     fn settle_duplicates(&mut self) {
         let zone = self.rules.zone();
-        for day in self.days.values_mut().flat_map(BTreeMap::values_mut) {
+        for (_, day) in self.days.values_mut().flat_map(|days| &mut days.0) {
             for rows in [&mut day.am, &mut day.pm] {
                 rows.sort_by(|a, b| compare_duplicates(b, a, zone));
                 for loser in rows.iter().skip(1) {
@@ -109,7 +131,7 @@ impl Register {
         if !self.is_in_session(date, session) {
             return None;
         }
-        let rows = self.days.get(student).and_then(|days| days.get(&date)).map_or(&[][..], |day| day.rows(session));
+        let rows = self.days.get(student).map_or(&[][..], |days| days.rows(date, session));
         let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
         self.decide(student, date, session, rows, spans)
     }
@@ -266,7 +288,7 @@ impl Register {
         date: NaiveDate,
         session: Session,
     ) -> Vec<(Candidate<'_>, Option<LoserReason>)> {
-        let rows = self.days.get(student).and_then(|days| days.get(&date)).map_or(&[][..], |day| day.rows(session));
+        let rows = self.days.get(student).map_or(&[][..], |days| days.rows(date, session));
         let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
         let at = rows.first().map(|row| row.at.school_time(self.rules.zone()));
         let candidates = self.candidates(date, session, rows.first(), spans);

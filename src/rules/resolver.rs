@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, Utc};
 
 use super::codes::CodeTable;
-use super::register::{Day, RegisterParts};
+use super::register::{RegisterParts, StudentDays};
 use super::span::{FIRST_REAL_YEAR, Span};
 use super::{PmRule, Register, Rules, Scope, Window};
 use crate::model::{
@@ -59,7 +59,7 @@ pub struct Resolver {
     consulted: HashSet<PeriodId>,
     late_period: Option<PeriodId>,
     bare_date: bool,
-    days: BTreeMap<StudentId, BTreeMap<NaiveDate, Day>>,
+    days: BTreeMap<StudentId, StudentDays>,
     assigned: BTreeSet<(NaiveDate, Session)>,
     dates: BTreeSet<NaiveDate>,
     /// Rows whose period is not known (yet), of any student.
@@ -143,10 +143,10 @@ impl Resolver {
         self.assigned.insert((at.date(), session));
         if self.scope.has_student(&row.student) {
             if !self.days.contains_key(&row.student) {
-                self.days.insert(row.student.clone(), BTreeMap::new());
+                self.days.insert(row.student.clone(), StudentDays::default());
             }
             if let Some(days) = self.days.get_mut(&row.student) {
-                days.entry(at.date()).or_default().take(row, at, session, self.rules.zone());
+                days.take(row, at, session, self.rules.zone());
             }
         }
     }
