@@ -501,6 +501,15 @@ async fn a_message_is_quoted_without_the_key_in_any_form() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_nothing_but_the_key_costs_little() {
+    let key = "1b2c3d4e-0000-4000-8000-0123456789ab";
+    let echoes = key.to_uppercase().repeat(25_000);
+    let reply = with_status("500 Oops", format!("<Message><Description>{echoes}</Description></Message>"));
+    let error = fetch(&Isams::batch(&answering(reply), key).unwrap()).await.unwrap_err();
+    assert!(error.to_string().ends_with(&format!(": {}", "…".repeat(300))), "{error}");
+}
+
+#[tokio::test]
 async fn a_page_for_people_is_named_whatever_its_status() {
     let page = "<!DOCTYPE html><html><body>Go away</body></html>";
     for (status, kind, says) in [

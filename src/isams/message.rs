@@ -75,19 +75,24 @@ const SHORT: usize = 8;
 /// GUID comes back in capitals, in braces, without dashes.
 fn without(text: &str, secret: &str) -> String {
     let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    [secret, &encoded].iter().fold(text.to_owned(), |text, secret| {
-        let text = if secret.is_empty() { text } else { text.replace(*secret, "…") };
+    [secret, &encoded].iter().filter(|secret| !secret.is_empty()).fold(text.to_owned(), |text, secret| {
+        let text = text.replace(*secret, "…");
         let wanted: Vec<char> = letters(secret).map(|(letter, ..)| letter).collect();
         if wanted.len() < SHORT {
             return text;
         }
         let found: Vec<(char, usize, usize)> = letters(&text).collect();
-        let mut places =
-            found.windows(wanted.len()).filter(|place| place.iter().map(|(letter, ..)| letter).eq(&wanted));
-        let Some(first) = places.next() else { return text };
-        let (Some((_, start, _)), Some((.., end))) = (first.first(), first.last()) else { return text };
-        let rest = text.get(*end..).unwrap_or_default();
-        format!("{}…{}", text.get(..*start).unwrap_or_default(), without(rest, secret))
+        let (mut masked, mut copied, mut at) = (String::new(), 0, 0);
+        while let Some(place) = found.get(at..at + wanted.len()) {
+            let is_secret = place.iter().map(|(letter, ..)| letter).eq(&wanted);
+            if let (true, Some((_, start, _)), Some((.., end))) = (is_secret, place.first(), place.last()) {
+                masked.push_str(text.get(copied..*start).unwrap_or_default());
+                masked.push('…');
+                copied = *end;
+            }
+            at += if is_secret { wanted.len() } else { 1 };
+        }
+        masked + text.get(copied..).unwrap_or_default()
     })
 }
 
