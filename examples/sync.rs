@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use common::output::{Output, plain, say};
@@ -113,14 +114,16 @@ async fn sync_source(flags: &Flags, source: Arc<dyn AttendanceSource>, window: W
 
 /// Two syncs of a made-up school that changes in between.
 async fn tell_story(flags: &Flags, window: Window) -> Result<ExitCode, Failure> {
-    let today = flags.window.today(flags.rules.rules().zone());
+    let zone = flags.rules.rules().zone();
+    let (today, now) = (flags.window.today(zone), flags.window.now_of_story(zone));
     let simulator = Simulator::start(FakeSchool::demo(today)).await?;
     let store = flags.store.open(flags.dry_run)?;
     flags.say(&format!("A made-up school is served at {}.\n\nFirst sync", simulator.url()));
     let source = Arc::new(flags.source.simulated(&simulator)?);
-    let (source, kept) = flags.replies.keeping(source, flags.window.now())?;
+    let (source, kept) = flags.replies.keeping(source, now)?;
     let sync = flags.sync(source, Arc::clone(&store));
-    let report = sync.run(flags.request(window)).await?;
+    // A day before the second, so that what the school changes in between is younger.
+    let report = sync.run(flags.request(window).at(now - TimeDelta::days(1))).await?;
     flags.say(&report.to_string());
 
     simulator.change(|school| school.demo_changes(today));
@@ -130,7 +133,7 @@ async fn tell_story(flags: &Flags, window: Window) -> Result<ExitCode, Failure> 
     let mut outputs = Outputs::default();
     let mut changes = Vec::new();
     let report = sync
-        .run_with(flags.request(window), |planned| {
+        .run_with(flags.request(window).at(now), |planned| {
             changes = sentences(&planned.plan.changes);
             outputs = Outputs::prepare(flags, planned)?;
             Ok(())

@@ -120,6 +120,10 @@ fn without_flags_it_tells_a_story_with_every_change() {
     assert!(marks.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
     let story = String::from_utf8(output.stderr).unwrap();
     assert!(story.contains("0 added, 8 changed, 0 removed"), "{story}");
+    assert!(!story.contains("Measured"), "what changed between the two runs proves nothing of the cache: {story}");
+    for today in ["0001-01-01", "9999-12-31"] {
+        assert_eq!(sync(&["--today", today]).status.code(), Some(0), "{today}");
+    }
 }
 
 /// What a diagnosis of the demonstration's first student says, as JSON.

@@ -11,7 +11,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use clap::{Args, ValueEnum};
 use rollmark::isams::{Format, Isams};
-use rollmark::model::StudentId;
+use rollmark::model::{FeedTime, StudentId};
 use rollmark::rules::{PmRule, Rules, SyncWindow, TieBreak, Window};
 use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError};
 use rollmark::store::{MarkStore, MemoryStore, SqliteStore, StoreError};
@@ -244,6 +244,12 @@ impl WindowFlags {
 
     pub fn now(&self) -> DateTime<Utc> {
         self.now.unwrap_or_else(Utc::now)
+    }
+
+    /// The moment of a run of a made-up school: of a today that is not the clock's, the evening.
+    pub fn now_of_story(&self, zone: Tz) -> DateTime<Utc> {
+        let evening = self.today.and_then(|today| today.and_hms_opt(18, 0, 0)).filter(|_| self.now.is_none());
+        evening.map_or(self.now(), |evening| FeedTime::School(evening).instant(zone))
     }
 
     pub fn today(&self, zone: Tz) -> NaiveDate {

@@ -1,7 +1,7 @@
 use std::fmt::{self, Display, Write};
 
 use bytes::Bytes;
-use chrono::{NaiveDateTime, NaiveTime, TimeDelta};
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use hyper::StatusCode;
 use quick_xml::Reader;
 use quick_xml::escape::escape;
@@ -157,7 +157,9 @@ fn range(tag: &BytesStart<'_>) -> Option<(NaiveDateTime, NaiveDateTime)> {
     let moment = |name: &str| {
         let is_it = |key: &str| key.eq_ignore_ascii_case(name);
         let attribute = tag.attributes().flatten().find(|attribute| is_it(attribute.key.local_name().as_ref()))?;
-        attribute.value.parse::<FeedTime>().ok().map(FeedTime::as_written)
+        // A window at the end of the calendar reaches beyond the dates that records have.
+        let date = attribute.value.parse::<NaiveDate>().ok().map(|date| date.and_time(NaiveTime::MIN));
+        date.or_else(|| attribute.value.parse().ok().map(FeedTime::as_written))
     };
     Some((moment("StartDate")?, moment("EndDate")?))
 }
