@@ -272,7 +272,8 @@ fn a_start_that_makes_the_am_register_pm_is_named_with_a_warning_and_the_likelie
     let found = findings(&school, Session::Pm, "/");
     assert_eq!(found[0].name, FindingName::PmRulePicksOtherRegistration);
     assert_eq!(found[0].evidence["flag"], "AM");
-    for says in ["PM start at 08:40", "changes the marks of every student", "save the registration 103 again"] {
+    assert!(found[0].advice.starts_with("Save the registration 103 again"), "{}", found[0].advice);
+    for says in ["Only if the register of 08:40", "PM start at 08:40", "changes the marks of every student"] {
         assert!(found[0].advice.contains(says), "{}", found[0].advice);
     }
     school.registration_mut("103").unwrap().updated("2026-11-20T18:00:00");
@@ -280,10 +281,78 @@ fn a_start_that_makes_the_am_register_pm_is_named_with_a_warning_and_the_likelie
 }
 
 #[test]
+fn a_correction_leaves_the_other_days_of_an_out_of_school_record_alone() {
+    let mut school = school();
+    school.registration_mut("103").unwrap().registered = false;
+    school.remove_registrations(|row| row.id == Some("102".into()));
+    school.out_of_school("901", AMELIA, "2026-11-18", "2026-11-20").coded("17").updated("2026-11-20T14:00:00");
+    school.code("21", "V", "Educational visit", false);
+    let found = findings(&school, Session::Pm, "V");
+    assert!(found[0].advice.contains("give the registration 103 of 13:30 the code V"), "{}", found[0].advice);
+    school.registration_mut("103").unwrap().absent("21").updated("2026-11-20T18:00:00");
+    assert!(shows(&school, rules(), Session::Pm, "V"));
+    school.remove_registrations(|row| row.id == Some("103".into()));
+    let found = findings(&school, Session::Pm, "V");
+    assert!(found[0].advice.contains("enter an out-of-school record with the code V for the PM session"));
+    let found = findings(&school, Session::Pm, "/");
+    assert!(found[0].advice.contains("leave the PM session out"), "{}", found[0].advice);
+}
+
+#[test]
+fn under_the_period_rule_a_missing_flag_and_a_missing_period_are_named() {
+    let by_periods = rules().pm(PmRule::RegistrationPeriods);
+    let mut unflagged = FakeSchool::new();
+    school().records().filter(|record| !matches!(record, Record::Period(_))).for_each(|record| unflagged.add(record));
+    unflagged.period("1", "2026-11-20T08:40:00", Some("am"));
+    unflagged.period("3", "2026-11-20T13:30:00", None);
+    let pm = question().session(Session::Pm);
+    let expects = pm.clone().expected("M".parse().unwrap());
+    for asked in [pm, expects.clone()] {
+        let found = ask(&unflagged, by_periods, asked, 4, Vec::new()).sessions.remove(0).findings.remove(0);
+        assert!(found.summary.contains("No registration period of 2026-11-20 is flagged PM"), "{}", found.summary);
+        assert!(found.advice.contains("flag the period of the PM register as PM"), "{}", found.advice);
+    }
+    let mut unlisted = school();
+    unlisted.registration_mut("103").unwrap().in_period("555");
+    let found = ask(&unlisted, by_periods, expects, 4, Vec::new()).sessions.remove(0).findings.remove(0);
+    assert!(found.summary.contains("registration 103 of 13:30 is of the period 555"), "{}", found.summary);
+}
+
+#[test]
+fn a_row_that_would_lose_as_a_duplicate_is_no_other_register() {
+    let mut school = FakeSchool::new();
+    school.code("17", "M", "Medical", true);
+    school.registration("98", AMELIA, "2026-11-20T13:30:00").present().updated("2026-11-20T13:35:00");
+    school.registration("99", AMELIA, "2026-11-20T13:30:00").absent("17");
+    school
+        .out_of_school("901", AMELIA, "2026-11-20T13:00:00", "2026-11-20T13:59:00")
+        .coded("17")
+        .updated("2026-11-20T14:30:00");
+    let late = rules().pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(14, 0, 0).unwrap()));
+    let question = question().session(Session::Pm).expected("M".parse().unwrap());
+    let found = ask(&school, late, question, 4, Vec::new()).sessions.remove(0).findings;
+    assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
+}
+
+#[test]
+fn a_date_that_has_not_come_is_not_called_a_late_correction() {
+    let mut ahead = question().session(Session::Am).expected("M".parse().unwrap());
+    ahead.window = SyncWindow::default().ending("2026-11-10".parse().unwrap());
+    let found = ask(&school(), rules(), ahead, 4, Vec::new()).sessions.remove(0).findings.remove(0);
+    assert_eq!(found.name, FindingName::OutsideWindow);
+    assert!(found.summary.contains("lies ahead") && found.advice.starts_with("Wait for that day"), "{found}");
+}
+
+#[test]
 fn a_letter_that_the_code_table_lacks_is_no_matter_of_waiting() {
     let lower = findings(&school(), Session::Am, "m");
     assert_eq!(names(&lower), [FindingName::CacheMayBeStale]);
     assert!(lower[0].summary.contains("no code m (it has M)"), "{}", lower[0].summary);
+    let mut not_taken = school();
+    not_taken.registration_mut("101").unwrap().registered = false;
+    let found = findings(&not_taken, Session::Am, "Z");
+    assert_eq!(found[0].name, FindingName::NotTaken);
+    assert!(found[0].summary.contains("no code Z"), "{}", found[0].summary);
     let mut without_codes = FakeSchool::new();
     school().records().filter(|record| !matches!(record, Record::Code(_))).for_each(|row| without_codes.add(row));
     without_codes.registration_mut("101").unwrap().absent("17");
@@ -480,7 +549,8 @@ fn an_out_of_school_record_on_a_day_without_school_is_not_called_missing() {
     let found = findings(&school, Session::Am, "M");
     assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
     assert!(found[0].summary.contains("No student has a register"), "{}", found[0].summary);
-    assert!(found[0].advice.contains("take the AM register, if there was school"), "{}", found[0].advice);
+    let advice = "take the AM register, with M for this student, provided that there was school";
+    assert!(found[0].advice.contains(advice), "{}", found[0].advice);
 }
 
 proptest! {

@@ -104,7 +104,7 @@ pub struct ReplyFlags {
     /// Keeps what was read in this folder; it is pupils' data
     #[arg(long, value_name = "DIR")]
     save_replies: Option<PathBuf>,
-    /// Replaces the ids of students and records and all free texts in what is kept
+    /// Replaces the ids of students, records and periods and all free texts in what is kept
     #[arg(long, requires = "save_replies")]
     mask: bool,
     /// Reads kept replies instead of a tenant, as of the time when they were fetched

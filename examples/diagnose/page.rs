@@ -11,21 +11,25 @@ use rollmark::rules::{PmRule, Rules};
 use rollmark::store::Change;
 
 use super::Failure;
-use super::common::output::Output;
+use super::common::output::{Output, plain};
 use super::table::{name, role, says, updated, when};
 
 /// Widths and heights of the drawing, in SVG units.
-const LABELS: f64 = 190.0;
-const DAY: f64 = 640.0;
+const LABELS: f64 = 240.0;
+const DAY: f64 = 590.0;
 const ROW: f64 = 34.0;
 const TOP: f64 = 30.0;
+/// Letters of a label that have room; the table names each record in full.
+const LABEL_LETTERS: usize = 38;
+/// More records than this have no room on one printed page.
+const ONE_PAGE: usize = 20;
 /// Room for «decides AM and PM».
 const WORDS: f64 = 130.0;
 
 const STYLE: &str = "\
 body { font: 15px/1.5 system-ui, sans-serif; color: #111; max-width: 860px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 2px solid #111; padding-top: .6rem; }
-h3 { font-size: 1rem; margin-bottom: .3rem; }
+h3 { font-size: 1rem; margin-bottom: .3rem; } body { overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; margin: .8rem 0; }
 th, td { border: 1px solid #999; padding: .2rem .5rem; text-align: left; vertical-align: top; }
 .first { border: 2px solid #111; padding: .2rem .8rem; } li { margin: .6rem 0; }
@@ -34,7 +38,7 @@ svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; 
 .span { fill: #fff; stroke: #111; stroke-width: 1.5; } .register { fill: #fff; stroke: #111; stroke-width: 1.5; }
 .winner { fill: #111; } svg text.inside { fill: #fff; } .advice::before { content: \"What to do: \"; font-weight: 600; }
 .name { font-family: ui-monospace, monospace; font-size: .85rem; }
-@media print { body { margin: 0; max-width: none; } h2, svg, li { break-inside: avoid; } }";
+@media print { body { margin: 0; max-width: none; } h2, svg:not(.long), li, tr { break-inside: avoid; } }";
 
 /// A page that grows by one diagnosis at a time.
 pub struct Page {
@@ -81,7 +85,9 @@ impl Page {
             }
         };
         let mut output = Output::create(path)?;
-        output.write(|file| file.write_all(page.into_string().as_bytes()))?;
+        // Ids and codes come from outside, and could turn the direction of a line.
+        let text = plain(&page.into_string());
+        output.write(|file| file.write_all(text.as_bytes()))?;
         output.put()
     }
 }
@@ -184,7 +190,7 @@ fn drawing(diagnosis: &Diagnosis, rules: Rules) -> Markup {
     let height = TOP + ROW * diagnosis.day.len() as f64 + 8.0;
     let y = |line: usize| TOP + ROW * (line as f64 + 0.5);
     html! {
-        svg viewBox=(format!("0 0 {} {height}", LABELS + DAY + 20.0)) role="img" aria-label="The day's registers and out-of-school records" {
+        svg class=[(diagnosis.day.len() > ONE_PAGE).then_some("long")] viewBox=(format!("0 0 {} {height}", LABELS + DAY + 20.0)) role="img" aria-label="The day's registers and out-of-school records" {
             @for hour in scale.first..=scale.last {
                 @let x = scale.x(hour.into());
                 line class="grid" x1=(x) x2=(x) y1=(TOP - 8.0) y2=(height) {}
@@ -196,11 +202,19 @@ fn drawing(diagnosis: &Diagnosis, rules: Rules) -> Markup {
                 text x=(x + 4.0) y=(height - 2.0) { "PM from " (start.format("%H:%M")) }
             }
             @for (line, record) in diagnosis.day.iter().enumerate() {
-                text x="0" y=(y(line) + 4.0) { (name(record)) ": " (says(record)) }
+                text x="0" y=(y(line) + 4.0) { (label(record)) }
                 (shape(record, diagnosis, &scale, y(line)))
             }
         }
     }
+}
+
+fn label(record: &DayRecord) -> String {
+    let label = format!("{}: {}", name(record), says(record));
+    if label.chars().count() <= LABEL_LETTERS {
+        return label;
+    }
+    label.chars().take(LABEL_LETTERS - 1).chain(['…']).collect()
 }
 
 fn shape(record: &DayRecord, diagnosis: &Diagnosis, scale: &Scale, y: f64) -> Markup {

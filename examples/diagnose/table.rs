@@ -5,11 +5,15 @@ use std::fmt::Write;
 use chrono::NaiveDate;
 use chrono_tz::Tz;
 use rollmark::explain::{DayRecord, Diagnosis, SessionDiagnosis};
-use rollmark::model::{LoserReason, RecordKind, clock_text};
+use rollmark::model::{LoserReason, RecordKind, Status, clock_text};
 
-/// What a record says: the code's letter, or the status.
+/// What a record says: the code's letter, or the status; a row of a register says that the student is there whatever its code.
 pub fn says(record: &DayRecord) -> String {
-    record.code.as_deref().map_or_else(|| record.status.to_string(), str::to_owned)
+    match (&record.code, record.status) {
+        (Some(code), Status::Present | Status::Late) => format!("{} (code {code})", record.status),
+        (Some(code), _) => code.to_string(),
+        (None, status) => status.to_string(),
+    }
 }
 
 /// When the record is, with the date where it is another than the day's.

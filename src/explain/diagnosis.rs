@@ -253,6 +253,12 @@ impl Facts {
         periods
     }
 
+    /// A registration whose period is not in the list: the period rule passes it over (R3).
+    pub(super) fn is_unlisted(&self, record: &DayRecord) -> bool {
+        let periods = self.periods();
+        record.to.is_none() && record.period.as_ref().is_none_or(|period| !periods.contains_key(period))
+    }
+
     /// The letters of the code table.
     pub(super) fn letters(&self) -> impl Iterator<Item = &str> {
         self.others.iter().filter_map(|record| match record {

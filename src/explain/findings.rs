@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::diagnosis::{Contender, DayRecord, Facts};
 use super::{Expected, Finding, FindingName};
-use crate::model::{LoserReason, Mark, RecordKind, Session, Status, clock_text, stamp_text};
+use crate::model::{LoserReason, Mark, PickedRegistration, RecordKind, Session, Status, clock_text, stamp_text};
 use crate::rules::{Freshness, PmRule};
 
 fn finding(name: FindingName, summary: String, advice: String, evidence: Value) -> Finding {
@@ -36,22 +36,34 @@ fn record_json(day: &DayRecord) -> Value {
     json
 }
 
-/// «the registration 101», «the out-of-school record 901».
-fn short(day: &DayRecord) -> String {
-    let kind = match day.record.kind {
+fn kind(day: &DayRecord) -> &'static str {
+    match day.record.kind {
         RecordKind::Registration => "the registration",
         RecordKind::OutOfSchool => "the out-of-school record",
-    };
-    day.record.id.as_ref().map_or(kind.to_owned(), |id| format!("{kind} {id}"))
+    }
+}
+
+/// «the registration 101», «the out-of-school record 901»; with its times where it has no id.
+fn short(day: &DayRecord) -> String {
+    day.record.id.as_ref().map_or_else(|| named(day), |id| format!("{} {id}", kind(day)))
 }
 
 /// «the registration 101 of 08:40», «the out-of-school record 901 from 2026-11-20 08:00 to 2026-11-20 12:00».
 fn named(day: &DayRecord) -> String {
-    match day.to {
-        None => format!("{} of {}", short(day), clock(day.from.time())),
-        Some(to) => {
-            format!("{} from {} to {}", short(day), day.from.format("%Y-%m-%d %H:%M"), to.format("%Y-%m-%d %H:%M"))
-        }
+    let id = day.record.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
+    let times = match day.to {
+        None => format!("of {}", clock(day.from.time())),
+        Some(to) => format!("from {} to {}", day.from.format("%Y-%m-%d %H:%M"), to.format("%Y-%m-%d %H:%M")),
+    };
+    format!("{}{id} {times}", kind(day))
+}
+
+/// «A», «A and B», «A, B and C».
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
 }
 
@@ -107,12 +119,18 @@ impl Situation<'_> {
             (None, None) => plain.into_iter().collect(),
         };
         if findings.is_empty() {
-            let summary = match self.mark {
-                Some(mark) => format!("The mark is {mark}: {}.", mark.decision.in_school_time(self.facts.rules.zone())),
-                None => "There is no mark: the student has no record that makes one in this session.".to_owned(),
+            let (summary, advice) = match self.mark {
+                Some(mark) => {
+                    let why = mark.decision.in_school_time(self.facts.rules.zone());
+                    (format!("The mark is {mark}: {why}."), "Nothing needs to be done.".to_owned())
+                }
+                None => {
+                    let (why, cure) = self.nothing_here(None);
+                    let advice = format!("If there should be a mark, {cure}; otherwise nothing needs to be done.");
+                    (format!("There is no mark. {why}."), advice)
+                }
             };
-            let nothing = "Nothing needs to be done.".to_owned();
-            findings.push(finding(FindingName::Consistent, summary, nothing, json!({})));
+            findings.push(finding(FindingName::Consistent, summary, advice, json!({})));
         }
         let freshness = self.facts.freshness;
         if freshness.advised_against() {
@@ -156,15 +174,20 @@ impl Situation<'_> {
     fn outside_window(&self) -> Option<Finding> {
         let (date, window) = (self.facts.question.date, self.facts.question.window);
         (!window.contains(date)).then(|| {
+            let covered = format!("the dates that ordinary syncs cover ({} to {})", window.from(), window.to());
+            let is_ahead = window.today().is_some_and(|today| date > today);
             finding(
                 FindingName::OutsideWindow,
-                format!(
-                    "{date} is not among the dates that ordinary syncs cover ({} to {}), so a correction of that day \
-                     does not reach the portal by itself.",
-                    window.from(),
-                    window.to()
-                ),
-                format!("Run a sync for that date alone: from {date} to {date}."),
+                match is_ahead {
+                    true => format!("{date} lies ahead of {covered}; syncs from that day on cover it."),
+                    false => format!(
+                        "{date} is not among {covered}, so a correction of that day does not reach the portal by itself."
+                    ),
+                },
+                match is_ahead {
+                    true => format!("Wait for that day, or run a sync for that date alone: from {date} to {date}."),
+                    false => format!("Run a sync for that date alone: from {date} to {date}."),
+                },
                 json!({ "date": date, "window_from": window.from(), "window_to": window.to() }),
             )
         })
@@ -201,44 +224,44 @@ impl Situation<'_> {
     fn plain(&self) -> Option<Finding> {
         let date = self.facts.question.date;
         let expected = self.facts.question.expected.as_ref();
+        // Nothing can be entered with a letter that there is not.
+        let trouble = expected.and_then(|expected| self.letter_trouble(expected));
+        let trouble = trouble.map(|(trouble, _)| format!(" {trouble}.")).unwrap_or_default();
         match (self.mark.map(|mark| mark.status), self.winner()) {
             (Some(Status::UnknownCode), Some(winner)) => {
                 let raw =
                     self.mark.and_then(|mark| mark.raw_code.as_ref()).map(ToString::to_string).unwrap_or_default();
                 let table = "let the API key read the whole table of registration codes";
                 let advice = match expected {
-                    None => then_sync(&format!("give {} a code that is in the table, or {table}", named(winner))),
+                    None => format!("give {} a code that is in the table, or {table}", named(winner)),
                     Some(expected @ Expected::Code(_)) => {
-                        let correction = self.correction(expected, winner);
-                        then_sync(&format!("{correction}, or, if {raw} is that code, {table}"))
+                        format!("{}, or, if {raw} is that code, {table}", self.correction(expected))
                     }
-                    Some(expected) => then_sync(&self.correction(expected, winner)),
+                    Some(expected) => self.correction(expected),
                 };
                 Some(finding(
                     FindingName::UnknownCode,
-                    format!("{} has the code {raw}, which is not in the code table.", capitalised(&named(winner))),
-                    advice,
+                    format!(
+                        "{} has the code {raw}, which is not in the code table.{trouble}",
+                        capitalised(&named(winner))
+                    ),
+                    then_sync(&advice),
                     json!({ "record": record_json(winner), "raw_code": raw }),
                 ))
             }
             (Some(Status::NotTaken), Some(winner)) => {
-                let at = clock(winner.from.time());
+                let with = expected.map(|expected| format!(", with {expected} for this student")).unwrap_or_default();
                 Some(finding(
                     FindingName::NotTaken,
-                    format!("{} has not been taken for this student.", capitalised(&named(winner))),
-                    match expected {
-                        None => then_sync(&format!("take the register of {at} on {date}")),
-                        Some(expected) => {
-                            then_sync(&format!("take the register of {at} on {date}, with {expected} for this student"))
-                        }
-                    },
+                    format!("{} has not been taken for this student.{trouble}", capitalised(&named(winner))),
+                    then_sync(&format!("take the register of {} on {date}{with}", clock(winner.from.time()))),
                     json!({ "record": record_json(winner) }),
                 ))
             }
             _ if !self.has_records => Some(finding(
                 FindingName::NoRecord,
                 format!(
-                    "The source has no registration and no out-of-school record of this student on {date}{}.",
+                    "The source has no registration and no out-of-school record of this student on {date}{}.{trouble}",
                     if self.has_school { "" } else { ", and no register of this session of any student" }
                 ),
                 then_sync(&format!(
@@ -267,37 +290,41 @@ impl Situation<'_> {
         let (other, pm_rule) = others.into_iter().find_map(|other| {
             let counts = |pm_rule: &PmRule| {
                 facts.mark_under(facts.rules.pm(*pm_rule), session).is_some_and(|mark| {
-                    expected.is_met_by(&mark)
-                        && mark.decision.registration.is_some_and(|picked| picked.at == other.from)
+                    let is_it = |picked: &PickedRegistration| {
+                        (picked.at, &picked.id, &picked.period) == (other.from, &other.record.id, &other.period)
+                    };
+                    expected.is_met_by(&mark) && mark.decision.registration.as_ref().is_some_and(is_it)
                 })
             };
             Some((other, self.other_rules(other).into_iter().find(counts)?))
         })?;
         let picked = self.mark.and_then(|mark| mark.decision.registration.as_ref());
-        let (mut advice, pm_start) = match pm_rule {
-            PmRule::FirstFrom(start) => (
-                format!("Tell AM and PM by time, with the PM start at {}; then sync.", clock(start)),
-                Some(clock(start)),
-            ),
+        let (setting, pm_start) = match pm_rule {
+            PmRule::FirstFrom(start) => {
+                (format!("tell AM and PM by time, with the PM start at {}", clock(start)), Some(clock(start)))
+            }
             PmRule::RegistrationPeriods => {
-                ("Tell AM and PM by the session flags of the registration periods; then sync.".to_owned(), None)
+                ("tell AM and PM by the session flags of the registration periods".to_owned(), None)
             }
         };
-        let picked_flag = picked.and_then(|picked| facts.flag(picked.period.as_ref()?));
+        let everybody = "This changes the marks of every student; an audit of the PM starts shows which.";
         let is_doubtful = other.flag != Some(session)
-            && (other.flag.is_some() || picked_flag == Some(session) || !is_of_half_day(other));
-        if is_doubtful {
-            let instead = match (beaten, self.winner()) {
-                (Some(beaten), _) => format!("save {} again, so that it is the newest", short(beaten)),
-                (None, Some(winner)) => self.correction(expected, winner),
-                (None, None) => self.entry(Some(expected)),
-            };
-            advice += &format!(
-                " That changes the marks of every student, and the register of {} does not look like the {session} \
-                 registration; if it is not, leave the rules and {instead}.",
-                clock(other.from.time())
-            );
-        }
+            && (other.flag.is_some() || facts.first_period(session).is_some() || !is_of_half_day(other));
+        let advice = match is_doubtful {
+            false => format!("{} {everybody}", then_sync(&setting)),
+            true => {
+                let cure = match (beaten, self.row()) {
+                    (Some(beaten), _) => self.save_again(beaten),
+                    (None, Some(_)) => self.correction(expected),
+                    (None, None) => self.nothing_here(Some(expected)).1,
+                };
+                format!(
+                    "{} Only if the register of {} is the school's {session} registration, {setting}, and sync. {everybody}",
+                    then_sync(&cure),
+                    clock(other.from.time())
+                )
+            }
+        };
         let by = match facts.rules.pm_rule() {
             PmRule::FirstFrom(start) => format!("with the PM start at {}", clock(start)),
             PmRule::RegistrationPeriods => "by the flags of the registration periods".to_owned(),
@@ -336,7 +363,7 @@ impl Situation<'_> {
     /// change may not have reached the reply yet.
     fn stale_or_missing(&self, expected: &Expected, beaten: Option<&DayRecord>, is_first: bool) -> Option<Finding> {
         let (date, session) = (self.facts.question.date, self.session);
-        let (mut read, cure) = match (beaten.zip(self.winner()), self.letter_trouble(expected), self.winner()) {
+        let (mut read, cure) = match (beaten.zip(self.winner()), self.letter_trouble(expected), self.mark) {
             (Some((beaten, winner)), ..) => (
                 format!(
                     "{} says {expected} and {}, but {} {} and counts",
@@ -345,21 +372,13 @@ impl Situation<'_> {
                     named(winner),
                     self.updated(winner)
                 ),
-                format!("{}save {} again, so that it is the newest", self.future_rivals(beaten), short(beaten)),
+                self.save_again(beaten),
             ),
             (None, Some(trouble), _) => trouble,
-            (None, None, Some(winner)) => (
-                format!("Nothing that was read for this {session} session says {expected}"),
-                self.correction(expected, winner),
-            ),
-            (None, None, None) if self.has_school => (
-                format!("The student has nothing that makes a mark in this {session} session"),
-                self.entry(Some(expected)),
-            ),
-            (None, None, None) => (
-                format!("No student has a register in the {session} session of {date}, so that there are no marks"),
-                format!("take the {session} register, if there was school"),
-            ),
+            (None, None, Some(_)) => {
+                (format!("Nothing that was read for this {session} session says {expected}"), self.correction(expected))
+            }
+            (None, None, None) => self.nothing_here(Some(expected)),
         };
         let shown = self.facts.shown.iter().find(|shown| shown.session == session);
         if shown.and_then(|shown| shown.mark.as_ref()).is_some_and(|mark| expected.is_met_by(mark)) {
@@ -388,7 +407,7 @@ impl Situation<'_> {
                 finding(
                     FindingName::NoRecord,
                     format!("{read}. The replies are not cached, so they show what the management system holds."),
-                    format!("If {expected} is right, {cure}; then sync."),
+                    then_sync(&cure),
                     json!({
                         "student": self.facts.question.student,
                         "date": date,
@@ -404,7 +423,7 @@ impl Situation<'_> {
         let Expected::Code(letter) = expected else { return None };
         let letters: BTreeSet<&str> = self.facts.letters().collect();
         if letters.is_empty() {
-            let read = "No registration codes were read, so that no mark has a letter".to_owned();
+            let read = "No registration codes were read, so no mark has a letter".to_owned();
             return Some((read, "let the API key read the registration codes".to_owned()));
         }
         if letters.contains(&**letter) {
@@ -412,7 +431,7 @@ impl Situation<'_> {
         }
         let alike = letters.iter().find(|known| known.eq_ignore_ascii_case(letter));
         let alike = alike.map(|known| format!(" (it has {known})")).unwrap_or_default();
-        let read = format!("The code table has no code {letter}{alike}, so that no mark can have it");
+        let read = format!("The code table has no code {letter}{alike}, so no mark can have it");
         Some((read, format!("ask with a letter of the table, or add {letter} to the registration codes")))
     }
 
@@ -429,7 +448,7 @@ impl Situation<'_> {
             format!("{} says {expected}, but has no time of update{against}.", capitalised(&named(loser))),
             then_sync(&format!(
                 "{}edit {} in the management system and save it again, so that it gets a time of update",
-                self.future_rivals(loser),
+                self.future_rivals(Some(loser)),
                 short(loser)
             )),
             self.against_winner(loser),
@@ -451,7 +470,7 @@ impl Situation<'_> {
             format!("{} says {expected} and {}{against}", capitalised(&named(loser)), self.updated(loser)),
             then_sync(&format!(
                 "{}edit {} in the management system and save it again, so that it is the newest",
-                self.future_rivals(loser),
+                self.future_rivals(Some(loser)),
                 short(loser)
             )),
             self.against_winner(loser),
@@ -473,11 +492,7 @@ impl Situation<'_> {
                 named(loser),
                 self.updated(loser)
             ),
-            then_sync(&format!(
-                "{}save {} again, so that it is the newest, and take the wrong row out of the register",
-                self.future_rivals(loser),
-                named(loser)
-            )),
+            then_sync(&format!("{}, and take the other rows out of the register", self.save_again(loser))),
             json!({ "record": record_json(loser), "counting": standing.map(record_json) }),
         )
     }
@@ -511,7 +526,7 @@ impl Situation<'_> {
             format!("{} says {expected}, but {why}.", capitalised(&named(loser))),
             then_sync(&format!(
                 "{}change the times of {} so that {what}, and save it",
-                self.future_rivals(loser),
+                self.future_rivals(Some(loser)),
                 short(loser)
             )),
             json!({ "record": record_json(loser), "register_at": register }),
@@ -522,35 +537,56 @@ impl Situation<'_> {
         self.contenders.iter().find(|one| one.why.is_none()).map(|one| &one.record)
     }
 
+    /// The student's row of the session's register (R3).
+    fn row(&self) -> Option<&DayRecord> {
+        let is_row = |one: &&Contender| {
+            one.record.record.kind == RecordKind::Registration
+                && !matches!(one.why, Some(LoserReason::Duplicate | LoserReason::OtherRegistration))
+        };
+        self.contenders.iter().find(is_row).map(|one| &one.record)
+    }
+
     fn against_winner(&self, loser: &DayRecord) -> Value {
         json!({ "record": record_json(loser), "winner": self.winner().map(record_json) })
     }
 
     /// What has to be saved before a record can become the newest: rivals whose time of update lies in the future.
-    fn future_rivals(&self, loser: &DayRecord) -> String {
+    fn future_rivals(&self, record: Option<&DayRecord>) -> String {
         let is_ahead = |one: &&Contender| {
-            !std::ptr::eq(&one.record, loser)
+            !record.is_some_and(|record| std::ptr::eq(&one.record, record))
                 && !matches!(one.why, Some(LoserReason::NotCovering | LoserReason::OtherRegistration))
                 && one.record.record.last_updated > Some(self.facts.freshness.fetched_at)
         };
         let ahead: Vec<String> = self.contenders.iter().filter(is_ahead).map(|one| short(&one.record)).collect();
         match ahead.is_empty() {
             true => String::new(),
-            false => {
-                format!("first save {} again, whose time of update lies in the future; then ", ahead.join(" and "))
-            }
+            false => format!("first save {} again (updated in the future, as it seems); then ", listed(&ahead)),
         }
     }
 
-    /// What makes the record that decides say what is expected.
-    fn correction(&self, expected: &Expected, winner: &DayRecord) -> String {
-        match expected {
-            Expected::Code(letter) => format!("give {} the code {letter}", named(winner)),
-            Expected::Present if winner.to.is_some() => {
-                format!("delete {}, and mark the student as present in the {} register", named(winner), self.session)
+    fn save_again(&self, record: &DayRecord) -> String {
+        format!("{}save {} again, so that it is the newest", self.future_rivals(Some(record)), short(record))
+    }
+
+    /// What makes the session's mark the expected one, and leaves other sessions as they are: an out-of-school record can
+    /// span many. What is saved last is the newest.
+    fn correction(&self, expected: &Expected) -> String {
+        let (session, date) = (self.session, self.facts.question.date);
+        let row = self.row();
+        let what = match (expected, row, self.winner()) {
+            (Expected::Code(letter), Some(row), _) => format!("give {} the code {letter}", named(row)),
+            (Expected::Present, Some(row), _) => format!("mark the student as present in {}", named(row)),
+            (Expected::Code(letter), None, _) => {
+                format!("enter an out-of-school record with the code {letter} for the {session} session of {date}")
             }
-            Expected::Present => format!("mark the student as present in {}", named(winner)),
-        }
+            (Expected::Present, None, Some(winner)) => format!(
+                "change the times of {} so that they leave the {session} session out, and enter the student as present \
+                 in its register",
+                named(winner)
+            ),
+            (Expected::Present, None, None) => self.entry(Some(expected)),
+        };
+        format!("{}{what}", self.future_rivals(row))
     }
 
     /// What to enter where nothing is.
@@ -558,6 +594,36 @@ impl Situation<'_> {
         let what = expected.map_or("the attendance".to_owned(), ToString::to_string);
         let (session, date) = (self.session, self.facts.question.date);
         format!("enter {what} for the {session} session of {date} in the management system")
+    }
+
+    /// Why the session has no mark, and what to do if it should have one.
+    fn nothing_here(&self, expected: Option<&Expected>) -> (String, String) {
+        let (facts, session, date) = (self.facts, self.session, self.facts.question.date);
+        let by_periods = facts.rules.pm_rule() == PmRule::RegistrationPeriods;
+        let with = expected.map(|expected| format!(", with {expected} for this student")).unwrap_or_default();
+        let unlisted = self.contenders.iter().map(|one| &one.record).find(|record| facts.is_unlisted(record));
+        if by_periods && facts.first_period(session).is_none() {
+            (
+                format!("No registration period of {date} is flagged {session}"),
+                format!("flag the period of the {session} register as {session} in the management system"),
+            )
+        } else if let (true, Some(row)) = (by_periods, unlisted) {
+            let period = row.period.as_ref().map_or("without an id".to_owned(), ToString::to_string);
+            (
+                format!(
+                    "{} is of the period {period}, which is not in the list of registration periods, so it is passed over",
+                    capitalised(&named(row))
+                ),
+                "let the API key read that period too, or tell AM and PM by time".to_owned(),
+            )
+        } else if self.has_school {
+            (format!("The student has nothing that makes a mark in this {session} session"), self.entry(expected))
+        } else {
+            (
+                format!("No student has a register in the {session} session of {date}, so there are no marks"),
+                format!("take the {session} register{with}, provided that there was school"),
+            )
+        }
     }
 
     /// An instant as the school reads it.

@@ -342,6 +342,7 @@ impl fmt::Display for Mark {
             (None, None, _) => write!(f, "{}", self.status)?,
         }
         match self.minutes_late {
+            Some(1) => write!(f, ", 1 minute"),
             Some(minutes) => write!(f, ", {minutes} minutes"),
             None => Ok(()),
         }
