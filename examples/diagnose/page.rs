@@ -20,7 +20,7 @@ const DAY: f64 = 590.0;
 const ROW: f64 = 34.0;
 const TOP: f64 = 30.0;
 /// Letters of a label that have room; the table names each record in full.
-const LABEL_LETTERS: usize = 38;
+const LABEL_LETTERS: usize = 34;
 /// More records than this have no room on one printed page.
 const ONE_PAGE: usize = 20;
 /// Room for «decides AM and PM».
@@ -29,11 +29,11 @@ const WORDS: f64 = 130.0;
 const STYLE: &str = "\
 body { font: 15px/1.5 system-ui, sans-serif; color: #111; max-width: 860px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 2px solid #111; padding-top: .6rem; }
-h3 { font-size: 1rem; margin-bottom: .3rem; } body { overflow-wrap: anywhere; }
+h3 { font-size: 1rem; margin-bottom: .3rem; } p, li, .record { overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; margin: .8rem 0; }
 th, td { border: 1px solid #999; padding: .2rem .5rem; text-align: left; vertical-align: top; }
 .first { border: 2px solid #111; padding: .2rem .8rem; } li { margin: .6rem 0; }
-svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: #111; }
+section > svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: #111; }
 .grid { stroke: #ccc; } .boundary { stroke: #111; stroke-width: 1.5; stroke-dasharray: 5 4; }
 .span { fill: #fff; stroke: #111; stroke-width: 1.5; } .register { fill: #fff; stroke: #111; stroke-width: 1.5; }
 .winner { fill: #111; } svg text.inside { fill: #fff; } .advice::before { content: \"What to do: \"; font-weight: 600; }
@@ -125,7 +125,7 @@ fn records(diagnosis: &Diagnosis, zone: Tz) -> Markup {
             }
             @for record in &diagnosis.day {
                 tr {
-                    td { (when(record, diagnosis.date)) } td { (name(record)) } td { (says(record)) }
+                    td { (when(record, diagnosis.date)) } td class="record" { (name(record)) } td { (says(record)) }
                     td { (updated(record, zone)) }
                     @for answer in &diagnosis.sessions { td { (role(record, answer)) } }
                 }
@@ -202,7 +202,10 @@ fn drawing(diagnosis: &Diagnosis, rules: Rules) -> Markup {
                 text x=(x + 4.0) y=(height - 2.0) { "PM from " (start.format("%H:%M")) }
             }
             @for (line, record) in diagnosis.day.iter().enumerate() {
-                text x="0" y=(y(line) + 4.0) { (label(record)) }
+                // A drawing in the drawing cuts off what has no room.
+                svg x="0" y=(y(line) - ROW / 2.0) width=(LABELS - 12.0) height=(ROW) {
+                    text x="0" y=(ROW / 2.0 + 4.0) { (label(record)) }
+                }
                 (shape(record, diagnosis, &scale, y(line)))
             }
         }
