@@ -51,6 +51,9 @@ async fn show(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     let store = flags.store.open(true)?;
     let school = SchoolId::new(&flags.school);
     let runs = store.runs(&school).await?;
+    if runs.is_empty() {
+        eprintln!("the store holds no run of school {school}; check --store and --school");
+    }
     let Some(student) = flags.student.as_deref().map(StudentId::new) else {
         for run in &runs {
             let (marks, window) = (run.marks, run.scope.window);

@@ -1,6 +1,8 @@
 //! Serves a made-up school as an iSAMS tenant, for clients in any language: `cargo run --example simulator`.
 
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
 
 use chrono::{Days, NaiveDate, Utc};
 use clap::Parser;
@@ -51,8 +53,13 @@ fn parse_fault(text: &str) -> Result<Fault, String> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let flags = Flags::parse();
+async fn main() -> ExitCode {
+    let Err(error) = serve(Flags::parse()).await;
+    eprintln!("error: {error}");
+    ExitCode::from(1)
+}
+
+async fn serve(flags: Flags) -> Result<Infallible, String> {
     let today = flags.today.unwrap_or_else(|| Utc::now().date_naive());
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, flags.port));
     let simulator = Simulator::start_at(FakeSchool::demo(today), address)
@@ -67,7 +74,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     flags.faults.into_iter().for_each(|fault| simulator.fail_next(fault));
     say(&simulator, today);
-    std::future::pending().await
+    Ok(std::future::pending().await)
 }
 
 /// How to call it, to be copied and pasted.

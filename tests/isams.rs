@@ -541,7 +541,8 @@ async fn what_follows_a_document_or_stands_between_records_is_refused() {
         let error = json(body).await.unwrap_err();
         assert!(error.to_string().contains("goes on after the end"), "{error}");
     }
-    assert!(json(format!("{json_whole}\r\n")).await.is_ok());
+    assert!(json(format!("{json_whole}\r\n\0\0\u{FEFF}")).await.is_ok());
+    only_row(format!("{whole}\n\0\0\u{FEFF}")).await;
     only_row(format!("{whole}\r\n<!-- end -->")).await;
     let error = error_of(&answering(ok(document("many records")))).await;
     assert!(error.to_string().contains("a text where iSAMS sends records"), "{error}");
@@ -552,6 +553,25 @@ async fn what_follows_a_document_or_stands_between_records_is_refused() {
         json(format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{"PupilId":473368326012345678901,{row}}}}}}}}}"#))
             .await;
     assert!(error.unwrap_err().to_string().contains("too large to be exact"));
+}
+
+#[tokio::test]
+async fn what_goes_wrong_in_the_midst_of_rows_is_named() {
+    let row = "<Row><PupilId>1</PupilId><Registered>1</Registered>\
+               <RegistrationDateTime>2026-11-20T08:40:00</RegistrationDateTime></Row>";
+    let message =
+        "<Message><MessageName>UnhandledException</MessageName><Description>deadlocked</Description></Message>";
+    let begun = format!("<iSAMS><RegistrationCodes/><OutOfSchoolPupils/><RegistrationStatuses>{row}");
+    let error = error_of(&answering(ok(format!("{begun}{message}</RegistrationStatuses></iSAMS>")))).await;
+    assert!(error.to_string().contains("too busy to answer: deadlocked (tried 4 times"), "{error}");
+    let error = error_of(&answering(ok(format!("{begun}<html><body>Log in</body></html>")))).await;
+    assert!(error.to_string().contains("HTML page"), "{error}");
+    let in_json = r#"{"iSAMS":{"RegistrationStatuses":{"Message":{"Description":"deadlocked"}}}}"#;
+    assert!(json(in_json).await.unwrap_err().to_string().contains("too busy to answer"));
+    let beside = r##"{"iSAMS":{"RegistrationStatuses":{"#text":["\n",""],"#comment":[],"#whitespace":"x"}}}"##;
+    assert!(json(beside).await.is_ok());
+    let text = r##"{"iSAMS":{"RegistrationStatuses":{"#text":"one, two"}}}"##;
+    assert!(json(text).await.unwrap_err().to_string().contains("a text where iSAMS sends records"));
 }
 
 #[tokio::test]

@@ -93,6 +93,32 @@ async fn more_than_today_is_refused_rather_than_faked() {
 }
 
 #[tokio::test]
+async fn today_is_the_schools_however_its_periods_are_written() {
+    use chrono_tz::{America::Los_Angeles, Asia::Hong_Kong, Pacific::Auckland};
+    for (zone, written, is_today) in [
+        (Hong_Kong, "2026-11-19T23:50:00Z", true),
+        (Auckland, "2026-11-19T19:40:00Z", true),
+        (Auckland, "2026-11-19T07:40:00-12:00", true),
+        (Los_Angeles, "2026-11-21T06:40:00+14:00", true),
+        (Los_Angeles, "2026-11-20T00:40:00Z", false),
+        (Auckland, "2026-11-20T19:40:00Z", false),
+    ] {
+        let periods = format!(r#"{{"registrationPeriods":[{{"id":5,"time":"{written}"}}]}}"#);
+        let url = tenant(move |path| match path {
+            "/api/registration/periods" => periods.clone(),
+            "/api/registration/absencecodes" => r#"{"absenceCodes":[]}"#.to_owned(),
+            _ => r#"[{"schoolId":"1","isRegistered":1,"isPresent":true,"isOutOfSchool":false}]"#.to_owned(),
+        });
+        let sync = AttendanceSync::new(source(&url), MemoryStore::new(), "school", Rules::new(zone));
+        let report = sync.run(SyncRequest::overnight("2026-11-20".parse().unwrap())).await;
+        match is_today {
+            true => assert_eq!(report.unwrap().marks.added, 1, "{zone} {written}"),
+            false => assert!(report.unwrap_err().to_string().contains("not of 2026-11-20"), "{zone} {written}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_page_of_a_register_and_every_record_of_a_student_is_delivered() {
     let mut school = FakeSchool::new();
     school.code("9", "I", "Illness", true);
@@ -242,10 +268,12 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
             r#"[{"schoolId":"1","isPresent":"maybe","isRegistered":1,"isOutOfSchool":false}]"#,
             "unreadable field isPresent",
         ),
-        (r#"{"page":1,"totalPages":3,"rows":[]}"#, "don't count up"),
-        (r#"{"totalPages":1000000,"rows":[]}"#, "don't count up"),
-        (r#"{"totalCount":2,"totalPages":1,"rows":[]}"#, "counts 2 records of register/5 and sent 0"),
-        (r#"{"totalCount":2,"pageSize":1,"page":1,"rows":[]}"#, "don't count up"),
+        (r#"{"page":1,"totalPages":3,"rows":[]}"#, "page 3 of register/5 was asked for, and page 1 came"),
+        (r#"{"totalPages":1000000,"rows":[]}"#, "more than 1000 pages"),
+        (
+            r#"{"totalCount":2,"totalPages":1,"rows":[{"schoolId":"1","isPresent":true,"isRegistered":1,"isOutOfSchool":false}]}"#,
+            "counts 2 records of register/5 and sent 1",
+        ),
         (r#"{"one":[1],"two":[2]}"#, "no list"),
         (r#"{"message":"hello"}"#, "no list"),
         (r#""text""#, "not of iSAMS"),
@@ -296,6 +324,10 @@ async fn every_page_is_read_however_its_numbers_are_written_and_without_them() {
         |_: u64| r#","totalCount":152,"totalPages":null"#.to_owned(),
         |_: u64| r#","page":null,"totalCount":null,"totalPages":null"#.to_owned(),
         |_: u64| String::new(),
+        // Counted from 0, of this page only, or under other names.
+        |page: u64| format!(r#","page":{},"totalCount":152,"totalPages":2"#, page - 1),
+        |page: u64| format!(r#","count":{0},"totalCount":{0}"#, if page == 1 { 100 } else { 52 }),
+        |page: u64| format!(r#","Page":{page},"TotalCount":152,"TotalPages":2"#),
     ] {
         let read = rows(fetch(&source(&paging(about))).await.unwrap());
         assert_eq!(read.len(), 152, "{}", about(1));
@@ -307,7 +339,7 @@ async fn a_list_without_pages_is_read_once_and_a_page_that_comes_again_is_refuse
     let hundred: Vec<String> = (0..100)
         .map(|number| format!(r#"{{"schoolId":"{number}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}"#))
         .collect();
-    for (about, expected) in [("", Some(100)), (r#","totalPages":2"#, None)] {
+    for (about, expected) in [("", Some(100)), (r#","totalCount":100"#, Some(100)), (r#","totalPages":2"#, None)] {
         let register = format!(r#"{{"rows":[{}]{about}}}"#, hundred.join(","));
         let url = tenant(move |path| match path {
             "/api/registration/absencecodes" => r#"{"absenceCodes":[]}"#.to_owned(),

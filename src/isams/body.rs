@@ -82,6 +82,12 @@ impl<R: Read> BufRead for Body<R> {
     }
 }
 
+/// What can follow a document and says nothing: white space, and what servers fill their blocks with.
+pub(super) fn is_padding(bytes: &[u8]) -> bool {
+    const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+    bytes.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0 || MARK.contains(byte))
+}
+
 pub(super) fn too_large(what: &str) -> SourceError {
     SourceError::permanent(SourceErrorKind::TooLarge, format!("the reply holds {what}, so it was not read on"))
 }

@@ -5,12 +5,12 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::rc::Rc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::body::{Body, ended_early, goes_on, read_error, text_for_records};
+use super::body::{Body, ended_early, goes_on, is_padding, read_error, text_for_records};
 use super::message::Message;
 use super::reply::{Fields, Nothing, Sink};
 use super::xml;
@@ -35,17 +35,21 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
         message: None,
         is_isams: false,
     };
-    let mut deserializer = serde_json::Deserializer::from_reader(body);
+    let mut deserializer = serde_json::Deserializer::from_reader(&mut body);
     let walked = Place { reading: &mut reading, at: At::Outside }.deserialize(&mut deserializer);
     if let Some(error) = reading.failed {
         return Err(error);
     }
-    if walked.is_ok() {
-        let ended = deserializer.end();
-        ended.map_err(|error| if error.is_io() { read_error(&error.into()) } else { goes_on() })?;
-    }
+    let (is_isams, message) = (reading.is_isams, reading.message);
     match walked {
-        Ok(()) if reading.is_isams || reading.message.is_some() => Ok(reading.message),
+        Ok(()) if is_isams || message.is_some() => loop {
+            let rest = body.fill_buf().map_err(|error| read_error(&error))?;
+            match (rest.len(), is_padding(rest)) {
+                (0, _) => return Ok(message),
+                (length, true) => body.consume(length),
+                (_, false) => return Err(goes_on()),
+            }
+        },
         Ok(()) => Err(bad_reply("the reply is JSON, but not of iSAMS; check the address")),
         Err(error) if error.is_io() => Err(read_error(&error.into())),
         Err(error) if error.is_eof() => Err(ended_early()),
@@ -90,6 +94,8 @@ enum At {
     Message,
     /// The value of one field.
     Field,
+    /// Text where only records should be.
+    Text,
 }
 
 struct Place<'r, 'a, S> {
@@ -122,10 +128,13 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
                     None if key.eq_ignore_ascii_case("Message") => At::Message,
                     None => At::Outside,
                 },
-                At::Container(kind) if !key.starts_with('@') => {
+                // Text between the items, and what converters make of comments, is none of them.
+                At::Container(_) if key == "#text" => At::Text,
+                At::Container(kind) if !key.starts_with(['@', '#']) && !key.eq_ignore_ascii_case("Message") => {
                     reading.sink.item_name(&key);
                     At::Items(kind)
                 }
+                At::Container(_) if key.eq_ignore_ascii_case("Message") => At::Message,
                 At::Items(_) | At::Item(_) | At::Message => {
                     let opened = reading.fields.open(key.trim_start_matches('@'));
                     reading.check(opened)?;
@@ -133,7 +142,7 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
                 }
                 // The text beside attributes, or below further elements, is the field's.
                 At::Field if !key.starts_with('@') => At::Field,
-                At::Container(_) | At::Field => {
+                At::Container(_) | At::Field | At::Text => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
                 }
@@ -184,7 +193,7 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
             // An item without fields: which one is missing is for the sink to say.
             At::Item(kind) => reading.sink.item(kind, &[]),
             At::Items(kind) if !text.trim().is_empty() => reading.sink.item(kind, &[]),
-            At::Container(_) if !text.trim().is_empty() => Err(text_for_records()),
+            At::Container(_) | At::Text if !text.trim().is_empty() => Err(text_for_records()),
             _ => Ok(()),
         };
         reading.check(taken)

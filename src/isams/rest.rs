@@ -57,19 +57,22 @@ impl Fetch {
         self.send(codes.iter().map(code).collect::<Result<_, _>>()?).await;
 
         let periods = listed.iter().map(|item| period(item, window.from())).collect::<Result<Vec<_>, _>>()?;
-        let days_off = |period: &RegistrationPeriod| (period.at.as_written().date() - window.from()).num_days().abs();
-        if let (true, Some(other)) = (periods.iter().all(|period| days_off(period) > 0), periods.first()) {
+        let date_of = |period: &RegistrationPeriod| match self.request.zone {
+            Some(zone) => period.at.school_time(zone).date(),
+            None => period.at.as_written().date(),
+        };
+        let other = periods.first().map(date_of);
+        let of_today: Vec<RegistrationPeriod> =
+            periods.into_iter().filter(|period| date_of(period) == window.from()).collect();
+        if let (true, Some(other)) = (of_today.is_empty(), other) {
             return Err(SourceError::permanent(
                 SourceErrorKind::Incomplete,
                 format!(
-                    "iSAMS lists the registration periods of {}, not of {}; its REST interface gives its own today only",
-                    other.at.as_written().date(),
+                    "iSAMS lists the registration periods of {other}, not of {}; its REST interface gives its own today only",
                     window.from()
                 ),
             ));
         }
-        // An offset need not be the school's own, so that some dates can be the next; the rules tell them apart.
-        let of_today: Vec<RegistrationPeriod> = periods.into_iter().filter(|period| days_off(period) <= 1).collect();
         self.send(of_today.iter().cloned().map(Record::Period).collect()).await;
 
         let mut rows = 0;
@@ -100,49 +103,49 @@ impl Fetch {
 
     /// Every item of a list, page by page.
     async fn list(&self, path: &[&str], name: ListName) -> Result<Vec<Object>, SourceError> {
+        let place = path.join("/");
         let (mut items, mut length): (Vec<Object>, u64) = (Vec::new(), 0);
-        let mut page = 1;
-        loop {
+        for page in 1..=MOST_PAGES {
             let (reply, bytes) = self.budget.retry(|| self.attempt(path, page, MOST_LIST_BYTES - length)).await?;
             length += bytes;
-            let count = |field: &str| text(&reply, field).and_then(|text| whole_number(&text));
-            let (total, size) = (count("totalCount"), count("pageSize").filter(|size| *size > 0).unwrap_or(PAGE_SIZE));
-            let pages = count("totalPages").or_else(|| Some(total?.div_ceil(size)));
-            let given = count("page").unwrap_or(page);
-            if given != page || pages.unwrap_or(page) > MOST_PAGES {
-                return Err(bad_reply(format!(
-                    "the pages of {} don't count up: page {given} of {} where page {page} was asked for",
-                    path.join("/"),
-                    pages.map_or("an unknown number".to_owned(), |pages| pages.to_string()),
-                )));
+            let about = Paging::of(&reply);
+            // Some count from 0.
+            if about.page.is_some_and(|given| given != page && given + 1 != page) {
+                let given = about.page.unwrap_or(page);
+                return Err(bad_reply(format!("page {page} of {place} was asked for, and page {given} came")));
             }
             let rows = objects(reply, name).ok_or_else(|| {
-                bad_reply(format!("the reply for {} holds no list of records; check the address", path.join("/")))
+                bad_reply(format!("the reply for {place} holds no list of records; check the address"))
             })?;
-            let full = rows.len() as u64 == size;
-            let repeats = page > 1 && !rows.is_empty() && items.ends_with(&rows);
-            match pages {
-                Some(_) if repeats => {
-                    let message = format!("page {page} of {} is page {} again", path.join("/"), page - 1);
-                    return Err(SourceError::permanent(SourceErrorKind::BadReply, message));
-                }
-                // Not every list is said to have pages; one that has none gives its only page again.
-                None if repeats => {}
-                _ => items.extend(rows),
+            let read = rows.len() as u64;
+            let repeats = page > 1 && read > 0 && items.ends_with(&rows);
+            if repeats && about.pages.is_some() {
+                return Err(bad_reply(format!("page {page} of {place} is page {} again", page - 1)));
             }
-            let is_last = pages.map_or(!full || repeats, |pages| page >= pages);
+            // Whoever does not page gives the only page again.
+            if !repeats {
+                items.extend(rows);
+            }
+            // A count of this page alone says nothing of the others.
+            let total = about.total.filter(|total| *total != read);
+            let is_last = match about.pages {
+                Some(pages) => page >= pages,
+                None if repeats || read == 0 => true,
+                // A full page can be followed by another, whatever it counts.
+                None => read != about.size && total.is_none_or(|total| items.len() as u64 >= total),
+            };
             if is_last {
-                return match total.filter(|total| *total != items.len() as u64) {
+                return match total.filter(|total| read > 0 && *total != items.len() as u64) {
                     None => Ok(items),
                     // Records that come or go between two pages: another try sees them whole.
                     Some(total) => Err(SourceError::temporary(
                         SourceErrorKind::Incomplete,
-                        format!("iSAMS counts {total} records of {} and sent {}", path.join("/"), items.len()),
+                        format!("iSAMS counts {total} records of {place} and sent {}", items.len()),
                     )),
                 };
             }
-            page += 1;
         }
+        Err(bad_reply(format!("{place} has more than {MOST_PAGES} pages; check the address")))
     }
 
     /// A page of at most so many bytes, and its length.
@@ -191,6 +194,29 @@ fn parse(body: &[u8]) -> Result<Object, SourceError> {
         Ok(_) => Err(bad_reply("the reply is JSON, but not of iSAMS; check the address")),
         Err(error) if error.is_eof() => Err(ended_early()),
         Err(_) => Err(bad_reply("the reply is not well-formed JSON; check the address")),
+    }
+}
+
+/// What a page says of itself, as far as it does; whatever the case of the names.
+struct Paging {
+    page: Option<u64>,
+    pages: Option<u64>,
+    total: Option<u64>,
+    size: u64,
+}
+
+impl Paging {
+    fn of(reply: &Object) -> Self {
+        let count = |wanted: &str| {
+            let (name, _) = reply.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+            whole_number(&text(reply, name)?)
+        };
+        Self {
+            page: count("page"),
+            pages: count("totalPages"),
+            total: count("totalCount"),
+            size: count("pageSize").filter(|size| *size > 0).unwrap_or(PAGE_SIZE),
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::io::Read;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use super::body::{Body, DEEPEST, ended_early, goes_on, not_text, read_error, text_for_records, too_large, web_page};
+use super::body::{
+    Body, DEEPEST, ended_early, goes_on, is_padding, not_text, read_error, text_for_records, too_large, web_page,
+};
 use super::message::Message;
 use super::reply::{Fields, Sink};
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
@@ -71,7 +73,7 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
             }
             Event::Text(text) if is_in_field(&place, depth) => fields.append(&text)?,
             Event::CData(text) if is_in_field(&place, depth) => fields.append(&text)?,
-            Event::Text(text) if !text.trim().is_empty() && has_root && depth == 0 => return Err(goes_on()),
+            Event::Text(text) if has_root && depth == 0 && !is_padding(text.as_bytes()) => return Err(goes_on()),
             Event::Text(text) if !text.trim().is_empty() && is_between_items(&place, depth) => {
                 return Err(text_for_records());
             }
@@ -128,6 +130,13 @@ fn start(
             } else if name.eq_ignore_ascii_case("Message") {
                 *place = Place::In(None, depth);
             }
+        }
+        // What goes wrong after the first rows can be said in their midst.
+        Place::In(Some(_), opened) if depth == opened + 1 && name.eq_ignore_ascii_case("html") => {
+            return Err(web_page());
+        }
+        Place::In(Some(_), opened) if depth == opened + 1 && name.eq_ignore_ascii_case("Message") => {
+            *place = Place::In(None, depth);
         }
         Place::In(Some(_), opened) if depth == opened + 1 => {
             sink.item_name(name);

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::NaiveDate;
+use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::Window;
@@ -14,6 +15,8 @@ pub struct FetchRequest {
     pub window: Window,
     /// Whether registration periods are needed (the period rule).
     pub periods: bool,
+    /// The school's time zone, by which a source that reaches today only tells whether its today is the window's.
+    pub zone: Option<Tz>,
     /// What the fetch costs; a source counts here as it goes, also on the way to a failure.
     pub counters: FetchCounters,
 }
@@ -21,7 +24,14 @@ pub struct FetchRequest {
 impl FetchRequest {
     /// A request for a window, without registration periods.
     pub fn new(window: Window) -> Self {
-        Self { window, periods: false, counters: FetchCounters::default() }
+        Self { window, periods: false, zone: None, counters: FetchCounters::default() }
+    }
+
+    /// Says in which time zone the window's dates are.
+    #[must_use]
+    pub fn in_zone(mut self, zone: Tz) -> Self {
+        self.zone = Some(zone);
+        self
     }
 
     /// Asks for registration periods too.

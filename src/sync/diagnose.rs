@@ -49,7 +49,7 @@ impl AttendanceSync {
     /// See [`SyncError`].
     pub async fn what_if(&self, other: Rules, window: Window) -> Result<Vec<MarkDifference>, SyncError> {
         let by_periods = [self.rules, other].iter().any(|rules| rules.pm_rule() == PmRule::RegistrationPeriods);
-        let fetch = FetchRequest::new(window).with_periods(by_periods);
+        let fetch = FetchRequest::new(window).in_zone(self.rules.zone()).with_periods(by_periods);
         let resolver = |rules| Resolver::new(rules, Scope::all(window));
         let start = || Both(resolver(self.rules), resolver(other));
         let (Both(before, after), _) = self.read(&fetch, start).await?;
@@ -62,7 +62,7 @@ impl AttendanceSync {
         window: Window,
         start: impl Fn() -> S,
     ) -> Result<S, SyncError> {
-        let fetch = FetchRequest::new(window).with_periods(true);
+        let fetch = FetchRequest::new(window).in_zone(self.rules.zone()).with_periods(true);
         match self.read(&fetch, &start).await {
             Err(SyncError::Source(error)) if self.can_do_without_periods(error.kind()) => {
                 Ok(self.read(&fetch.with_periods(false), &start).await?.0)

@@ -222,7 +222,7 @@ impl AttendanceSync {
             );
         }
         let periods = self.rules.pm_rule() == PmRule::RegistrationPeriods;
-        let fetch = FetchRequest::new(scope.window).with_periods(periods);
+        let fetch = FetchRequest::new(scope.window).in_zone(self.rules.zone()).with_periods(periods);
         let freshness = Freshness::new(request.now.unwrap_or_else(Utc::now), capabilities.cache_expiry);
         advice.extend(freshness.advice());
         let (resolver, completeness) = self.read(&fetch, || Resolver::new(self.rules, scope.clone())).await?;
