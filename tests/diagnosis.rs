@@ -295,7 +295,9 @@ fn a_correction_leaves_the_other_days_of_an_out_of_school_record_alone() {
     let found = findings(&school, Session::Pm, "V");
     assert!(found[0].advice.contains("enter an out-of-school record with the code V for the PM session"));
     let found = findings(&school, Session::Pm, "/");
-    assert!(found[0].advice.contains("leave the PM session out"), "{}", found[0].advice);
+    assert!(found[0].advice.contains("enter the student as present in the PM register"), "{}", found[0].advice);
+    school.registration("104", AMELIA, "2026-11-20T13:30:00").present().updated("2026-11-20T18:00:00");
+    assert!(shows(&school, rules(), Session::Pm, "/"));
 }
 
 #[test]
@@ -304,6 +306,7 @@ fn under_the_period_rule_a_missing_flag_and_a_missing_period_are_named() {
     let mut unflagged = FakeSchool::new();
     school().records().filter(|record| !matches!(record, Record::Period(_))).for_each(|record| unflagged.add(record));
     unflagged.period("1", "2026-11-20T08:40:00", Some("am"));
+    unflagged.period("2", "2026-11-20T12:10:00", None);
     unflagged.period("3", "2026-11-20T13:30:00", None);
     let pm = question().session(Session::Pm);
     let expects = pm.clone().expected("M".parse().unwrap());
@@ -315,7 +318,7 @@ fn under_the_period_rule_a_missing_flag_and_a_missing_period_are_named() {
     let mut unlisted = school();
     unlisted.registration_mut("103").unwrap().in_period("555");
     let found = ask(&unlisted, by_periods, expects, 4, Vec::new()).sessions.remove(0).findings.remove(0);
-    assert!(found.summary.contains("registration 103 of 13:30 is of the period 555"), "{}", found.summary);
+    assert!(found.summary.contains("103 of 13:30 is of the registration period 555"), "{}", found.summary);
 }
 
 #[test]

@@ -85,6 +85,11 @@ fn or_none(mark: Option<&Mark>) -> String {
     mark.map_or("no mark".to_owned(), ToString::to_string)
 }
 
+/// Whether a register is of the half of the day that people call so, whatever the rules.
+fn is_of_half_day(register: &DayRecord, session: Session) -> bool {
+    (register.from.time() < PmRule::NOON) == (session == Session::Am)
+}
+
 /// Whether a record lost to another candidate of the session (R6).
 fn is_beaten(contender: &Contender) -> bool {
     matches!(contender.why, Some(LoserReason::Older | LoserReason::Tie | LoserReason::NoTimestamp))
@@ -234,6 +239,7 @@ impl Situation<'_> {
                 let table = "let the API key read the whole table of registration codes";
                 let advice = match expected {
                     None => format!("give {} a code that is in the table, or {table}", named(winner)),
+                    Some(Expected::Code(letter)) if **letter == *raw => table.to_owned(),
                     Some(expected @ Expected::Code(_)) => {
                         format!("{}, or, if {raw} is that code, {table}", self.correction(expected))
                     }
@@ -254,7 +260,11 @@ impl Situation<'_> {
                 Some(finding(
                     FindingName::NotTaken,
                     format!("{} has not been taken for this student.{trouble}", capitalised(&named(winner))),
-                    then_sync(&format!("take the register of {} on {date}{with}", clock(winner.from.time()))),
+                    then_sync(&format!(
+                        "{}take the register of {} on {date}{with}",
+                        self.future_rivals(Some(winner)),
+                        clock(winner.from.time())
+                    )),
                     json!({ "record": record_json(winner) }),
                 ))
             }
@@ -265,7 +275,8 @@ impl Situation<'_> {
                     if self.has_school { "" } else { ", and no register of this session of any student" }
                 ),
                 then_sync(&format!(
-                    "check the student's id and the filters of the API key, and, if there was school, {}",
+                    "check the student's id and the filters of the API key, and, if there was school, {}{}",
+                    self.flagging().map(|(_, cure)| format!("{cure}, and ")).unwrap_or_default(),
                     self.entry(expected)
                 )),
                 json!({ "student": self.facts.question.student, "date": date }),
@@ -285,8 +296,7 @@ impl Situation<'_> {
         let is_other = |one: &&&Contender| one.why == Some(LoserReason::OtherRegistration);
         let mut others: Vec<&DayRecord> = losing.iter().filter(is_other).map(|one| &one.record).collect();
         // The likeliest register first: flagged with the session, then of its half of the day.
-        let is_of_half_day = |other: &DayRecord| (other.from.time() < PmRule::NOON) == (session == Session::Am);
-        others.sort_by_key(|other| (other.flag != Some(session), !is_of_half_day(other), other.from));
+        others.sort_by_key(|other| (other.flag != Some(session), !is_of_half_day(other, session), other.from));
         let (other, pm_rule) = others.into_iter().find_map(|other| {
             let counts = |pm_rule: &PmRule| {
                 facts.mark_under(facts.rules.pm(*pm_rule), session).is_some_and(|mark| {
@@ -309,11 +319,11 @@ impl Situation<'_> {
         };
         let everybody = "This changes the marks of every student; an audit of the PM starts shows which.";
         let is_doubtful = other.flag != Some(session)
-            && (other.flag.is_some() || facts.first_period(session).is_some() || !is_of_half_day(other));
+            && (other.flag.is_some() || facts.first_period(session).is_some() || !is_of_half_day(other, session));
         let advice = match is_doubtful {
             false => format!("{} {everybody}", then_sync(&setting)),
             true => {
-                let cure = match (beaten, self.row()) {
+                let cure = match (beaten, self.mark) {
                     (Some(beaten), _) => self.save_again(beaten),
                     (None, Some(_)) => self.correction(expected),
                     (None, None) => self.nothing_here(Some(expected)).1,
@@ -329,11 +339,13 @@ impl Situation<'_> {
             PmRule::FirstFrom(start) => format!("with the PM start at {}", clock(start)),
             PmRule::RegistrationPeriods => "by the flags of the registration periods".to_owned(),
         };
-        let counting = picked
-            .map_or("no register is".to_owned(), |picked| format!("the register of {} is", clock(picked.at.time())));
+        let counting = match picked {
+            Some(picked) => format!("the register of {} is the {session} register", clock(picked.at.time())),
+            None => format!("the student is in no {session} register"),
+        };
         Some(finding(
             FindingName::PmRulePicksOtherRegistration,
-            format!("{} says {expected}, but {by} {counting} the {session} register.", capitalised(&named(other))),
+            format!("{} says {expected}, but {by} {counting}.", capitalised(&named(other))),
             advice,
             json!({
                 "registration": record_json(other),
@@ -364,16 +376,14 @@ impl Situation<'_> {
     fn stale_or_missing(&self, expected: &Expected, beaten: Option<&DayRecord>, is_first: bool) -> Option<Finding> {
         let (date, session) = (self.facts.question.date, self.session);
         let (mut read, cure) = match (beaten.zip(self.winner()), self.letter_trouble(expected), self.mark) {
-            (Some((beaten, winner)), ..) => (
-                format!(
-                    "{} says {expected} and {}, but {} {} and counts",
-                    capitalised(&named(beaten)),
-                    self.updated(beaten),
-                    named(winner),
-                    self.updated(winner)
-                ),
-                self.save_again(beaten),
-            ),
+            (Some((beaten, winner)), ..) => {
+                let against = match winner.record.last_updated == beaten.record.last_updated {
+                    true => format!("and so was {}, which wins the tie", named(winner)),
+                    false => format!("but {} {} and counts", named(winner), self.updated(winner)),
+                };
+                let own = format!("{} says {expected} and {}", capitalised(&named(beaten)), self.updated(beaten));
+                (format!("{own}, {against}"), self.save_again(beaten))
+            }
             (None, Some(trouble), _) => trouble,
             (None, None, Some(_)) => {
                 (format!("Nothing that was read for this {session} session says {expected}"), self.correction(expected))
@@ -573,18 +583,13 @@ impl Situation<'_> {
     fn correction(&self, expected: &Expected) -> String {
         let (session, date) = (self.session, self.facts.question.date);
         let row = self.row();
-        let what = match (expected, row, self.winner()) {
-            (Expected::Code(letter), Some(row), _) => format!("give {} the code {letter}", named(row)),
-            (Expected::Present, Some(row), _) => format!("mark the student as present in {}", named(row)),
-            (Expected::Code(letter), None, _) => {
+        let what = match (expected, row) {
+            (Expected::Code(letter), Some(row)) => format!("give {} the code {letter}", named(row)),
+            (Expected::Present, Some(row)) => format!("mark the student as present in {}", named(row)),
+            (Expected::Code(letter), None) => {
                 format!("enter an out-of-school record with the code {letter} for the {session} session of {date}")
             }
-            (Expected::Present, None, Some(winner)) => format!(
-                "change the times of {} so that they leave the {session} session out, and enter the student as present \
-                 in its register",
-                named(winner)
-            ),
-            (Expected::Present, None, None) => self.entry(Some(expected)),
+            (Expected::Present, None) => format!("enter the student as present in the {session} register of {date}"),
         };
         format!("{}{what}", self.future_rivals(row))
     }
@@ -596,33 +601,46 @@ impl Situation<'_> {
         format!("enter {what} for the {session} session of {date} in the management system")
     }
 
+    /// Under the period rule, a date without a period of the session: what is the matter, and what to do.
+    fn flagging(&self) -> Option<(String, String)> {
+        let (facts, session) = (self.facts, self.session);
+        let by_periods = facts.rules.pm_rule() == PmRule::RegistrationPeriods;
+        (by_periods && facts.first_period(session).is_none()).then(|| {
+            (
+                format!("No registration period of {} is flagged {session}", facts.question.date),
+                format!(
+                    "flag the period of the {session} register as {session} in the management system, or let the API key \
+                     read it"
+                ),
+            )
+        })
+    }
+
     /// Why the session has no mark, and what to do if it should have one.
     fn nothing_here(&self, expected: Option<&Expected>) -> (String, String) {
         let (facts, session, date) = (self.facts, self.session, self.facts.question.date);
-        let by_periods = facts.rules.pm_rule() == PmRule::RegistrationPeriods;
         let with = expected.map(|expected| format!(", with {expected} for this student")).unwrap_or_default();
-        let unlisted = self.contenders.iter().map(|one| &one.record).find(|record| facts.is_unlisted(record));
-        if by_periods && facts.first_period(session).is_none() {
-            (
-                format!("No registration period of {date} is flagged {session}"),
-                format!("flag the period of the {session} register as {session} in the management system"),
-            )
-        } else if let (true, Some(row)) = (by_periods, unlisted) {
-            let period = row.period.as_ref().map_or("without an id".to_owned(), ToString::to_string);
-            (
+        let is_unlisted = |record: &&DayRecord| is_of_half_day(record, session) && facts.is_unlisted(record);
+        let unlisted = self.contenders.iter().map(|one| &one.record).find(is_unlisted);
+        let by_periods = facts.rules.pm_rule() == PmRule::RegistrationPeriods;
+        if let Some((row, period)) = unlisted.and_then(|row| Some((row, row.period.as_ref()?))).filter(|_| by_periods) {
+            return (
                 format!(
-                    "{} is of the period {period}, which is not in the list of registration periods, so it is passed over",
+                    "{} is of the registration period {period}, which was not read, so it is passed over",
                     capitalised(&named(row))
                 ),
-                "let the API key read that period too, or tell AM and PM by time".to_owned(),
-            )
-        } else if self.has_school {
-            (format!("The student has nothing that makes a mark in this {session} session"), self.entry(expected))
-        } else {
-            (
-                format!("No student has a register in the {session} session of {date}, so there are no marks"),
+                format!("let the API key read the registration period {period} too"),
+            );
+        }
+        match self.flagging() {
+            Some(flagging) => flagging,
+            None if self.has_school => {
+                (format!("The student has nothing that makes a mark in this {session} session"), self.entry(expected))
+            }
+            None => (
+                format!("No student has a register in the {session} session of {date}, so there are no marks for it"),
                 format!("take the {session} register{with}, provided that there was school"),
-            )
+            ),
         }
     }
 
