@@ -104,7 +104,7 @@ impl Fetch {
     /// Every item of a list, page by page.
     async fn list(&self, path: &[&str], name: ListName) -> Result<Vec<Object>, SourceError> {
         let place = path.join("/");
-        let (mut items, mut length): (Vec<Object>, u64) = (Vec::new(), 0);
+        let (mut items, mut length, mut before): (Vec<Object>, u64, u64) = (Vec::new(), 0, 0);
         for page in 1..=MOST_PAGES {
             let (reply, bytes) = self.budget.retry(|| self.attempt(path, page, MOST_LIST_BYTES - length)).await?;
             length += bytes;
@@ -118,7 +118,8 @@ impl Fetch {
                 bad_reply(format!("the reply for {place} holds no list of records; check the address"))
             })?;
             let read = rows.len() as u64;
-            let repeats = page > 1 && read > 0 && items.ends_with(&rows);
+            let repeats = read > 0 && read == before && items.ends_with(&rows);
+            before = read;
             if repeats && about.pages.is_some() {
                 return Err(bad_reply(format!("page {page} of {place} is page {} again", page - 1)));
             }
@@ -126,16 +127,16 @@ impl Fetch {
             if !repeats {
                 items.extend(rows);
             }
-            // A count of this page alone says nothing of the others.
-            let total = about.total.filter(|total| *total != read);
-            let is_last = match about.pages {
-                Some(pages) => page >= pages,
-                None if repeats || read == 0 => true,
-                // A full page can be followed by another, whatever it counts.
-                None => read != about.size && total.is_none_or(|total| items.len() as u64 >= total),
+            let is_last = match (about.pages, about.total) {
+                (Some(pages), _) => page >= pages,
+                (None, _) if repeats || read == 0 => true,
+                (None, Some(total)) if read != about.size => items.len() as u64 >= total,
+                // A page that is full can be followed by another, whatever it counts.
+                (None, _) => read < about.size,
             };
             if is_last {
-                return match total.filter(|total| read > 0 && *total != items.len() as u64) {
+                // A count of this page alone says nothing of the others.
+                return match about.total.filter(|total| *total != read && *total != items.len() as u64) {
                     None => Ok(items),
                     // Records that come or go between two pages: another try sees them whole.
                     Some(total) => Err(SourceError::temporary(
