@@ -329,9 +329,8 @@ impl Situation<'_> {
                     (None, None) => self.nothing_here(Some(expected)).1,
                 };
                 format!(
-                    "{} Only if the register of {} is the school's {session} registration, {setting}, and sync. {everybody}",
-                    then_sync(&cure),
-                    clock(other.from.time())
+                    "If that register is the school's {session} registration, {setting}, and sync. {everybody} \
+                     If it is not, {cure}; then sync."
                 )
             }
         };
