@@ -578,10 +578,11 @@ async fn what_goes_wrong_in_the_midst_of_rows_is_named() {
 async fn more_records_than_the_limit_are_too_many() {
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
     let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
-    assert!(fetch(&source.clone().max_rows(800)).await.is_ok());
-    let error = fetch(&source.max_rows(799)).await.unwrap_err();
+    // 800 rows in a window of five days.
+    assert!(fetch(&source.clone().max_rows_per_day(160)).await.is_ok());
+    let error = fetch(&source.max_rows_per_day(159)).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::TooLarge);
-    assert!(error.to_string().contains("more than 799 registrations"), "{error}");
+    assert!(error.to_string().contains("more than 159 registrations for each day"), "{error}");
 }
 
 #[tokio::test]

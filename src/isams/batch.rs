@@ -325,8 +325,10 @@ impl Fetch {
     ) -> Result<Reply, Failed> {
         let settings = Arc::clone(&self.settings);
         let asked = ask.kinds.clone();
+        let days = (ask.to - ask.from).num_days().unsigned_abs() + 1;
         let parsing = spawn_blocking(move || {
-            let mut collector = Collector { settings, asked, reply: Reply::default(), sender, rows_are_out: false };
+            let mut collector =
+                Collector { settings, asked, days, reply: Reply::default(), sender, rows_are_out: false };
             let format = collector.settings.format;
             match read(format, body, &mut collector).and_then(|message| collector.flush().map(|()| message)) {
                 Ok(message) => Ok(Reply { message, ..collector.reply }),
@@ -355,6 +357,7 @@ fn cut(what: &str) -> SourceError {
 struct Collector {
     settings: Arc<Settings>,
     asked: Vec<FetchedKind>,
+    days: u64,
     reply: Reply,
     sender: Option<Sender>,
     rows_are_out: bool,
@@ -386,8 +389,9 @@ impl Sink for Collector {
         let record = record(&Item { kind, fields }, &self.settings.names)?;
         if let Some((_, rows)) = self.reply.rows.iter_mut().find(|(found, _)| *found == kind) {
             *rows += 1;
-            if *rows > self.settings.max_rows {
-                return Err(too_large(&format!("more than {} {kind}", self.settings.max_rows)));
+            if *rows > self.settings.max_rows_per_day.saturating_mul(self.days) {
+                let most = self.settings.max_rows_per_day;
+                return Err(too_large(&format!("more than {most} {kind} for each day that was asked for")));
             }
         }
         self.reply.records.push(SourceRecord::Record(record));

@@ -62,7 +62,7 @@ pub(super) struct Settings {
     pub(super) cache_expiry: TimeDelta,
     pub(super) total_deadline: Duration,
     pub(super) max_bytes: u64,
-    pub(super) max_rows: u64,
+    pub(super) max_rows_per_day: u64,
     pub(super) suspicious_rows: Option<u64>,
     pub(super) look_back_days: u32,
     pub(super) slice_days: Option<u32>,
@@ -133,7 +133,7 @@ impl Isams {
             cache_expiry: TimeDelta::hours(24),
             total_deadline: Duration::from_secs(180),
             max_bytes: 2 << 30,
-            max_rows: 2_000_000,
+            max_rows_per_day: 60_000,
             suspicious_rows: Some(2_000),
             look_back_days: 180,
             slice_days: None,
@@ -176,11 +176,11 @@ impl Isams {
         self.with(|settings| settings.max_bytes = most)
     }
 
-    /// Sets how many records a reply of the Batch API may hold, which bounds the memory that a sync of it takes. The default
-    /// is 2 million; 5,000 students with 10 registers a day have 1.6 million in 31 days.
+    /// Sets how many records of a kind a reply of the Batch API may hold for each day that was asked for, which bounds the
+    /// memory that a sync of it takes. The default is 60,000: 5,000 students with 12 registers a day.
     #[must_use]
-    pub fn max_rows(self, most: u64) -> Self {
-        self.with(|settings| settings.max_rows = most)
+    pub fn max_rows_per_day(self, most: u64) -> Self {
+        self.with(|settings| settings.max_rows_per_day = most)
     }
 
     /// Sets the number of rows at which a reply is suspected to be cut (assumed: 2,000); `None` suspects nothing.
