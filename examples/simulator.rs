@@ -46,8 +46,9 @@ fn parse_fault(text: &str) -> Result<Fault, String> {
         "drip" => Fault::SlowDrip,
         status => {
             let (status, wait) = status.split_once(':').map_or((status, None), |(status, wait)| (status, Some(wait)));
-            let wrong = |_| "not a fault; --help lists them".to_owned();
-            Fault::Status(status.parse().map_err(wrong)?, wait.map(str::parse).transpose().map_err(wrong)?)
+            let wrong = || "not a fault; --help lists them".to_owned();
+            let status = status.parse().ok().filter(|status| (200..600).contains(status)).ok_or_else(wrong)?;
+            Fault::Status(status, wait.map(str::parse).transpose().map_err(|_| wrong())?)
         }
     })
 }

@@ -268,7 +268,7 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
             r#"[{"schoolId":"1","isPresent":"maybe","isRegistered":1,"isOutOfSchool":false}]"#,
             "unreadable field isPresent",
         ),
-        (r#"{"page":1,"totalPages":3,"rows":[]}"#, "page 3 of register/5 was asked for, and page 1 came"),
+        (r#"{"page":1,"totalPages":3,"rows":[]}"#, "page 2 of register/5 was asked for, and page 1 came"),
         (r#"{"totalPages":1000000,"rows":[]}"#, "more than 1000 pages"),
         (
             r#"{"totalCount":2,"totalPages":1,"rows":[{"schoolId":"1","isPresent":true,"isRegistered":1,"isOutOfSchool":false}]}"#,
@@ -291,6 +291,17 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
         let error = fetch(&source(&url)).await.unwrap_err();
         assert!(error.to_string().contains("no list"), "{error}");
     }
+    let hostile = tenant(|path| match path {
+        "/api/registration/absencecodes" => r#"{"absenceCodes":[]}"#.to_owned(),
+        "/api/registration/periods" => PERIODS.replace(":5,", r#":"5\u001b[2J\nerror: all is well","#),
+        _ => "[]".to_owned(),
+    });
+    let error = fetch(&source(&hostile)).await.unwrap_err();
+    assert!(error.to_string().contains("unreadable field id"), "{error}");
+    let fields: String = (0..500).map(|number| format!(r#""f{number}":1,"#)).collect();
+    let many = register(format!(r#"[{{{fields}"x":1}}]"#).leak());
+    let error = fetch(&source(&many)).await.unwrap_err();
+    assert!(error.to_string().contains("and 461 more"), "{error}");
     let deep = Box::leak("[".repeat(100_000).into_boxed_str());
     let error = fetch(&source(&register(deep))).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::BadReply, "{error}");

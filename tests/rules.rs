@@ -74,6 +74,15 @@ use Record::{OutOfSchool as Out, Registration as Row};
 use Session::{Am, Pm};
 
 #[test]
+fn r1_and_r4_many_rows_of_one_register_are_duplicates_once_however_often_they_come() {
+    let rows = (0..40).map(|number| Row(row(&number.to_string(), "08:40:00", "2026-11-20T09:00:00")));
+    let register = register(rows.clone().chain(rows.clone()).chain(rows).collect());
+    assert_eq!(winner(&register, Am), "39");
+    assert_eq!(register.issues().count(Issue::DuplicateRegistration), 39);
+    assert_eq!(mark(&register, Am).unwrap().decision.losers.len(), 39);
+}
+
+#[test]
 fn r1_a_stamp_of_tomorrow_wins_and_is_an_issue() {
     let register = register(vec![
         Row(row("1", "08:40:00", "2026-11-20T23:59:59")),

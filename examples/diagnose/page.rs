@@ -199,7 +199,7 @@ fn drawing(diagnosis: &Diagnosis, rules: Rules) -> Markup {
             @if let PmRule::FirstFrom(start) = rules.pm_rule() {
                 @let x = scale.of_time(start);
                 line class="boundary" x1=(x) x2=(x) y1=(TOP - 8.0) y2=(height) {}
-                text x=(x + 4.0) y=(height - 2.0) { "PM from " (start.format("%H:%M")) }
+                text x=(x + 4.0) y=(height - 2.0) { "PM from " (start.format(if start.second() == 0 { "%H:%M" } else { "%H:%M:%S" })) }
             }
             @for (line, record) in diagnosis.day.iter().enumerate() {
                 // A drawing in the drawing cuts off what has no room.

@@ -207,9 +207,14 @@ impl Facts {
     fn contenders(&self, register: &Register, session: Session) -> Vec<Contender> {
         let Question { student, date, .. } = &self.question;
         let mut all = register.contenders(student, *date, session);
-        let others = self.rows.iter().filter(|row| {
-            !all.iter().any(|(known, _)| matches!(known, Candidate::Registration(known, _) if known == row))
-        });
+        let known: BTreeSet<&Registration> = all
+            .iter()
+            .filter_map(|(candidate, _)| match candidate {
+                Candidate::Registration(row, _) => Some(*row),
+                Candidate::OutOfSchool(_) => None,
+            })
+            .collect();
+        let others = self.rows.iter().filter(|row| !known.contains(row));
         let others: Vec<_> =
             others.map(|row| (register.candidate(row), Some(LoserReason::OtherRegistration))).collect();
         all.extend(others);

@@ -36,6 +36,9 @@ fn record_json(day: &DayRecord) -> Value {
     json
 }
 
+/// So many other registers of the day are tried, the likeliest first; a student has some ten.
+const MOST_TRIED: usize = 20;
+
 fn kind(day: &DayRecord) -> &'static str {
     match day.record.kind {
         RecordKind::Registration => "the registration",
@@ -297,7 +300,7 @@ impl Situation<'_> {
         let mut others: Vec<&DayRecord> = losing.iter().filter(is_other).map(|one| &one.record).collect();
         // The likeliest register first: flagged with the session, then of its half of the day.
         others.sort_by_key(|other| (other.flag != Some(session), !is_of_half_day(other, session), other.from));
-        let (other, pm_rule) = others.into_iter().find_map(|other| {
+        let (other, pm_rule) = others.into_iter().take(MOST_TRIED).find_map(|other| {
             let counts = |pm_rule: &PmRule| {
                 facts.mark_under(facts.rules.pm(*pm_rule), session).is_some_and(|mark| {
                     let is_it = |picked: &PickedRegistration| {
@@ -620,9 +623,10 @@ impl Situation<'_> {
         let (facts, session, date) = (self.facts, self.session, self.facts.question.date);
         let with = expected.map(|expected| format!(", with {expected} for this student")).unwrap_or_default();
         let is_unlisted = |record: &&DayRecord| is_of_half_day(record, session) && facts.is_unlisted(record);
-        let unlisted = self.contenders.iter().map(|one| &one.record).find(is_unlisted);
+        let records = self.contenders.iter().map(|one| &one.record);
+        let unlisted = records.filter(is_unlisted).find_map(|row| Some((row, row.period.as_ref()?)));
         let by_periods = facts.rules.pm_rule() == PmRule::RegistrationPeriods;
-        if let Some((row, period)) = unlisted.and_then(|row| Some((row, row.period.as_ref()?))).filter(|_| by_periods) {
+        if let (Some((row, period)), true) = (unlisted, by_periods) {
             return (
                 format!(
                     "{} is of the registration period {period}, which was not read, so it is passed over",

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::body::{read_error, too_large, web_page};
+use super::body::{read_error, web_page};
 use super::fields::{Item, record};
 use super::message::Message;
 use super::reply::{Nothing, Sink, container_kind};
@@ -324,11 +324,9 @@ impl Fetch {
         sender: Option<Sender>,
     ) -> Result<Reply, Failed> {
         let settings = Arc::clone(&self.settings);
-        let asked = ask.kinds.clone();
-        let days = (ask.to - ask.from).num_days().unsigned_abs() + 1;
+        let ask = ask.clone();
         let parsing = spawn_blocking(move || {
-            let mut collector =
-                Collector { settings, asked, days, reply: Reply::default(), sender, rows_are_out: false };
+            let mut collector = Collector { settings, ask, reply: Reply::default(), sender, rows_are_out: false };
             let format = collector.settings.format;
             match read(format, body, &mut collector).and_then(|message| collector.flush().map(|()| message)) {
                 Ok(message) => Ok(Reply { message, ..collector.reply }),
@@ -356,8 +354,7 @@ fn cut(what: &str) -> SourceError {
 /// Turns items into records, and lets them out in batches if it may.
 struct Collector {
     settings: Arc<Settings>,
-    asked: Vec<FetchedKind>,
-    days: u64,
+    ask: Ask,
     reply: Reply,
     sender: Option<Sender>,
     rows_are_out: bool,
@@ -383,15 +380,15 @@ impl Sink for Collector {
     }
 
     fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError> {
-        if !self.asked.contains(&kind) {
+        if !self.ask.kinds.contains(&kind) {
             return Ok(());
         }
         let record = record(&Item { kind, fields }, &self.settings.names)?;
         if let Some((_, rows)) = self.reply.rows.iter_mut().find(|(found, _)| *found == kind) {
             *rows += 1;
-            if *rows > self.settings.max_rows_per_day.saturating_mul(self.days) {
-                let most = self.settings.max_rows_per_day;
-                return Err(too_large(&format!("more than {most} {kind} for each day that was asked for")));
+            let days = (self.ask.to - self.ask.start_of(kind)).num_days().unsigned_abs() + 1;
+            if *rows > self.settings.max_rows_per_day.saturating_mul(days) {
+                return Err(transport::too_many(kind, self.settings.max_rows_per_day));
             }
         }
         self.reply.records.push(SourceRecord::Record(record));

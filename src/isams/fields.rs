@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use chrono::Datelike;
 
 use super::reply::container_name;
@@ -130,10 +132,7 @@ impl<'a> Item<'a> {
 
     fn required(&self, names: &[String], what: &str, option: &str) -> Result<(&'a str, &'a str), SourceError> {
         let (field, value) = self.get(names).ok_or_else(|| {
-            let mut present: Vec<String> = self.fields.iter().map(|(name, _)| printable(name)).collect();
-            present.sort();
-            present.dedup();
-            let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
+            let present = listed(self.fields.iter().map(|(name, _)| name.as_str()));
             bad_record(format!(
                 "one of the {} has no field for its {what}; its fields are: {present}; say which one it is with FieldNames::{option}",
                 self.place()
@@ -322,6 +321,21 @@ pub(super) const FIRST_REAL_YEAR: i32 = 1990;
 /// A name from outside as an error can show it: short, and without what a terminal acts on.
 pub(super) fn printable(name: &str) -> String {
     name.chars().filter(|letter| is_plain(*letter)).take(60).collect()
+}
+
+/// Names from outside as an error can list them: sorted, each once, and not too many.
+pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const MOST: usize = 40;
+    let names: BTreeSet<&str> = names.collect();
+    let mut listed: Vec<String> = names.iter().take(MOST).map(|name| printable(name)).collect();
+    match names.len() {
+        0 => "none".to_owned(),
+        count if count > MOST => {
+            listed.push(format!("and {} more", count - MOST));
+            listed.join(", ")
+        }
+        _ => listed.join(", "),
+    }
 }
 
 /// Whether a letter only shows: no control character, and none that turns the direction or has no width.

@@ -129,7 +129,7 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
                     None => At::Outside,
                 },
                 // Text between the items, and what converters make of comments, is none of them.
-                At::Container(_) if key == "#text" => At::Text,
+                At::Container(_) if matches!(&*key, "#text" | "#cdata-section") => At::Text,
                 At::Container(kind) if !key.starts_with(['@', '#']) && !key.eq_ignore_ascii_case("Message") => {
                     reading.sink.item_name(&key);
                     At::Items(kind)

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use super::fields::{is_plain, printable};
@@ -55,7 +57,7 @@ impl Message {
     /// Its title and description on one line, without a secret.
     fn quoted(&self, secrets: &[SecretString]) -> String {
         let [name, title, description] = [&self.name, &self.title, &self.description].map(|text| {
-            let text = secrets.iter().fold(text.clone(), |text, secret| without(&text, secret.expose_secret()));
+            let text = secrets.iter().fold(clipped(text).to_owned(), |text, secret| without(&text, secret));
             let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
             line.chars().filter(|letter| is_plain(*letter)).take(300).collect::<String>()
         });
@@ -68,32 +70,51 @@ impl Message {
     }
 }
 
+/// More than is shown of a text, and little enough to be searched.
+const LONGEST_SEARCHED: usize = 4_000;
+
+/// The beginning of a text.
+fn clipped(text: &str) -> &str {
+    let end = text.char_indices().nth(LONGEST_SEARCHED).map_or(text.len(), |(end, _)| end);
+    text.get(..end).unwrap_or_default()
+}
+
 /// A secret with fewer letters and digits could be a word, and is taken out only as it is.
 const SHORT: usize = 8;
 
 /// The text without a secret, as it is or as a form encodes it. Only letters and digits are compared, without their case: a
 /// GUID comes back in capitals, in braces, without dashes.
-fn without(text: &str, secret: &str) -> String {
+fn without(text: &str, secret: &SecretString) -> String {
+    let secret = secret.expose_secret();
     let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    [secret, &encoded].iter().filter(|secret| !secret.is_empty()).fold(text.to_owned(), |text, secret| {
-        let text = text.replace(*secret, "…");
-        let wanted: Vec<char> = letters(secret).map(|(letter, ..)| letter).collect();
-        if wanted.len() < SHORT {
-            return text;
+    let spellings: BTreeSet<&str> = [secret, &encoded].into_iter().filter(|secret| !secret.is_empty()).collect();
+    let masked = spellings.iter().fold(text.to_owned(), |text, secret| masked(&text, secret));
+    if text.chars().count() < LONGEST_SEARCHED {
+        return masked;
+    }
+    // The text was cut off, perhaps in the middle of a secret.
+    let kept = masked.chars().count().saturating_sub(encoded.len());
+    masked.chars().take(kept).collect()
+}
+
+fn masked(text: &str, secret: &str) -> String {
+    let text = text.replace(secret, "…");
+    let wanted: Vec<char> = letters(secret).map(|(letter, ..)| letter).collect();
+    if wanted.len() < SHORT {
+        return text;
+    }
+    let found: Vec<(char, usize, usize)> = letters(&text).collect();
+    let (mut masked, mut copied, mut at) = (String::new(), 0, 0);
+    while let Some(place) = found.get(at..at + wanted.len()) {
+        let is_secret = place.iter().map(|(letter, ..)| letter).eq(&wanted);
+        if let (true, Some((_, start, _)), Some((.., end))) = (is_secret, place.first(), place.last()) {
+            masked.push_str(text.get(copied..*start).unwrap_or_default());
+            masked.push('…');
+            copied = *end;
         }
-        let found: Vec<(char, usize, usize)> = letters(&text).collect();
-        let (mut masked, mut copied, mut at) = (String::new(), 0, 0);
-        while let Some(place) = found.get(at..at + wanted.len()) {
-            let is_secret = place.iter().map(|(letter, ..)| letter).eq(&wanted);
-            if let (true, Some((_, start, _)), Some((.., end))) = (is_secret, place.first(), place.last()) {
-                masked.push_str(text.get(copied..*start).unwrap_or_default());
-                masked.push('…');
-                copied = *end;
-            }
-            at += if is_secret { wanted.len() } else { 1 };
-        }
-        masked + text.get(copied..).unwrap_or_default()
-    })
+        at += if is_secret { wanted.len() } else { 1 };
+    }
+    masked + text.get(copied..).unwrap_or_default()
 }
 
 /// The letters and digits of a text in lower case, each with where it begins and ends.

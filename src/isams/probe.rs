@@ -259,7 +259,7 @@ impl Sink for Shapes<'_> {
     }
 
     fn item_name(&mut self, name: &str) {
-        if let Some(container) = self.reply.containers.last_mut() {
+        if let Some(container) = self.reply.containers.last_mut().filter(|known| known.items.len() <= MOST_NAMES) {
             container.items.insert(printable(name));
         }
     }

@@ -8,8 +8,8 @@ use futures::StreamExt;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
-use super::body::{decoded, ended_early, read_error, web_page};
-use super::fields::{FIRST_REAL_YEAR, printable};
+use super::body::{decoded, ended_early, read_error, too_large, web_page};
+use super::fields::{FIRST_REAL_YEAR, listed, printable};
 use super::message::Message;
 use super::source::Settings;
 use super::transport::{self, Budget, Failed};
@@ -22,6 +22,10 @@ use crate::source::{Completeness, FetchRequest, FetchedKind, SourceError, Source
 const AT_ONCE: usize = 4;
 /// Records of one page (in use, verified).
 const PAGE_SIZE: u64 = 100;
+/// More than iSAMS says of an error.
+const MOST_ERROR_BYTES: u64 = 64 << 10;
+/// More registers than a school takes on one day.
+const MOST_REGISTERS: usize = 2_000;
 /// More pages than any list has.
 const MOST_PAGES: u64 = 1_000;
 /// A list is held whole; real ones are ten times smaller.
@@ -73,6 +77,9 @@ impl Fetch {
                 ),
             ));
         }
+        if of_today.len() > MOST_REGISTERS {
+            return Err(too_large("more than 2,000 registers of one day"));
+        }
         self.send(of_today.iter().cloned().map(Record::Period).collect()).await;
 
         let mut rows = 0;
@@ -81,6 +88,9 @@ impl Fetch {
         while let Some(register) = registers.next().await {
             let register = register?;
             rows += register.len() as u64;
+            if rows > self.settings.max_rows_per_day {
+                return Err(transport::too_many(FetchedKind::Registrations, self.settings.max_rows_per_day));
+            }
             self.send(register).await;
         }
         drop(registers);
@@ -103,14 +113,15 @@ impl Fetch {
 
     /// Every item of a list, page by page.
     async fn list(&self, path: &[&str], name: ListName) -> Result<Vec<Object>, SourceError> {
-        let place = path.join("/");
+        let place = printable(&path.join("/"));
         let (mut items, mut length, mut before): (Vec<Object>, u64, u64) = (Vec::new(), 0, 0);
         for page in 1..=MOST_PAGES {
             let (reply, bytes) = self.budget.retry(|| self.attempt(path, page, MOST_LIST_BYTES - length)).await?;
             length += bytes;
             let about = Paging::of(&reply);
-            // Some count from 0.
-            if about.page.is_some_and(|given| given != page && given + 1 != page) {
+            // Some count from 0; whether they begin with the page after the first shows in their total.
+            let is_from_zero = |given: u64| given + 1 == page && about.total.is_some();
+            if about.page.is_some_and(|given| given != page && !is_from_zero(given)) {
                 let given = about.page.unwrap_or(page);
                 return Err(bad_reply(format!("page {page} of {place} was asked for, and page {given} came")));
             }
@@ -160,16 +171,19 @@ impl Fetch {
         let Budget { deadline, counters, .. } = &self.budget;
         let (response, secrets) = settings.credentials.send(request, *deadline, counters).await?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = transport::whole(response, *deadline, settings.max_bytes.min(most), counters).await;
         if !status.is_success() {
-            let body = body.unwrap_or_default();
+            let body = transport::whole(response, *deadline, MOST_ERROR_BYTES, counters).await.unwrap_or_default();
             let is_page = body.trim_ascii_start().starts_with(b"<");
             let said = serde_json::from_slice::<Object>(&body).ok();
             let text = said.as_ref().and_then(|said| said.get("message")).and_then(Value::as_str);
             let said = text.map(|text| Message { description: text.to_owned(), ..Message::default() });
             return Err(transport::failure(status, &headers, said, is_page, &secrets).into());
         }
-        let body = body?;
+        let body = transport::whole(response, *deadline, settings.max_bytes.min(most), counters).await;
+        let body = body.map_err(|error| match error.kind() {
+            SourceErrorKind::TooLarge => too_large("a list of more than 16 megabytes"),
+            _ => error,
+        })?;
         Ok((parse(&body)?, body.len() as u64))
     }
 }
@@ -234,7 +248,10 @@ enum ListName {
 fn objects(mut reply: Object, name: ListName) -> Option<Vec<Object>> {
     let list = match (reply.remove(""), name) {
         (Some(list), _) => list,
-        (None, ListName::Known(name)) => reply.remove(name)?,
+        (None, ListName::Known(name)) => {
+            let name = reply.keys().find(|known| known.eq_ignore_ascii_case(name))?.clone();
+            reply.remove(&name)?
+        }
         (None, ListName::WithField(field)) => {
             let mut lists: Vec<Value> = reply.into_iter().map(|(_, value)| value).filter(Value::is_array).collect();
             if lists.len() > 1 {
@@ -271,13 +288,16 @@ fn text(item: &Object, name: &str) -> Option<String> {
 }
 
 fn required(item: &Object, kind: FetchedKind, name: &str) -> Result<String, SourceError> {
-    text(item, name).ok_or_else(|| {
-        let present: Vec<String> = item.keys().map(|name| printable(name)).collect();
+    let text = text(item, name).ok_or_else(|| {
         bad_record(format!(
             "one of the {kind} has no field {name}; its fields are: {}; iSAMS's REST interface is other than known",
-            present.join(", ")
+            listed(item.keys().map(String::as_str))
         ))
-    })
+    })?;
+    if text.contains(char::is_control) {
+        return Err(unreadable(kind, name));
+    }
+    Ok(text)
 }
 
 fn bad_record(message: String) -> SourceError {

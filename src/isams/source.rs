@@ -176,8 +176,8 @@ impl Isams {
         self.with(|settings| settings.max_bytes = most)
     }
 
-    /// Sets how many records of a kind a reply of the Batch API may hold for each day that was asked for, which bounds the
-    /// memory that a sync of it takes. The default is 60,000: 5,000 students with 12 registers a day.
+    /// Sets how many records of a kind a reply may hold for each day that was asked for (over REST, all registers together),
+    /// which bounds the memory that a sync of it takes. The default is 60,000: 5,000 students with 12 registers a day.
     #[must_use]
     pub fn max_rows_per_day(self, most: u64) -> Self {
         self.with(|settings| settings.max_rows_per_day = most)

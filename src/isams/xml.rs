@@ -77,6 +77,9 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
             Event::Text(text) if !text.trim().is_empty() && is_between_items(&place, depth) => {
                 return Err(text_for_records());
             }
+            Event::CData(text) if !text.trim().is_empty() && is_between_items(&place, depth) => {
+                return Err(text_for_records());
+            }
             Event::GeneralRef(entity) if is_in_field(&place, depth) => {
                 let character = entity.resolve_char_ref().ok().flatten().map(String::from);
                 match character.as_deref().or_else(|| quick_xml::escape::resolve_predefined_entity(&entity)) {

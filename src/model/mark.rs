@@ -268,6 +268,10 @@ impl Mark {
         (&self.student, self.date, self.session)
     }
 
+    fn is_there(&self) -> bool {
+        matches!(self.status, Status::Present | Status::Late)
+    }
+
     /// Whether the two marks say the same (R11.3): all fields of a marks file but the key. Losers are not content.
     pub fn same_content(&self, other: &Self) -> bool {
         let stamp = |mark: &Self| mark.last_updated().map(|stamp| stamp.timestamp_micros());
@@ -282,11 +286,12 @@ impl Mark {
     }
 
     /// Whether a parent sees the same: status, code and minutes, or no mark either way. The raw code shows only where the
-    /// code table has no letter for it.
+    /// code table has no letter for it, and no code where the student is there (R2).
     pub(crate) fn look_alike(one: Option<&Self>, other: Option<&Self>) -> bool {
         fn visible(mark: &Mark) -> (Status, Option<&str>, Option<u32>) {
             let raw = mark.raw_code.as_ref().map(RawCode::as_str);
-            (mark.status, mark.code.as_deref().or(raw), mark.minutes_late)
+            let code = mark.code.as_deref().or(raw).filter(|_| !mark.is_there());
+            (mark.status, code, mark.minutes_late)
         }
         one.map(visible) == other.map(visible)
     }
@@ -332,10 +337,9 @@ pub(crate) struct MarkLine<'a> {
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_there = matches!(self.status, Status::Present | Status::Late);
         match (&self.code, &self.raw_code, &self.code_name) {
             // A registered row's code says nothing of its status (R2).
-            _ if is_there => write!(f, "{}", self.status)?,
+            _ if self.is_there() => write!(f, "{}", self.status)?,
             (Some(letter), _, Some(name)) => write!(f, "{letter} ({})", name.to_lowercase())?,
             (Some(letter), ..) => write!(f, "{letter} ({})", self.status)?,
             (None, Some(raw), _) => write!(f, "{} {raw}", self.status)?,

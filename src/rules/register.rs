@@ -12,6 +12,9 @@ use crate::model::{
     RecordKind, RecordReference, Registration, Session, Status, StudentId, compare_ids,
 };
 
+/// More rows than one student has in one register.
+const FEW: usize = 16;
+
 /// One student's rows at the earliest time of each session of a date: the session's registration and its duplicates.
 #[derive(Clone, Debug, Default)]
 struct Day {
@@ -35,11 +38,14 @@ impl Day {
         match rows.first().map(|first| at.cmp(&first.at.school_time(zone))) {
             Some(Ordering::Greater) => return,
             Some(Ordering::Less) => rows.clear(),
-            Some(Ordering::Equal) if rows.contains(&row) => return,
+            // Of many, repeats are told when all are there.
+            Some(Ordering::Equal) if rows.len() < FEW && rows.contains(&row) => return,
             _ => {}
         }
-        // Nearly always the only one.
-        rows.reserve_exact(1);
+        if rows.is_empty() {
+            // Nearly always the only one.
+            rows.reserve_exact(1);
+        }
         rows.push(row);
     }
 }
@@ -118,6 +124,7 @@ impl Register {
         for (_, day) in self.days.values_mut().flat_map(|days| &mut days.0) {
             for rows in [&mut day.am, &mut day.pm] {
                 rows.sort_by(|a, b| compare_duplicates(b, a, zone));
+                rows.dedup();
                 for loser in rows.iter().skip(1) {
                     self.issues
                         .raise(crate::model::Issue::DuplicateRegistration, loser.id.as_ref().map(RecordId::as_str));

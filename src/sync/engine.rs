@@ -249,7 +249,7 @@ impl AttendanceSync {
                 let tried = format!("the whole fetch was tried {attempt} times in {seconds:.1} s");
                 return Err(error.given_up(&tried).into());
             };
-            tokio::time::sleep(error.retry_after().unwrap_or(wait).min(retry::LONGEST_WAIT)).await;
+            tokio::time::sleep(error.retry_after().unwrap_or_default().min(retry::LONGEST_WAIT).max(wait)).await;
             attempt += 1;
             fetch.counters.add_retry();
         };
