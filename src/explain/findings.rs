@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, NaiveTime, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use serde_json::{Map, Value, json};
 
+use super::cures::is_of_half_day;
 use super::diagnosis::{Contender, DayRecord, Facts};
+use super::words::{capitalised, clock, named, or_none, short, then_sync};
 use super::{Expected, Finding, FindingName};
 use crate::model::{LoserReason, Mark, PickedRegistration, RecordKind, Session, Status, clock_text, stamp_text};
 use crate::rules::{Freshness, PmRule};
@@ -38,60 +40,6 @@ fn record_json(day: &DayRecord) -> Value {
 
 /// So many other registers of the day are tried, the likeliest first; a student has some ten.
 const MOST_TRIED: usize = 20;
-
-fn kind(day: &DayRecord) -> &'static str {
-    match day.record.kind {
-        RecordKind::Registration => "the registration",
-        RecordKind::OutOfSchool => "the out-of-school record",
-    }
-}
-
-/// «the registration 101», «the out-of-school record 901»; with its times where it has no id.
-fn short(day: &DayRecord) -> String {
-    day.record.id.as_ref().map_or_else(|| named(day), |id| format!("{} {id}", kind(day)))
-}
-
-/// «the registration 101 of 08:40», «the out-of-school record 901 from 2026-11-20 08:00 to 2026-11-20 12:00».
-fn named(day: &DayRecord) -> String {
-    let id = day.record.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
-    let times = match day.to {
-        None => format!("of {}", clock(day.from.time())),
-        Some(to) => format!("from {} to {}", day.from.format("%Y-%m-%d %H:%M"), to.format("%Y-%m-%d %H:%M")),
-    };
-    format!("{}{id} {times}", kind(day))
-}
-
-/// «A», «A and B», «A, B and C».
-fn listed(names: &[String]) -> String {
-    match names {
-        [] => String::new(),
-        [only] => only.clone(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
-    }
-}
-
-fn clock(time: NaiveTime) -> String {
-    time.format(if time.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string()
-}
-
-fn capitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
-}
-
-/// «Take the register; then sync.»
-fn then_sync(what: &str) -> String {
-    format!("{}; then sync.", capitalised(what))
-}
-
-fn or_none(mark: Option<&Mark>) -> String {
-    mark.map_or("no mark".to_owned(), ToString::to_string)
-}
-
-/// Whether a register is of the half of the day that people call so, whatever the rules.
-fn is_of_half_day(register: &DayRecord, session: Session) -> bool {
-    (register.from.time() < PmRule::NOON) == (session == Session::Am)
-}
 
 /// Whether a record lost to another candidate of the session (R6).
 fn is_beaten(contender: &Contender) -> bool {
@@ -545,12 +493,12 @@ impl Situation<'_> {
         )
     }
 
-    fn winner(&self) -> Option<&DayRecord> {
+    pub(super) fn winner(&self) -> Option<&DayRecord> {
         self.contenders.iter().find(|one| one.why.is_none()).map(|one| &one.record)
     }
 
     /// The student's row of the session's register (R3).
-    fn row(&self) -> Option<&DayRecord> {
+    pub(super) fn row(&self) -> Option<&DayRecord> {
         let is_row = |one: &&Contender| {
             one.record.record.kind == RecordKind::Registration
                 && !matches!(one.why, Some(LoserReason::Duplicate | LoserReason::OtherRegistration))
@@ -560,91 +508,6 @@ impl Situation<'_> {
 
     fn against_winner(&self, loser: &DayRecord) -> Value {
         json!({ "record": record_json(loser), "winner": self.winner().map(record_json) })
-    }
-
-    /// What has to be saved before a record can become the newest: rivals whose time of update lies in the future.
-    fn future_rivals(&self, record: Option<&DayRecord>) -> String {
-        let is_ahead = |one: &&Contender| {
-            !record.is_some_and(|record| std::ptr::eq(&one.record, record))
-                && !matches!(one.why, Some(LoserReason::NotCovering | LoserReason::OtherRegistration))
-                && one.record.record.last_updated > Some(self.facts.freshness.fetched_at)
-        };
-        let ahead: Vec<String> = self.contenders.iter().filter(is_ahead).map(|one| short(&one.record)).collect();
-        match ahead.is_empty() {
-            true => String::new(),
-            false => format!("first save {} again (updated in the future, as it seems); then ", listed(&ahead)),
-        }
-    }
-
-    fn save_again(&self, record: &DayRecord) -> String {
-        format!("{}save {} again, so that it is the newest", self.future_rivals(Some(record)), short(record))
-    }
-
-    /// What makes the session's mark the expected one, and leaves other sessions as they are: an out-of-school record can
-    /// span many. What is saved last is the newest.
-    fn correction(&self, expected: &Expected) -> String {
-        let (session, date) = (self.session, self.facts.question.date);
-        let row = self.row();
-        let what = match (expected, row) {
-            (Expected::Code(letter), Some(row)) => format!("give {} the code {letter}", named(row)),
-            (Expected::Present, Some(row)) => format!("mark the student as present in {}", named(row)),
-            (Expected::Code(letter), None) => {
-                format!("enter an out-of-school record with the code {letter} for the {session} session of {date}")
-            }
-            (Expected::Present, None) => format!("enter the student as present in the {session} register of {date}"),
-        };
-        format!("{}{what}", self.future_rivals(row))
-    }
-
-    /// What to enter where nothing is.
-    fn entry(&self, expected: Option<&Expected>) -> String {
-        let what = expected.map_or("the attendance".to_owned(), ToString::to_string);
-        let (session, date) = (self.session, self.facts.question.date);
-        format!("enter {what} for the {session} session of {date} in the management system")
-    }
-
-    /// Under the period rule, a date without a period of the session: what is the matter, and what to do.
-    fn flagging(&self) -> Option<(String, String)> {
-        let (facts, session) = (self.facts, self.session);
-        let by_periods = facts.rules.pm_rule() == PmRule::RegistrationPeriods;
-        (by_periods && facts.first_period(session).is_none()).then(|| {
-            (
-                format!("No registration period of {} is flagged {session}", facts.question.date),
-                format!(
-                    "flag the period of the {session} register as {session} in the management system, or let the API key \
-                     read it"
-                ),
-            )
-        })
-    }
-
-    /// Why the session has no mark, and what to do if it should have one.
-    fn nothing_here(&self, expected: Option<&Expected>) -> (String, String) {
-        let (facts, session, date) = (self.facts, self.session, self.facts.question.date);
-        let with = expected.map(|expected| format!(", with {expected} for this student")).unwrap_or_default();
-        let is_unlisted = |record: &&DayRecord| is_of_half_day(record, session) && facts.is_unlisted(record);
-        let records = self.contenders.iter().map(|one| &one.record);
-        let unlisted = records.filter(is_unlisted).find_map(|row| Some((row, row.period.as_ref()?)));
-        let by_periods = facts.rules.pm_rule() == PmRule::RegistrationPeriods;
-        if let (Some((row, period)), true) = (unlisted, by_periods) {
-            return (
-                format!(
-                    "{} is of the registration period {period}, which was not read, so it is passed over",
-                    capitalised(&named(row))
-                ),
-                format!("let the API key read the registration period {period} too"),
-            );
-        }
-        match self.flagging() {
-            Some(flagging) => flagging,
-            None if self.has_school => {
-                (format!("The student has nothing that makes a mark in this {session} session"), self.entry(expected))
-            }
-            None => (
-                format!("No student has a register in the {session} session of {date}, so there are no marks for it"),
-                format!("take the {session} register{with}, provided that there was school"),
-            ),
-        }
     }
 
     /// An instant as the school reads it.

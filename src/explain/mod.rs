@@ -4,12 +4,14 @@
 //! Pure, like the rules: records go in, findings come out.
 
 mod audit;
+mod cures;
 mod diagnosis;
 mod finding;
 mod findings;
 mod question;
 mod staleness;
 mod what_if;
+mod words;
 
 pub use audit::{Cell, PatternChange, PmAudit, PmAuditor, StartAudit};
 pub use diagnosis::{Contender, DayRecord, Diagnoser, Diagnosis, SessionDiagnosis};
