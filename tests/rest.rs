@@ -393,7 +393,10 @@ async fn a_byte_order_mark_decides_the_encoding() {
 async fn isamss_own_words_are_quoted() {
     let url = answering_by_path(|path| match path {
         "/auth/connect/token" => ok(r#"{"access_token":"Token-4711","expires_in":3600}"#),
-        _ => with_status("403 Forbidden", r#"{"message":"The scope of TOKEN-4711 is not granted."}"#),
+        "/api/registration/absencecodes" => {
+            with_status("403 Forbidden", r#"{"Message":"The scope of TOKEN-4711 is not granted."}"#)
+        }
+        _ => ok("{}"),
     });
     let error = fetch(&source(&url)).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::NotAllowed);

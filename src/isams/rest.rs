@@ -175,7 +175,8 @@ impl Fetch {
             let body = transport::whole(response, *deadline, MOST_ERROR_BYTES, counters).await.unwrap_or_default();
             let is_page = body.trim_ascii_start().starts_with(b"<");
             let said = serde_json::from_slice::<Object>(&body).ok();
-            let text = said.as_ref().and_then(|said| said.get("message")).and_then(Value::as_str);
+            let is_message = |name: &str| name.eq_ignore_ascii_case("message");
+            let text = said.iter().flatten().find(|(name, _)| is_message(name)).and_then(|(_, text)| text.as_str());
             let said = text.map(|text| Message { description: text.to_owned(), ..Message::default() });
             return Err(transport::failure(status, &headers, said, is_page, &secrets).into());
         }
