@@ -338,6 +338,21 @@ async fn no_row_of_a_large_reply_that_breaks_off_counts() {
 }
 
 #[tokio::test]
+async fn one_deadline_holds_for_a_fetch_however_often_it_is_started_again() {
+    let whole = document(&large(30_000));
+    let broken = ok(&whole).split_at(6 << 20).0.to_vec();
+    let small = ok(status(""));
+    let url = common::tenant::answering_to(move |request| {
+        if request.contains("GetRegistrationStatus") { broken.clone() } else { small.clone() }
+    });
+    // The waits between four tries alone are longer; each try alone would keep to it.
+    let source = Isams::batch(&url, KEY).unwrap().total_deadline(Duration::from_millis(1_500));
+    let sync = AttendanceSync::new(source, MemoryStore::new(), "school", Rules::new(chrono_tz::Europe::London));
+    let error = sync.run(SyncRequest::targeted(window())).await.unwrap_err();
+    assert!(error.to_string().contains("within the time that is set for a fetch"), "{error}");
+}
+
+#[tokio::test]
 async fn a_large_reply_that_looks_cut_is_asked_for_day_by_day() {
     let mut school = FakeSchool::new();
     for (number, day) in (18..=20).flat_map(|day| (0..1_500).map(move |number| (number, day))) {

@@ -174,7 +174,7 @@ pub(super) struct Fetch {
 
 impl Fetch {
     pub(super) fn new(settings: Arc<Settings>, request: FetchRequest, sender: Sender) -> Self {
-        let budget = Budget::new(settings.total_deadline, request.counters.clone());
+        let budget = Budget::new(settings.total_deadline, request.counters.clone(), request.began.into());
         Self { settings, request, sender, budget }
     }
 

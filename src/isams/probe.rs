@@ -6,6 +6,7 @@ use std::io::Cursor;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::batch;
 use super::body::too_large;
@@ -203,7 +204,8 @@ impl Asking<'_> {
     async fn ask(&self, method: &str, filter: Option<(&str, NaiveDate, NaiveDate)>) -> Result<Reply, SourceError> {
         let body = batch::body([(method, filter)].into_iter());
         // A method that never answers leaves the others their time.
-        let budget = Budget::new(self.settings.total_deadline / METHODS.len() as u32, FetchCounters::default());
+        let share = self.settings.total_deadline / METHODS.len() as u32;
+        let budget = Budget::new(share, FetchCounters::default(), Instant::now());
         budget.retry(|| self.attempt(body.clone(), &budget)).await
     }
 

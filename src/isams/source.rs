@@ -162,8 +162,8 @@ impl Isams {
         self.with(|settings| settings.cache_expiry = expiry)
     }
 
-    /// Sets how long one fetch may take, with every retry inside it. The default is 3 minutes. A sync starts a fetch again, 3
-    /// times at most, whose reply of more than some megabytes broke off: then nothing inside can ask again.
+    /// Sets how long a whole fetch may take, with every retry, counted from when its request was made. The default is 3
+    /// minutes.
     #[must_use]
     pub fn total_deadline(self, longest: Duration) -> Self {
         self.with(|settings| settings.total_deadline = longest)

@@ -94,8 +94,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(longest: Duration, counters: FetchCounters) -> Self {
-        let started = Instant::now();
+    pub(super) fn new(longest: Duration, counters: FetchCounters, started: Instant) -> Self {
         Self { deadline: started + longest.min(NO_LIMIT), counters, started }
     }
 

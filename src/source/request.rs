@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
@@ -7,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::Window;
 
-/// What a fetch asks for: a window, never single students.
+/// What a fetch asks for: a window, never single students. Made for one reading: what a source grants a fetch in time runs
+/// from here on, and goes on running where the fetch has to be started again.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FetchRequest {
@@ -19,12 +21,14 @@ pub struct FetchRequest {
     pub zone: Option<Tz>,
     /// What the fetch costs; a source counts here as it goes, also on the way to a failure.
     pub counters: FetchCounters,
+    /// When the reading began, by a monotonic clock.
+    pub began: Instant,
 }
 
 impl FetchRequest {
     /// A request for a window, without registration periods.
     pub fn new(window: Window) -> Self {
-        Self { window, periods: false, zone: None, counters: FetchCounters::default() }
+        Self { window, periods: false, zone: None, counters: FetchCounters::default(), began: Instant::now() }
     }
 
     /// Says in which time zone the window's dates are.
