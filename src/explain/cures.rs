@@ -54,11 +54,14 @@ impl Situation<'_> {
         format!("enter {what} for the {session} session of {date} in the management system")
     }
 
+    fn is_by_periods(&self) -> bool {
+        self.facts.rules.pm_rule() == PmRule::RegistrationPeriods
+    }
+
     /// Under the period rule, a date without a period of the session: what is the matter, and what to do.
     pub(super) fn flagging(&self) -> Option<(String, String)> {
         let (facts, session) = (self.facts, self.session);
-        let by_periods = facts.rules.pm_rule() == PmRule::RegistrationPeriods;
-        (by_periods && facts.first_period(session).is_none()).then(|| {
+        (self.is_by_periods() && facts.first_period(session).is_none()).then(|| {
             (
                 format!("No registration period of {} is flagged {session}", facts.question.date),
                 format!(
@@ -76,8 +79,7 @@ impl Situation<'_> {
         let is_unlisted = |record: &&DayRecord| is_of_half_day(record, session) && facts.is_unlisted(record);
         let records = self.contenders.iter().map(|one| &one.record);
         let unlisted = records.filter(is_unlisted).find_map(|row| Some((row, row.period.as_ref()?)));
-        let by_periods = facts.rules.pm_rule() == PmRule::RegistrationPeriods;
-        if let (Some((row, period)), true) = (unlisted, by_periods) {
+        if let (Some((row, period)), true) = (unlisted, self.is_by_periods()) {
             return (
                 format!(
                     "{} is of the registration period {period}, which was not read, so it is passed over",

@@ -121,7 +121,9 @@ pub(super) struct Facts {
     pub(super) shown: Vec<ShownMark>,
     /// The student's rows of the date.
     pub(super) rows: BTreeSet<Registration>,
-    /// Codes, the periods of the date, and the student's out-of-school records.
+    /// The periods of the date; of two that share an id the greater counts (R1.5).
+    periods: BTreeMap<PeriodId, RegistrationPeriod>,
+    /// Codes, and the student's out-of-school records.
     others: Vec<Record>,
 }
 
@@ -129,7 +131,9 @@ impl Diagnoser {
     /// A diagnosis by a school's rules, from a fetch of this freshness.
     pub fn new(rules: Rules, question: Question, freshness: Freshness) -> Self {
         let resolver = Resolver::new(rules, scope_of(&question));
-        let facts = Facts { question, rules, freshness, shown: Vec::new(), rows: BTreeSet::new(), others: Vec::new() };
+        let (shown, others) = (Vec::new(), Vec::new());
+        let (rows, periods) = (BTreeSet::new(), BTreeMap::new());
+        let facts = Facts { question, rules, freshness, shown, rows, periods, others };
         Self { resolver, facts }
     }
 
@@ -140,7 +144,7 @@ impl Diagnoser {
 
     /// Takes one record.
     pub fn push(&mut self, record: Record) {
-        let Facts { question, rules, rows, others, .. } = &mut self.facts;
+        let Facts { question, rules, rows, periods, others, .. } = &mut self.facts;
         match &record {
             Record::Registration(row) => {
                 if row.student == question.student && row.at.school_time(rules.zone()).date() == question.date {
@@ -148,7 +152,13 @@ impl Diagnoser {
                 }
             }
             Record::OutOfSchool(span) if span.student != question.student => {}
-            Record::Period(period) if period.at.school_time(rules.zone()).date() != question.date => {}
+            Record::Period(period) => {
+                if period.at.school_time(rules.zone()).date() == question.date
+                    && periods.get(&period.id).is_none_or(|known| known < period)
+                {
+                    periods.insert(period.id.clone(), period.clone());
+                }
+            }
             _ => others.push(record.clone()),
         }
         self.resolver.push(record);
@@ -246,22 +256,9 @@ impl Facts {
         }
     }
 
-    /// The periods of the date. Of two that share an id the greater counts (R1.5).
-    fn periods(&self) -> BTreeMap<&PeriodId, &RegistrationPeriod> {
-        let mut periods: BTreeMap<&PeriodId, &RegistrationPeriod> = BTreeMap::new();
-        for record in &self.others {
-            if let Record::Period(period) = record {
-                let known = periods.entry(&period.id).or_insert(period);
-                *known = period.max(*known);
-            }
-        }
-        periods
-    }
-
     /// A registration whose period is not in the list: the period rule passes it over (R3).
     pub(super) fn is_unlisted(&self, record: &DayRecord) -> bool {
-        let periods = self.periods();
-        record.to.is_none() && record.period.as_ref().is_none_or(|period| !periods.contains_key(period))
+        record.to.is_none() && record.period.as_ref().is_none_or(|period| !self.periods.contains_key(period))
     }
 
     /// The letters of the code table.
@@ -273,14 +270,14 @@ impl Facts {
     }
 
     pub(super) fn flag(&self, id: &PeriodId) -> Option<Session> {
-        Session::from_flag(self.periods().get(id)?.session.as_deref()?)
+        Session::from_flag(self.periods.get(id)?.session.as_deref()?)
     }
 
     /// The time of the date's first period with the session's flag.
     pub(super) fn first_period(&self, session: Session) -> Option<NaiveDateTime> {
         let has_flag =
-            |period: &&&RegistrationPeriod| period.session.as_deref().and_then(Session::from_flag) == Some(session);
-        self.periods().values().filter(has_flag).map(|period| period.at.school_time(self.rules.zone())).min()
+            |period: &&RegistrationPeriod| period.session.as_deref().and_then(Session::from_flag) == Some(session);
+        self.periods.values().filter(has_flag).map(|period| period.at.school_time(self.rules.zone())).min()
     }
 
     fn day(&self, register: &Register) -> Vec<DayRecord> {
@@ -295,7 +292,8 @@ impl Facts {
     pub(super) fn mark_under(&self, rules: Rules, session: Session) -> Option<Mark> {
         let mut resolver = Resolver::new(rules, scope_of(&self.question));
         let rows = self.rows.iter().cloned().map(Record::Registration);
-        self.others.iter().cloned().chain(rows).for_each(|record| resolver.push(record));
+        let periods = self.periods.values().cloned().map(Record::Period);
+        self.others.iter().cloned().chain(periods).chain(rows).for_each(|record| resolver.push(record));
         resolver.finish().ok()?.mark(&self.question.student, self.question.date, session)
     }
 }

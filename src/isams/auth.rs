@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use super::body::{ended_early, web_page};
+use super::body::{ended_early, text_of};
 use super::transport;
 use crate::source::{FetchCounters, SourceError, SourceErrorKind};
 
@@ -187,12 +187,9 @@ impl OAuthClient {
             return Err(transport::status_error(status, response.headers(), false));
         }
         let body = transport::whole(response, deadline, MOST_BYTES, counters).await?;
-        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body).trim_ascii();
-        if body.starts_with(b"<") {
-            return Err(web_page());
-        }
+        let body = text_of(&body)?;
         let reply: TokenReply =
-            serde_json::from_slice(body).map_err(|error| match error.is_eof() && !body.is_empty() {
+            serde_json::from_slice(&body).map_err(|error| match error.is_eof() && !body.is_empty() {
                 true => ended_early(),
                 false => SourceError::permanent(
                     SourceErrorKind::BadReply,

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::body::{read_error, web_page};
+use super::body::{read_error, too_many, web_page};
 use super::fields::{Item, record};
 use super::message::Message;
 use super::reply::{Nothing, Sink, container_kind};
@@ -47,6 +47,11 @@ impl Ask {
     fn start_of(&self, kind: FetchedKind) -> NaiveDate {
         let days = if kind == FetchedKind::OutOfSchool { self.look_back } else { 0 };
         self.from.checked_sub_days(Days::new(days.into())).unwrap_or(self.from)
+    }
+
+    /// How many days are asked for.
+    fn days(&self, kind: FetchedKind) -> u64 {
+        (self.to - self.start_of(kind)).num_days().unsigned_abs() + 1
     }
 
     /// The parts to ask for instead; none of a single day.
@@ -222,7 +227,7 @@ impl Fetch {
             if self.is_suspect(&reply) {
                 let parts = ask.split();
                 if parts.is_empty() {
-                    return Err(cut(&format!("the reply for {}", ask.from)));
+                    return Err(cut_day(&ask));
                 }
                 waiting.extend(parts.into_iter().rev());
                 continue;
@@ -306,7 +311,7 @@ impl Fetch {
         }
         if !is_whole && self.is_suspect(&reply) {
             if ask.split().is_empty() {
-                return Err(Failed { error: cut(&format!("the reply for {}", ask.from)), rows_are_out: true });
+                return Err(Failed { error: cut_day(ask), rows_are_out: true });
             }
             settings.start_split.store(true, Ordering::Relaxed);
             let message = "a large reply has exactly the number of rows at which iSAMS is known to cut";
@@ -338,6 +343,10 @@ impl Fetch {
             Err(SourceError::permanent(SourceErrorKind::BadReply, message).into())
         })
     }
+}
+
+fn cut_day(ask: &Ask) -> SourceError {
+    cut(&format!("the reply for {}", ask.from))
 }
 
 /// What can't be asked for in smaller parts.
@@ -386,9 +395,9 @@ impl Sink for Collector {
         let record = record(&Item { kind, fields }, &self.settings.names)?;
         if let Some((_, rows)) = self.reply.rows.iter_mut().find(|(found, _)| *found == kind) {
             *rows += 1;
-            let days = (self.ask.to - self.ask.start_of(kind)).num_days().unsigned_abs() + 1;
-            if *rows > self.settings.max_rows_per_day.saturating_mul(days) {
-                return Err(transport::too_many(kind, self.settings.max_rows_per_day));
+            let most = self.settings.max_rows_per_day;
+            if *rows > most.saturating_mul(self.ask.days(kind)) {
+                return Err(too_many(kind, most));
             }
         }
         self.reply.records.push(SourceRecord::Record(record));

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
 
-use crate::source::{SourceError, SourceErrorKind};
+use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
 /// The longest text, name or tag of a reply; real ones are a thousand times shorter.
 pub(super) const LONGEST_TEXT: usize = 1 << 20;
@@ -15,7 +15,7 @@ pub(super) const LONGEST_TEXT: usize = 1 << 20;
 pub(super) const DEEPEST: usize = 32;
 
 /// A body in UTF-8, without a byte order mark.
-pub(super) fn decoded<R: Read>(raw: R) -> DecodeReaderBytes<R, Vec<u8>> {
+fn decoded<R: Read>(raw: R) -> DecodeReaderBytes<R, Vec<u8>> {
     DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(raw)
 }
 
@@ -82,6 +82,19 @@ impl<R: Read> BufRead for Body<R> {
     }
 }
 
+/// The text of a short body, without white space around it. A page for people is refused.
+pub(super) fn text_of(raw: &[u8]) -> Result<Vec<u8>, SourceError> {
+    let mut text = Vec::new();
+    decoded(raw).read_to_end(&mut text).map_err(|error| read_error(&error))?;
+    let text = text.trim_ascii();
+    if is_page(text) { Err(web_page()) } else { Ok(text.to_vec()) }
+}
+
+/// Whether a text where JSON is asked for is a page for people.
+pub(super) fn is_page(text: &[u8]) -> bool {
+    text.trim_ascii_start().starts_with(b"<")
+}
+
 /// What can follow a document and says nothing: white space, and what servers fill their blocks with.
 pub(super) fn is_padding(bytes: &[u8]) -> bool {
     const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
@@ -90,6 +103,17 @@ pub(super) fn is_padding(bytes: &[u8]) -> bool {
 
 pub(super) fn too_large(what: &str) -> SourceError {
     SourceError::permanent(SourceErrorKind::TooLarge, format!("the reply holds {what}, so it was not read on"))
+}
+
+/// More records of a kind than a school has.
+pub(super) fn too_many(kind: FetchedKind, most_per_day: u64) -> SourceError {
+    SourceError::permanent(
+        SourceErrorKind::TooLarge,
+        format!(
+            "the reply holds more than {most_per_day} {kind} for each day that was asked for, so it was not read on; raise \
+             max_rows_per_day if the school really has so many"
+        ),
+    )
 }
 
 /// The error that a failed read stands for: our own, if one of our readers raised it.

@@ -3,7 +3,9 @@ use std::collections::BTreeSet;
 use chrono::Datelike;
 
 use super::reply::container_name;
-use crate::model::{Code, FeedTime, OutOfSchool, RawCode, Record, Registration, RegistrationPeriod, UnreadableField};
+use crate::model::{
+    Code, FIRST_REAL_YEAR, FeedTime, OutOfSchool, RawCode, Record, Registration, RegistrationPeriod, UnreadableField,
+};
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
 macro_rules! field_names {
@@ -314,9 +316,6 @@ fn is_time_of_day(text: &str) -> bool {
 fn bad_record(message: String) -> SourceError {
     SourceError::permanent(SourceErrorKind::BadRecord, message)
 }
-
-/// The first year that is no placeholder (0001 and 1900 occur, verified).
-pub(super) const FIRST_REAL_YEAR: i32 = 1990;
 
 /// A name from outside as an error can show it: short, and without what a terminal acts on.
 pub(super) fn printable(name: &str) -> String {

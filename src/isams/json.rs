@@ -130,11 +130,11 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
                 },
                 // Text between the items, and what converters make of comments, is none of them.
                 At::Container(_) if matches!(&*key, "#text" | "#cdata-section") => At::Text,
-                At::Container(kind) if !key.starts_with(['@', '#']) && !key.eq_ignore_ascii_case("Message") => {
+                At::Container(_) if key.eq_ignore_ascii_case("Message") => At::Message,
+                At::Container(kind) if !key.starts_with(['@', '#']) => {
                     reading.sink.item_name(&key);
                     At::Items(kind)
                 }
-                At::Container(_) if key.eq_ignore_ascii_case("Message") => At::Message,
                 At::Items(_) | At::Item(_) | At::Message => {
                     let opened = reading.fields.open(key.trim_start_matches('@'));
                     reading.check(opened)?;

@@ -12,7 +12,7 @@
 //!
 //! **Failures.** A request is tried up to 4 times within the deadline of its fetch, if another try can help: after broken
 //! connections and documents, deadlocks, lock time-outs and the statuses 408, 429, 502, 503 and 504, after a wait that about
-//! doubles or that the tenant asks for (60 seconds at most). A connection may take 10 seconds, a pause in a reply 2 minutes.
+//! doubles, or that the tenant asks for if that is longer (60 seconds at most). A connection may take 10 seconds, a pause in a reply 2 minutes.
 //! Redirects are followed on the same host and port only.
 //!
 //! The **REST API** ([`Isams::rest`]) is an OAuth client's. Verified are its paths, its paging, and the fields of periods,

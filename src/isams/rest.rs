@@ -1,6 +1,5 @@
 //! The REST API: today's registers, read one by one.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use chrono::{Datelike, NaiveDate, NaiveTime};
@@ -8,13 +7,13 @@ use futures::StreamExt;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
-use super::body::{decoded, ended_early, read_error, too_large, web_page};
-use super::fields::{FIRST_REAL_YEAR, listed, printable};
+use super::body::{ended_early, is_page, text_of, too_large, too_many};
+use super::fields::{listed, printable};
 use super::message::Message;
 use super::source::Settings;
 use super::transport::{self, Budget, Failed};
 use crate::model::{
-    Code, FeedTime, PeriodId, Record, Registration, RegistrationPeriod, SourceVerdict, UnreadableField,
+    Code, FIRST_REAL_YEAR, FeedTime, PeriodId, Record, Registration, RegistrationPeriod, SourceVerdict, UnreadableField,
 };
 use crate::source::{Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord};
 
@@ -89,7 +88,7 @@ impl Fetch {
             let register = register?;
             rows += register.len() as u64;
             if rows > self.settings.max_rows_per_day {
-                return Err(transport::too_many(FetchedKind::Registrations, self.settings.max_rows_per_day));
+                return Err(too_many(FetchedKind::Registrations, self.settings.max_rows_per_day));
             }
             self.send(register).await;
         }
@@ -121,8 +120,7 @@ impl Fetch {
             let about = Paging::of(&reply);
             // Some count from 0; whether they begin with the page after the first shows in their total.
             let is_from_zero = |given: u64| given + 1 == page && about.total.is_some();
-            if about.page.is_some_and(|given| given != page && !is_from_zero(given)) {
-                let given = about.page.unwrap_or(page);
+            if let Some(given) = about.page.filter(|given| *given != page && !is_from_zero(*given)) {
                 return Err(bad_reply(format!("page {page} of {place} was asked for, and page {given} came")));
             }
             let rows = objects(reply, name).ok_or_else(|| {
@@ -173,16 +171,17 @@ impl Fetch {
         let (status, headers) = (response.status(), response.headers().clone());
         if !status.is_success() {
             let body = transport::whole(response, *deadline, MOST_ERROR_BYTES, counters).await.unwrap_or_default();
-            let is_page = body.trim_ascii_start().starts_with(b"<");
             let said = serde_json::from_slice::<Object>(&body).ok();
             let is_message = |name: &str| name.eq_ignore_ascii_case("message");
             let text = said.iter().flatten().find(|(name, _)| is_message(name)).and_then(|(_, text)| text.as_str());
             let said = text.map(|text| Message { description: text.to_owned(), ..Message::default() });
-            return Err(transport::failure(status, &headers, said, is_page, &secrets).into());
+            return Err(transport::failure(status, &headers, said, is_page(&body), &secrets).into());
         }
         let body = transport::whole(response, *deadline, settings.max_bytes.min(most), counters).await;
         let body = body.map_err(|error| match error.kind() {
-            SourceErrorKind::TooLarge => too_large("a list of more than 16 megabytes"),
+            SourceErrorKind::TooLarge => {
+                too_large(&format!("a list of more than {} bytes", settings.max_bytes.min(MOST_LIST_BYTES)))
+            }
             _ => error,
         })?;
         Ok((parse(&body)?, body.len() as u64))
@@ -195,16 +194,11 @@ fn bad_reply(message: impl Into<String>) -> SourceError {
 
 /// A page as an object; a bare array stands for a page with nothing else.
 fn parse(body: &[u8]) -> Result<Object, SourceError> {
-    let mut text = Vec::new();
-    decoded(body).read_to_end(&mut text).map_err(|error| read_error(&error))?;
-    let body = text.trim_ascii();
-    if body.is_empty() {
+    let text = text_of(body)?;
+    if text.is_empty() {
         return Err(bad_reply("the reply is empty; check the address and the client's rights"));
     }
-    if body.starts_with(b"<") {
-        return Err(web_page());
-    }
-    match serde_json::from_slice(body) {
+    match serde_json::from_slice(&text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(list @ Value::Array(_)) => Ok(Object::from_iter([(String::new(), list)])),
         Ok(_) => Err(bad_reply("the reply is JSON, but not of iSAMS; check the address")),

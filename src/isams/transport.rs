@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::body::read_error;
 use super::message::Message;
-use crate::source::{FetchCounters, FetchedKind, SourceError, SourceErrorKind, retry};
+use crate::source::{FetchCounters, SourceError, SourceErrorKind, retry};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a pause in a reply, and for its first byte: iSAMS gathers a large one before it begins to send.
@@ -204,17 +204,6 @@ pub(super) fn chunks(
         }
     })
     .boxed()
-}
-
-/// More records of a kind than a school has.
-pub(super) fn too_many(kind: FetchedKind, most_per_day: u64) -> SourceError {
-    SourceError::permanent(
-        SourceErrorKind::TooLarge,
-        format!(
-            "the reply holds more than {most_per_day} {kind} for each day that was asked for, so it was not read on; raise \
-             max_rows_per_day if the school really has so many"
-        ),
-    )
 }
 
 /// A short body, read whole.

@@ -16,4 +16,5 @@ pub use mark::{
     Status, clock_text, stamp_text,
 };
 pub use record::{Code, OutOfSchool, Record, Registration, RegistrationPeriod, SourceVerdict, UnreadableField};
+pub(crate) use time::FIRST_REAL_YEAR;
 pub use time::{FeedTime, Session, UnreadableTime};

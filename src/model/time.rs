@@ -5,6 +5,9 @@ use chrono::{MappedLocalTime, TimeZone};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
+/// The first year whose times are taken for real (R1.3); feeds write 0001 and 1900 for «none» (iSAMS, verified).
+pub(crate) const FIRST_REAL_YEAR: i32 = 1990;
+
 /// The half of the school day that a mark is for. `Am` sorts before `Pm`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]

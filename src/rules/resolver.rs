@@ -4,11 +4,11 @@ use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, Utc};
 
 use super::codes::CodeTable;
 use super::register::{RegisterParts, StudentDays};
-use super::span::{FIRST_REAL_YEAR, Span};
+use super::span::Span;
 use super::{PmRule, Register, Rules, Scope, Window};
 use crate::model::{
-    Code, FeedTime, Issue, Issues, OutOfSchool, PeriodId, Record, RecordId, Registration, RegistrationPeriod, Session,
-    StudentId,
+    Code, FIRST_REAL_YEAR, FeedTime, Issue, Issues, OutOfSchool, PeriodId, Record, RecordId, Registration,
+    RegistrationPeriod, Session, StudentId,
 };
 
 /// Records from which no register can be resolved.

@@ -4,10 +4,7 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Time
 use chrono_tz::Tz;
 
 use super::Window;
-use crate::model::{FeedTime, OutOfSchool, RecordId};
-
-/// The first year whose times are taken for real; feeds write 0001 and 1900 for «none».
-pub(super) const FIRST_REAL_YEAR: i32 = 1990;
+use crate::model::{FIRST_REAL_YEAR, FeedTime, OutOfSchool, RecordId};
 
 /// An out-of-school record with its interval in school time and its stamp as an instant (R5).
 #[derive(Clone, Debug, PartialEq, Eq)]
