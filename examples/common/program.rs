@@ -52,9 +52,9 @@ const COVER: &str = "…";
 /// The text without words that may be keys or secrets: those of 16 or more characters with a digit.
 fn covered(text: &str) -> String {
     let may_be_secret =
-        |word: &str| word.chars().count() >= 16 && word.contains(|letter: char| letter.is_ascii_digit());
-    let shown = |word: &str| if may_be_secret(word) { COVER } else { word };
-    text.split(' ').map(shown).collect::<Vec<_>>().join(" ")
+        |word: &&str| word.chars().count() >= 16 && word.contains(|letter: char| letter.is_ascii_digit());
+    let words: Vec<&str> = text.split(' ').map(|word| if may_be_secret(&word) { COVER } else { word }).collect();
+    words.join(" ")
 }
 
 /// Writes logs to standard error, as RUST_LOG says.
