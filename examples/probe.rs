@@ -30,14 +30,14 @@ async fn main() {
 }
 
 async fn probe(flags: Flags) -> Result<u8, Failure> {
-    let zone = chrono_tz::UTC;
+    let zone = rollmark::model::Zone::utc();
     // A week, so that a school day is among them.
     let few_days = SyncWindow { days: 6, look_ahead: 0 };
-    let window = flags.window.window_or(zone, few_days).unwrap_or_else(|error| wrong_flags(error));
+    let window = flags.window.window_or(&zone, few_days).unwrap_or_else(|error| wrong_flags(error));
     let probe = match flags.source.tenant().unwrap_or_else(|error| wrong_flags(error)) {
         Some(tenant) => tenant.probe(window).await?,
         None => {
-            let simulator = Simulator::start(FakeSchool::demo(flags.window.today(zone))).await?;
+            let simulator = Simulator::start(FakeSchool::demo(flags.window.today(&zone))).await?;
             flags.source.simulated(&simulator)?.probe(window).await?
         }
     };

@@ -111,7 +111,8 @@ async fn sync_source(
 
 /// Two syncs of a made-up school that changes in between.
 async fn tell_story(flags: &Flags, window: Window, mut outputs: Outputs, stop: &Stop) -> Result<u8, Failure> {
-    let zone = flags.rules.rules().zone();
+    let rules = flags.rules.rules();
+    let zone = rules.zone();
     let (today, now) = (flags.window.today(zone), flags.window.now_of_story(zone));
     let simulator = Simulator::start(FakeSchool::demo(today)).await?;
     let store = flags.store.open(flags.dry_run)?;

@@ -17,7 +17,7 @@ fn window() -> Window {
 }
 
 fn rules() -> Rules {
-    Rules::new(chrono_tz::Europe::London)
+    Rules::new("Europe/London".parse().unwrap())
 }
 
 /// Two students, registers at 08:40 and 13:30 on every day of two weeks; Mondays have a lesson at 12:10, in which the

@@ -23,7 +23,7 @@ fn now() -> DateTime<Utc> {
 }
 
 fn rules() -> Rules {
-    Rules::new(chrono_tz::Europe::London)
+    Rules::new("Europe/London".parse().unwrap())
 }
 
 fn window() -> Window {
@@ -54,7 +54,7 @@ fn question() -> Question {
 }
 
 fn ask(school: &FakeSchool, rules: Rules, question: Question, hours: i64, shown: Vec<ShownMark>) -> Diagnosis {
-    let mut diagnoser = Diagnoser::new(rules, question, Freshness::new(now(), TimeDelta::hours(hours)));
+    let mut diagnoser = Diagnoser::new(rules.clone(), question, Freshness::new(now(), TimeDelta::hours(hours)));
     diagnoser.extend(school.records());
     shown.into_iter().for_each(|shown| diagnoser.store_shows(shown));
     diagnoser.finish().unwrap()
@@ -156,9 +156,9 @@ fn without_a_register_the_advice_names_the_times_that_a_record_must_cover() {
         .out_of_school("901", AMELIA, "2026-11-20T09:00:00", "2026-11-20T10:00:00")
         .coded("17")
         .updated("2026-11-20T14:00:00");
-    let ask_under = |rules| {
+    let ask_under = |rules: Rules| {
         let question = question().session(Session::Pm).expected("M".parse().unwrap());
-        ask(&school, rules, question, 4, Vec::new()).sessions.remove(0).findings.remove(0)
+        ask(&school, rules.clone(), question, 4, Vec::new()).sessions.remove(0).findings.remove(0)
     };
     let by_time = ask_under(rules());
     assert_eq!(by_time.name, FindingName::OutOfSchoolDoesNotCoverSession);
@@ -187,7 +187,7 @@ fn a_tie_that_the_registration_wins_is_broken_by_saving_the_record_again() {
         .updated("2026-11-20T08:52:00");
     let rules = rules().tie_break(TieBreak::Registration);
     let question = question().session(Session::Am).expected("M".parse().unwrap());
-    let diagnosis = ask(&school, rules, question, 4, Vec::new());
+    let diagnosis = ask(&school, rules.clone(), question, 4, Vec::new());
     assert_eq!(names(&diagnosis.sessions[0].findings), [FindingName::OutOfSchoolOlderThanRegistration]);
     school.out_of_school_mut("901").unwrap().updated("2026-11-20T18:00:00");
     assert!(shows(&school, rules, Session::Am, "M"));
@@ -315,7 +315,7 @@ fn under_the_period_rule_a_missing_flag_and_a_missing_period_are_named() {
     let pm = question().session(Session::Pm);
     let expects = pm.clone().expected("M".parse().unwrap());
     for asked in [pm, expects.clone()] {
-        let found = ask(&unflagged, by_periods, asked, 4, Vec::new()).sessions.remove(0).findings.remove(0);
+        let found = ask(&unflagged, by_periods.clone(), asked, 4, Vec::new()).sessions.remove(0).findings.remove(0);
         assert!(found.summary.contains("No registration period of 2026-11-20 is flagged PM"), "{}", found.summary);
         assert!(found.advice.contains("flag the period of the PM register as PM"), "{}", found.advice);
     }
@@ -375,7 +375,7 @@ fn a_tie_is_called_a_tie() {
     let by_registration = rules().tie_break(TieBreak::Registration);
     let ask_for_m = |school: &FakeSchool| {
         let question = question().session(Session::Am).expected("M".parse().unwrap());
-        ask(school, by_registration, question, 4, Vec::new()).sessions.remove(0).findings.remove(0)
+        ask(school, by_registration.clone(), question, 4, Vec::new()).sessions.remove(0).findings.remove(0)
     };
     let without_stamps = ask_for_m(&school);
     assert_eq!(without_stamps.name, FindingName::MissingTimestamp);
@@ -692,7 +692,7 @@ proptest! {
         let date: NaiveDate = "2026-03-28".parse().unwrap();
         let expected: Expected = expected.parse().unwrap();
         let question = Question::new(AMELIA, date, Window::day(date)).expected(expected.clone());
-        let mut diagnoser = Diagnoser::new(rules, question, Freshness::new(now(), TimeDelta::hours(4)));
+        let mut diagnoser = Diagnoser::new(rules.clone(), question, Freshness::new(now(), TimeDelta::hours(4)));
         diagnoser.extend(records.clone());
         let Ok(diagnosis) = diagnoser.finish() else { return Ok(()) };
         for answer in diagnosis.sessions {
@@ -701,7 +701,7 @@ proptest! {
                 prop_assert!(answer.mark.is_some_and(|mark| expected.is_met_by(&mark)));
                 continue;
             }
-            let Some(other_rules) = follow(first, &mut records, rules, date) else { continue };
+            let Some(other_rules) = follow(first, &mut records, rules.clone(), date) else { continue };
             let mut resolver = Resolver::new(other_rules, Scope::all(Window::day(date)));
             resolver.extend(records.clone());
             let mark = resolver.finish().unwrap().mark(&AMELIA.into(), date, answer.session);

@@ -48,7 +48,7 @@ fn out_of_school(number: usize) -> Record {
 
 fn register(records: impl IntoIterator<Item = Record>) -> Register {
     let scope = Scope::all(Window::between(date(), date()).unwrap());
-    let mut resolver = Resolver::new(Rules::new(chrono_tz::Europe::London), scope);
+    let mut resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope);
     resolver.push(Record::Code(Code {
         id: "17".into(),
         letter: Some("M".into()),

@@ -71,7 +71,8 @@ async fn a_school_arrives_as_it_is_with_a_verdict_at_the_end() {
     let Some((SourceRecord::Complete(verdict), records)) = items.split_last() else { panic!("no verdict") };
     assert!(verdict.covers(FetchedKind::Registrations, window()));
     assert!(verdict.covers(FetchedKind::OutOfSchool, window()));
-    let is_in_window = |row: &&Registration| window().contains(row.at.school_time(chrono_tz::Europe::London).date());
+    let is_in_window =
+        |row: &&Registration| window().contains(row.at.school_time(&"Europe/London".parse().unwrap()).date());
     let expected: Vec<_> = school.registrations().iter().filter(is_in_window).collect();
     let rows: Vec<_> = records
         .iter()
@@ -330,7 +331,7 @@ async fn no_row_of_a_large_reply_that_breaks_off_counts() {
         });
         let source = Isams::batch(&url, KEY).unwrap();
         let store = MemoryStore::new();
-        let sync = AttendanceSync::new(source, store.clone(), "school", Rules::new(chrono_tz::Europe::London));
+        let sync = AttendanceSync::new(source, store.clone(), "school", Rules::new("Europe/London".parse().unwrap()));
         let report = sync.run(SyncRequest::targeted(window())).await.unwrap();
         assert_eq!((report.marks.added, report.fetched.registrations, report.fetched.retries), (1, 1, 1));
         assert_eq!(report.fetched.requests, 4, "the codes and the rows, twice");
@@ -347,7 +348,7 @@ async fn one_deadline_holds_for_a_fetch_however_often_it_is_started_again() {
     });
     // The waits between four tries alone are longer; each try alone would keep to it.
     let source = Isams::batch(&url, KEY).unwrap().total_deadline(Duration::from_millis(1_500));
-    let sync = AttendanceSync::new(source, MemoryStore::new(), "school", Rules::new(chrono_tz::Europe::London));
+    let sync = AttendanceSync::new(source, MemoryStore::new(), "school", Rules::new("Europe/London".parse().unwrap()));
     let error = sync.run(SyncRequest::targeted(window())).await.unwrap_err();
     assert!(error.to_string().contains("within the time that is set for a fetch"), "{error}");
 }
@@ -363,7 +364,8 @@ async fn a_large_reply_that_looks_cut_is_asked_for_day_by_day() {
     let simulator = Simulator::start(school).await.unwrap();
     simulator.cap_rows(2_000);
     let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
-    let sync = AttendanceSync::new(source.clone(), MemoryStore::new(), "school", Rules::new(chrono_tz::Europe::London));
+    let sync =
+        AttendanceSync::new(source.clone(), MemoryStore::new(), "school", Rules::new("Europe/London".parse().unwrap()));
     let report = sync.run(SyncRequest::targeted(window())).await.unwrap();
     assert_eq!(report.fetched.registrations, 4_500);
 
@@ -372,7 +374,7 @@ async fn a_large_reply_that_looks_cut_is_asked_for_day_by_day() {
         source.suspicious_rows(Some(1_400)),
         MemoryStore::new(),
         "school",
-        Rules::new(chrono_tz::UTC),
+        Rules::new(rollmark::model::Zone::utc()),
     );
     let error = sync.run(SyncRequest::targeted(window())).await.unwrap_err();
     assert!(error.to_string().contains("the reply for 2026-11-"), "{error}");

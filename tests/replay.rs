@@ -179,7 +179,7 @@ proptest! {
                     Record::OutOfSchool(span) => Some(span.student.clone()),
                     _ => None,
                 }).collect();
-                decided.push((students.len(), marks(rules, window, records)));
+                decided.push((students.len(), marks(rules.clone(), window, records)));
             }
             decided
         });

@@ -9,7 +9,7 @@ use rollmark::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, Ti
 const DAY: &str = "2026-11-20";
 
 fn rules() -> Rules {
-    Rules::new(chrono_tz::Europe::London)
+    Rules::new("Europe/London".parse().unwrap())
 }
 
 fn row(id: &str, at: &str, updated: &str) -> Registration {
@@ -243,7 +243,7 @@ fn r3_conflicting_periods_settle_alike_before_and_after_the_registrations() {
     let last = [vec![registration], conflicting.to_vec()].concat();
     let rules = rules().pm(PmRule::RegistrationPeriods);
     for records in [first, last] {
-        let register = resolve(rules, records).unwrap();
+        let register = resolve(rules.clone(), records).unwrap();
         assert_eq!(winner(&register, Pm), "1");
         assert_eq!(register.issues().count(Issue::ConflictingRecord), 1);
     }
@@ -372,6 +372,6 @@ fn r7_an_out_of_school_record_alone_makes_a_mark_only_where_school_was_in_sessio
 #[test]
 fn the_period_rule_without_periods_is_an_error_where_there_are_registrations() {
     let by_periods = rules().pm(PmRule::RegistrationPeriods);
-    assert_eq!(resolve(by_periods, vec![Row(row("1", "08:40:00", ""))]).unwrap_err(), ResolveError::NoPeriods);
+    assert_eq!(resolve(by_periods.clone(), vec![Row(row("1", "08:40:00", ""))]).unwrap_err(), ResolveError::NoPeriods);
     assert!(resolve(by_periods, vec![]).is_ok());
 }

@@ -29,7 +29,7 @@ fn request() -> SyncRequest {
 }
 
 fn sync(source: &FakeSource, store: &SqliteStore) -> AttendanceSync {
-    AttendanceSync::new(source.clone(), store.clone(), "school", Rules::new(chrono_tz::Europe::London))
+    AttendanceSync::new(source.clone(), store.clone(), "school", Rules::new("Europe/London".parse().unwrap()))
 }
 
 async fn all(store: &SqliteStore) -> Snapshot {

@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
-use chrono_tz::Tz;
 use clap::{Args, ValueEnum};
 use output::tell;
 use program::wrong_flags;
 use rollmark::isams::{Format, Isams};
-use rollmark::model::{FeedTime, StudentId};
+use rollmark::model::{FeedTime, StudentId, Zone};
 use rollmark::rules::{PmRule, Rules, SyncWindow, TieBreak, Window};
-use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError};
+use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError, newest_zone};
 use rollmark::store::{MarkStore, MemoryStore, SqliteStore, StoreError};
 
 /// Where the records come from.
@@ -177,7 +176,7 @@ pub fn source(
 pub struct RuleFlags {
     /// The school's IANA time zone
     #[arg(long, default_value = "Europe/London", value_parser = parse_zone)]
-    timezone: Tz,
+    timezone: Zone,
     /// How AM and PM registers are told apart
     #[arg(long, value_enum, default_value_t = PmRuleName::Time)]
     pm_rule: PmRuleName,
@@ -211,7 +210,7 @@ impl RuleFlags {
             TieName::OutOfSchool => TieBreak::OutOfSchool,
             TieName::Registration => TieBreak::Registration,
         };
-        Rules::new(self.timezone).pm(pm_rule).tie_break(tie_break)
+        Rules::new(self.timezone.clone()).pm(pm_rule).tie_break(tie_break)
     }
 }
 
@@ -249,22 +248,22 @@ impl WindowFlags {
     }
 
     /// The moment of a run of a made-up school: of a today that is not the clock's, the evening.
-    pub fn now_of_story(&self, zone: Tz) -> DateTime<Utc> {
+    pub fn now_of_story(&self, zone: &Zone) -> DateTime<Utc> {
         let evening = self.today.and_then(|today| today.and_hms_opt(18, 0, 0)).filter(|_| self.now.is_none());
         evening.map_or(self.now(), |evening| FeedTime::School(evening).instant(zone))
     }
 
-    pub fn today(&self, zone: Tz) -> NaiveDate {
-        self.today.unwrap_or_else(|| self.now().with_timezone(&zone).date_naive())
+    pub fn today(&self, zone: &Zone) -> NaiveDate {
+        self.today.unwrap_or_else(|| zone.wall_time(self.now()).date())
     }
 
     /// The error is a wrong flag.
-    pub fn window(&self, zone: Tz) -> Result<Window, String> {
+    pub fn window(&self, zone: &Zone) -> Result<Window, String> {
         self.window_or(zone, SyncWindow::default())
     }
 
     /// The window of the flags, or this one.
-    pub fn window_or(&self, zone: Tz, default: SyncWindow) -> Result<Window, String> {
+    pub fn window_or(&self, zone: &Zone, default: SyncWindow) -> Result<Window, String> {
         let today = self.today(zone);
         match (self.from, self.to) {
             (Some(from), Some(to)) => {
@@ -317,8 +316,8 @@ impl StorePlace {
     }
 }
 
-fn parse_zone(text: &str) -> Result<Tz, String> {
-    text.parse().map_err(|_| "not an IANA time zone; Europe/London is one".to_owned())
+fn parse_zone(text: &str) -> Result<Zone, String> {
+    newest_zone(text).map_err(|error| error.to_string())
 }
 
 fn parse_clock(text: &str) -> Result<NaiveTime, String> {

@@ -127,7 +127,7 @@ async fn ask(flags: &Flags, source: Arc<dyn AttendanceSource>, question: Questio
     let store = flags.store.open(true)?;
     let school = SchoolId::new(&flags.school);
     let rules = flags.rules.rules();
-    let sync = AttendanceSync::shared(source, Arc::clone(&store), school.clone(), rules);
+    let sync = AttendanceSync::shared(source, Arc::clone(&store), school.clone(), rules.clone());
     if matches!(flags.store, StorePlace::Sqlite(_)) && store.runs(&school).await?.is_empty() {
         tell(&format!(
             "warning: the store holds no run of school {school}, so it is not compared; check --store and --school"
@@ -137,7 +137,7 @@ async fn ask(flags: &Flags, source: Arc<dyn AttendanceSource>, question: Questio
     kept.tell([diagnosis.student.clone()]);
     let history = history(&*store, &school, &diagnosis).await?;
     let title = format!("Student {}, {}", diagnosis.student, diagnosis.date);
-    let mut page = Page::new(rules);
+    let mut page = Page::new(rules.clone());
     let complaint =
         flags.expected.as_ref().map_or("The marks of the day".to_owned(), |code| format!("The school expects {code}"));
     page.add(&complaint, &diagnosis, &history);

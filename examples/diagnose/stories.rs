@@ -137,9 +137,9 @@ fn school() -> FakeSchool {
 
 /// Plays each case: a sync in the afternoon, what the school does then, and the complaint.
 pub async fn tell(flags: &Flags) -> Result<(), Failure> {
-    let rules = Rules::new(chrono_tz::Europe::London);
+    let rules = Rules::new("Europe/London".parse()?);
     let page_output = flags.open_page().await?;
-    let mut page = Page::new(rules);
+    let mut page = Page::new(rules.clone());
     for story in &STORIES {
         let mut school = school();
         (story.before)(&mut school);
@@ -153,7 +153,7 @@ pub async fn tell(flags: &Flags) -> Result<(), Failure> {
         let source = Isams::batch(&simulator.url(), simulator.api_key())?.cache_expiry(expiry);
         let store = Arc::new(MemoryStore::new());
         let id = SchoolId::new(&flags.school);
-        let sync = AttendanceSync::shared(Arc::new(source), store.clone(), id.clone(), rules);
+        let sync = AttendanceSync::shared(Arc::new(source), store.clone(), id.clone(), rules.clone());
         let question = |now: DateTime<Utc>| -> Result<Question, Failure> {
             let window = SyncWindow::default().ending(now.date_naive());
             Ok(Question::new(STUDENT, date, window).session(story.session).expected(story.expected.parse()?))

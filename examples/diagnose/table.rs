@@ -3,9 +3,8 @@
 use std::fmt::Write;
 
 use chrono::NaiveDate;
-use chrono_tz::Tz;
 use rollmark::explain::{DayRecord, Diagnosis, SessionDiagnosis};
-use rollmark::model::{LoserReason, RecordKind, Status, clock_text};
+use rollmark::model::{LoserReason, RecordKind, Status, Zone, clock_text};
 
 /// What a record says: the code's letter, or the status; a row of a register says that the student is there whatever its code.
 pub fn says(record: &DayRecord) -> String {
@@ -59,13 +58,13 @@ pub fn role(record: &DayRecord, answer: &SessionDiagnosis) -> &'static str {
 }
 
 /// When the record was last updated, in school time.
-pub fn updated(record: &DayRecord, zone: Tz) -> String {
+pub fn updated(record: &DayRecord, zone: &Zone) -> String {
     let at = record.record.last_updated;
     at.map_or("never".to_owned(), |at| clock_text(at, zone))
 }
 
 /// The records of the day, then each session's mark and findings. What comes from outside never makes a line of its own.
-pub fn lines(diagnosis: &Diagnosis, zone: Tz) -> Vec<String> {
+pub fn lines(diagnosis: &Diagnosis, zone: &Zone) -> Vec<String> {
     let mut rows = vec![vec!["when".to_owned(), "record".to_owned(), "says".to_owned(), "updated".to_owned()]];
     if let Some(header) = rows.first_mut() {
         header.extend(diagnosis.sessions.iter().map(|answer| answer.session.to_string()));

@@ -51,7 +51,7 @@ fn scope() -> Scope {
 /// The AM mark of a register that was taken at this minute past nine; 0 is an out-of-school record without an id.
 fn mark(student: &str, day: u32, minute: u32) -> Arc<Mark> {
     let time = |text: String| text.parse().unwrap_or_else(|error| panic!("{error}"));
-    let mut resolver = Resolver::new(Rules::new(chrono_tz::Europe::London), scope());
+    let mut resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope());
     let mut row = Registration::new(student, time(format!("{}T08:40:00", date(day))));
     row.id = Some("1".into());
     row.last_updated = Some(time(format!("{}T09:{minute:02}:00.123456", date(day))));
@@ -72,10 +72,11 @@ fn changes(revision: u64, hour: i64, writes: Vec<Write>) -> ChangeSet {
         number: 0,
         freshness: Freshness::new(instant(hour), TimeDelta::zero()),
         scope: scope(),
-        rules: Rules::new(chrono_tz::Europe::London),
+        rules: Rules::new("Europe/London".parse().unwrap()),
         marks: MarkCounts::default(),
         withheld: BTreeMap::new(),
         issues: Issues::default(),
+        zone_edition: None,
         reply_age: ReplyAge::default(),
     };
     ChangeSet { revision, writes, run, lease: None }

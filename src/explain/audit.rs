@@ -19,7 +19,7 @@ use crate::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, Windo
 /// use rollmark::source::FakeSchool;
 ///
 /// let today = "2026-11-20".parse()?;
-/// let mut auditor = PmAuditor::new(Rules::new(chrono_tz::Europe::London), SyncWindow::default().ending(today));
+/// let mut auditor = PmAuditor::new(Rules::new("Europe/London".parse()?), SyncWindow::default().ending(today));
 /// auditor.extend(FakeSchool::demo(today).records());
 /// let audit = auditor.finish()?;
 /// assert_eq!(audit.best, Some("13:30:00".parse()?));
@@ -135,7 +135,7 @@ impl PmAuditor {
     }
 
     fn resolve(&self, pm_rule: PmRule) -> Result<Register, ResolveError> {
-        let mut resolver = Resolver::new(self.rules.pm(pm_rule), Scope::all(self.window));
+        let mut resolver = Resolver::new(self.rules.clone().pm(pm_rule), Scope::all(self.window));
         resolver.extend(self.records.iter().cloned());
         resolver.finish()
     }

@@ -100,7 +100,7 @@ pub struct Diagnosis {
 ///
 /// let question = Question::new("4733683260", today, SyncWindow::default().ending(today)).expected("M".parse()?);
 /// let freshness = Freshness::new(Utc::now(), TimeDelta::hours(4));
-/// let mut diagnoser = Diagnoser::new(Rules::new(chrono_tz::Europe::London), question, freshness);
+/// let mut diagnoser = Diagnoser::new(Rules::new("Europe/London".parse()?), question, freshness);
 /// school.records().for_each(|record| diagnoser.push(record));
 /// let diagnosis = diagnoser.finish()?;
 /// assert_eq!(diagnosis.sessions[0].findings[0].name, FindingName::OutOfSchoolOlderThanRegistration);
@@ -130,7 +130,7 @@ pub(super) struct Facts {
 impl Diagnoser {
     /// A diagnosis by a school's rules, from a fetch of this freshness.
     pub fn new(rules: Rules, question: Question, freshness: Freshness) -> Self {
-        let resolver = Resolver::new(rules, scope_of(&question));
+        let resolver = Resolver::new(rules.clone(), scope_of(&question));
         let (shown, others) = (Vec::new(), Vec::new());
         let (rows, periods) = (BTreeSet::new(), BTreeMap::new());
         let facts = Facts { question, rules, freshness, shown, rows, periods, others };

@@ -250,7 +250,7 @@ impl Situation<'_> {
         others.sort_by_key(|other| (other.flag != Some(session), !is_of_half_day(other, session), other.from));
         let (other, pm_rule) = others.into_iter().take(MOST_TRIED).find_map(|other| {
             let counts = |pm_rule: &PmRule| {
-                facts.mark_under(facts.rules.pm(*pm_rule), session).is_some_and(|mark| {
+                facts.mark_under(facts.rules.clone().pm(*pm_rule), session).is_some_and(|mark| {
                     let is_it = |picked: &PickedRegistration| {
                         (picked.at, &picked.id, &picked.period) == (other.from, &other.record.id, &other.period)
                     };

@@ -274,9 +274,9 @@ impl Sink for Shapes<'_> {
                 names.iter().find_map(find).and_then(|(_, value)| value.parse::<FeedTime>().ok())
             };
             if let Some(at) = find(&names.registration_time) {
-                *self.reply.dates.entry(at.school_time(chrono_tz::UTC).date()).or_default() += 1;
+                *self.reply.dates.entry(at.as_written().date()).or_default() += 1;
             }
-            let updated = find(&names.registration_updated).map(|time| time.instant(chrono_tz::UTC));
+            let updated = find(&names.registration_updated).map(|time| time.instant(&crate::model::Zone::utc()));
             self.reply.newest = self.reply.newest.max(updated);
         }
         let Some(container) = self.reply.containers.last_mut() else { return Ok(()) };

@@ -60,7 +60,7 @@ impl Fetch {
         self.send(codes.iter().map(code).collect::<Result<_, _>>()?).await;
 
         let periods = listed.iter().map(|item| period(item, window.from())).collect::<Result<Vec<_>, _>>()?;
-        let date_of = |period: &RegistrationPeriod| match self.request.zone {
+        let date_of = |period: &RegistrationPeriod| match &self.request.zone {
             Some(zone) => period.at.school_time(zone).date(),
             None => period.at.as_written().date(),
         };

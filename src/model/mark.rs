@@ -1,10 +1,9 @@
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Timelike, Utc};
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use super::{PeriodId, RawCode, RecordId, Session, StudentId};
+use super::{PeriodId, RawCode, RecordId, Session, StudentId, Zone};
 
 /// What a mark says (R2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -198,7 +197,7 @@ impl fmt::Display for Decision {
 
 impl Decision {
     /// The sentence of `Display`, with the stamps in school time ([`clock_text`]).
-    pub fn in_school_time(&self, zone: Tz) -> String {
+    pub fn in_school_time(&self, zone: &Zone) -> String {
         self.sentence(|stamp| clock_text(stamp, zone))
     }
 
@@ -354,8 +353,8 @@ impl fmt::Display for Mark {
 }
 
 /// An instant as the school reads it on the wall: `2026-11-20 09:14:03`, a fraction only if it is not zero.
-pub fn clock_text(instant: DateTime<Utc>, zone: Tz) -> String {
-    instant.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S%.f").to_string()
+pub fn clock_text(instant: DateTime<Utc>, zone: &Zone) -> String {
+    zone.wall_time(instant).format("%Y-%m-%d %H:%M:%S%.f").to_string()
 }
 
 /// A stamp as files show it: RFC 3339 in UTC with `Z`, a fraction only if it is not zero (three digits, six if needed).

@@ -9,8 +9,9 @@ mod span;
 mod window;
 
 use chrono::NaiveTime;
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
+
+use crate::model::Zone;
 
 pub use freshness::Freshness;
 pub use register::Register;
@@ -61,19 +62,19 @@ pub enum TieBreak {
 /// use rollmark::rules::{PmRule, Rules};
 ///
 /// let half_past_one = NaiveTime::from_hms_opt(13, 30, 0).unwrap();
-/// let rules = Rules::new(chrono_tz::Europe::London).pm(PmRule::FirstFrom(half_past_one));
+/// let rules = Rules::new("Europe/London".parse().unwrap()).pm(PmRule::FirstFrom(half_past_one));
 /// assert_eq!(rules.pm_rule(), PmRule::FirstFrom(half_past_one));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rules {
-    zone: Tz,
+    zone: Zone,
     pm_rule: PmRule,
     tie_break: TieBreak,
 }
 
 impl Rules {
     /// The default rules in the school's IANA time zone: PM from 12:00, ties to the out-of-school record.
-    pub fn new(zone: Tz) -> Self {
+    pub fn new(zone: Zone) -> Self {
         Self { zone, pm_rule: PmRule::default(), tie_break: TieBreak::default() }
     }
 
@@ -92,8 +93,8 @@ impl Rules {
     }
 
     /// The school's time zone.
-    pub fn zone(&self) -> Tz {
-        self.zone
+    pub fn zone(&self) -> &Zone {
+        &self.zone
     }
 
     /// How AM and PM registers are told apart.

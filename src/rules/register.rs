@@ -2,14 +2,13 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
-use chrono_tz::Tz;
 
 use super::codes::CodeTable;
 use super::span::{Span, end_of};
 use super::{PmRule, Rules, Scope, TieBreak};
 use crate::model::{
     Decision, DecisionRule, Issues, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RawCode, RecordId,
-    RecordKind, RecordReference, Registration, Session, Status, StudentId, compare_ids,
+    RecordKind, RecordReference, Registration, Session, Status, StudentId, Zone, compare_ids,
 };
 
 /// More rows than one student has in one register.
@@ -30,7 +29,7 @@ impl Day {
         }
     }
 
-    fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: Tz) {
+    fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: &Zone) {
         let rows = match session {
             Session::Am => &mut self.am,
             Session::Pm => &mut self.pm,
@@ -60,7 +59,7 @@ impl StudentDays {
         at.ok().and_then(|at| self.0.get(at)).map_or(&[], |(_, day)| day.rows(session))
     }
 
-    pub(super) fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: Tz) {
+    pub(super) fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: &Zone) {
         let date = at.date();
         let place = self.0.partition_point(|(known, _)| *known < date);
         if self.0.get(place).is_none_or(|(known, _)| *known != date) {
@@ -120,7 +119,7 @@ impl Register {
 
     /// Puts the winner of each register first (R4) and counts the losers.
     fn settle_duplicates(&mut self) {
-        let zone = self.rules.zone();
+        let zone = &self.rules.zone().clone();
         for (_, day) in self.days.values_mut().flat_map(|days| &mut days.0) {
             for rows in [&mut day.am, &mut day.pm] {
                 rows.sort_by(|a, b| compare_duplicates(b, a, zone));
@@ -429,12 +428,12 @@ fn is_not_taken(row: &Registration) -> bool {
     !row.registered && row.code.is_none() && row.verdict.is_none_or(|verdict| !verdict.taken && !verdict.out_of_school)
 }
 
-fn stamp_of(row: &Registration, zone: Tz) -> Option<DateTime<Utc>> {
+fn stamp_of(row: &Registration, zone: &Zone) -> Option<DateTime<Utc>> {
     row.last_updated.map(|stamp| stamp.instant(zone))
 }
 
 /// The greater wins (R4).
-fn compare_duplicates(a: &Registration, b: &Registration, zone: Tz) -> Ordering {
+fn compare_duplicates(a: &Registration, b: &Registration, zone: &Zone) -> Ordering {
     (stamp_of(a, zone), !is_not_taken(a))
         .cmp(&(stamp_of(b, zone), !is_not_taken(b)))
         .then_with(|| compare_ids(a.id.as_ref().map(RecordId::as_str), b.id.as_ref().map(RecordId::as_str)))

@@ -42,7 +42,7 @@ pub enum ResolveError {
 ///
 /// let today = "2026-11-20".parse().unwrap();
 /// let scope = Scope::all(SyncWindow::default().ending(today));
-/// let mut resolver = Resolver::new(Rules::new(chrono_tz::Europe::London), scope);
+/// let mut resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope);
 /// resolver.push(Record::Registration(Registration::new("4733683260", "2026-11-20T08:40:00".parse().unwrap())));
 /// let register = resolver.finish()?;
 /// let mark = register.mark(&StudentId::new("4733683260"), today, Session::Am).unwrap();
@@ -153,7 +153,7 @@ impl Resolver {
 
     fn may_raise_issue(&self, row: &Registration) -> bool {
         !row.unreadable.is_empty()
-            || row.last_updated.is_some_and(|stamp| is_implausible(stamp, self.rules, self.scope.window))
+            || row.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window))
             || (!row.registered
                 && match &row.code {
                     // A letter can stop being unique, an id stays: rows found by id need no second look.
@@ -323,7 +323,7 @@ impl Resolver {
         if !row.unreadable.is_empty() {
             issues.raise(Issue::BadValue, id);
         }
-        if row.last_updated.is_some_and(|stamp| is_implausible(stamp, self.rules, self.scope.window)) {
+        if row.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window)) {
             issues.raise(Issue::ImplausibleTimestamp, id);
         }
         if !row.registered {
@@ -347,7 +347,7 @@ impl Resolver {
             (span.end_was_missing, Issue::MissingEnd),
             (!span.is_valid(), Issue::InvalidSpan),
             (
-                record.last_updated.is_some_and(|stamp| is_implausible(stamp, self.rules, self.scope.window)),
+                record.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window)),
                 Issue::ImplausibleTimestamp,
             ),
             (
@@ -386,7 +386,7 @@ fn session_of(period: &RegistrationPeriod) -> Option<Session> {
 }
 
 /// A stamp at or after the midnight that ends today, or before 1990 (R1.3).
-fn is_implausible(stamp: FeedTime, rules: Rules, window: Window) -> bool {
+fn is_implausible(stamp: FeedTime, rules: &Rules, window: Window) -> bool {
     let midnight = |date: NaiveDate| -> DateTime<Utc> { FeedTime::Date(date).instant(rules.zone()) };
     let stamp = stamp.instant(rules.zone());
     let end_of_today = window.today().and_then(|today| today.checked_add_days(Days::new(1)));

@@ -1,10 +1,9 @@
 use std::cmp::{Ordering, Reverse};
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
-use chrono_tz::Tz;
 
 use super::Window;
-use crate::model::{FIRST_REAL_YEAR, FeedTime, OutOfSchool, RecordId};
+use crate::model::{FIRST_REAL_YEAR, FeedTime, OutOfSchool, RecordId, Zone};
 
 /// An out-of-school record with its interval in school time and its stamp as an instant (R5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +18,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    pub(super) fn new(record: OutOfSchool, zone: Tz) -> Self {
+    pub(super) fn new(record: OutOfSchool, zone: &Zone) -> Self {
         let from = record.from.school_time(zone);
         let given = record.to.filter(|to| to.school_time(zone).year() >= FIRST_REAL_YEAR);
         let to = match given {

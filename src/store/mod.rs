@@ -154,6 +154,9 @@ pub struct Run {
     pub scope: Scope,
     /// By which rules it decided.
     pub rules: Rules,
+    /// The edition of the time-zone database by which it read the school's times, where the run said so.
+    #[serde(default)]
+    pub zone_edition: Option<String>,
     /// What it did.
     pub marks: MarkCounts,
     /// What it withheld, by reason.

@@ -68,7 +68,7 @@ pub enum SyncEvent {
 ///
 /// let today = "2026-11-20".parse()?;
 /// let source = FakeSource::new(FakeSchool::demo(today));
-/// let rules = Rules::new(chrono_tz::Europe::London);
+/// let rules = Rules::new("Europe/London".parse()?);
 /// let sync = AttendanceSync::new(source, MemoryStore::new(), "school", rules);
 /// let report = sync.run(SyncRequest::overnight(today)).await?;
 /// assert!(report.marks.added > 0);
@@ -237,7 +237,7 @@ impl AttendanceSync {
         let fetch = FetchRequest::new(scope.window).in_zone(self.rules.zone()).with_periods(periods);
         let freshness = Freshness::new(request.now.unwrap_or_else(Utc::now), capabilities.cache_expiry);
         advice.extend(freshness.advice());
-        let (resolver, completeness) = self.read(&fetch, || Resolver::new(self.rules, scope.clone())).await?;
+        let (resolver, completeness) = self.read(&fetch, || Resolver::new(self.rules.clone(), scope.clone())).await?;
         let register = resolver.finish()?;
         Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters.tally(), advice })
     }
@@ -341,6 +341,7 @@ impl AttendanceSync {
             issues: register.issues().clone(),
             issue_examples: examples(register.issues()),
             window: ReportWindow { from: resolved.scope.window.from(), to: resolved.scope.window.to() },
+            zone: self.rules.zone().into(),
             fetched_at: freshness.fetched_at,
             as_of_earliest: freshness.as_of_earliest(),
             advice: resolved.advice.iter().cloned().chain(warning).collect(),
@@ -350,7 +351,8 @@ impl AttendanceSync {
             number: 0,
             freshness: *freshness,
             scope: resolved.scope.clone(),
-            rules: self.rules,
+            rules: self.rules.clone(),
+            zone_edition: Some(self.rules.zone().edition().to_owned()),
             marks: plan.counts,
             withheld: report.withheld.clone(),
             issues: report.issues.clone(),

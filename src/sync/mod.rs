@@ -17,7 +17,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 pub use engine::{AttendanceSync, Planned, SyncEvent};
 pub use error::SyncError;
 pub use plan::{Guards, MassChange, Plan, PlannedChange, WithheldChange};
-pub use report::{Fetched, ReportWindow, SyncReport};
+pub use report::{Fetched, ReportWindow, ReportZone, SyncReport};
 pub use saved::SavedPlan;
 
 use crate::model::StudentId;

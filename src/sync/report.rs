@@ -4,7 +4,7 @@ use std::fmt;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Serialize, Serializer};
 
-use crate::model::{Issue, Issues, stamp_text};
+use crate::model::{Issue, Issues, Zone, ZoneOrigin, stamp_text};
 use crate::store::{MarkCounts, WithheldReason};
 
 /// What was read.
@@ -34,6 +34,23 @@ pub struct ReportWindow {
     pub to: NaiveDate,
 }
 
+/// The time zone of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReportZone {
+    /// The IANA name.
+    pub name: String,
+    /// The edition of the time-zone database that its rules are from, such as `2026b`.
+    pub edition: String,
+    /// Which database that is.
+    pub origin: ZoneOrigin,
+}
+
+impl From<&Zone> for ReportZone {
+    fn from(zone: &Zone) -> Self {
+        Self { name: zone.name().to_owned(), edition: zone.edition().to_owned(), origin: zone.origin() }
+    }
+}
+
 /// What a run did, or a dry run would do. Serialises to one JSON object; `Display` is a summary of a few lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -56,6 +73,8 @@ pub struct SyncReport {
     pub issue_examples: BTreeMap<Issue, Vec<String>>,
     /// The dates that were synced.
     pub window: ReportWindow,
+    /// By which time-zone rules the school's times were read.
+    pub zone: ReportZone,
     /// The instant just before the first request.
     #[serde(serialize_with = "stamp")]
     pub fetched_at: DateTime<Utc>,

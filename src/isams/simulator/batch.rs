@@ -273,7 +273,7 @@ fn rows(method: &BatchMethod, school: &FakeSchool, (start, end): (NaiveDateTime,
         "PresentCodes" => vec![Row::new("PresentCode", Some(1)).node("Code", Some("/")).node("Name", Some("Present"))],
         // The days and times of registers, whatever the date (assumed).
         "DatesAndTimes" => {
-            let times = school.periods().iter().map(|period| period.at.school_time(chrono_tz::UTC).time());
+            let times = school.periods().iter().map(|period| period.at.as_written().time());
             let times: std::collections::BTreeSet<chrono::NaiveTime> = times.collect();
             times.into_iter().map(|time| Row::new("DateAndTime", None::<u8>).node("Time", Some(time))).collect()
         }
