@@ -423,7 +423,7 @@ fn nothing_panics_where_standard_output_or_error_is_closed_or_full() {
             ("probe", "--today 2026-11-20", 0),
             ("history", "--store sqlite:nothing.db", 0),
         ] {
-            let output = in_shell(folder.path(), &format!("RUST_LOG=trace,=[ {name} {flags} {stream}"));
+            let output = in_shell(folder.path(), &format!("env RUST_LOG=trace,=[ {name} {flags} {stream}"));
             assert_eq!(output.status.code(), Some(code), "{name} {flags} {stream}");
         }
     }
@@ -655,8 +655,8 @@ fn a_secret_at_a_wrong_place_is_not_repeated() {
     }
 }
 
-/// A code name, ids and a reason that would forge a line, turn it round or clear the terminal.
-const FORGED: &str = "Ill\nPM 2026-11-20: present\r\u{1b}[2J\u{85}a\u{2028}b\u{2029}c\u{202e}d\u{2066}e\u{61c}f";
+/// An id that would forge a line, turn it round or clear the terminal.
+const FORGED: &str = "1\nPM 2026-11-20: present\r\u{1b}[2J\u{85}a\u{2028}b\u{2029}c\u{202e}d\u{2066}e\u{61c}f";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_from_outside_has_no_line_of_its_own() {
@@ -671,10 +671,9 @@ async fn what_comes_from_outside_has_no_line_of_its_own() {
     let saved = sync(&[&tenant[..], &["--save-replies", kept.to_str().unwrap()]].concat());
     assert_eq!(saved.status.code(), Some(0));
     let records = kept.join("replies-1.records.jsonl");
-    let forged = serde_json::to_string(FORGED).unwrap();
-    let text =
-        std::fs::read_to_string(&records).unwrap().replace("\"Illness\"", &forged).replace("\"Medical\"", &forged);
-    assert!(text.contains("PM 2026-11-20"), "the code names are there");
+    let forged = format!("\"id\":{}", serde_json::to_string(FORGED).unwrap());
+    let text = std::fs::read_to_string(&records).unwrap().replace("\"id\":\"103521\"", &forged);
+    assert!(text.contains("PM 2026-11-20"), "the student's row of the day has the id");
     std::fs::write(&records, text).unwrap();
 
     let (replay, store) = (["--replay", kept.to_str().unwrap()], format!("sqlite:{store}"));
@@ -688,7 +687,7 @@ async fn what_comes_from_outside_has_no_line_of_its_own() {
     let page = run("diagnose", &[&replay[..], &question, &["--html", "-"]].concat());
     let audited = run("audit", &replay);
     let history = String::from_utf8_lossy(&changed.stdout).into_owned();
-    assert!(history.contains("Ill\u{fffd}PM 2026-11-20: present"), "{history}");
+    assert!(history.contains("1\u{fffd}PM 2026-11-20: present"), "{history}");
     for output in [written, planned, changed, listed, answered, answered_json, page, audited] {
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
