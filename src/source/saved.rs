@@ -26,6 +26,8 @@ struct Manifest {
     has_stamps: bool,
     has_period_flags: bool,
     has_out_of_school: bool,
+    #[serde(default = "yes")]
+    has_code_table: bool,
     today_only: bool,
     cache_seconds: i64,
     records: u64,
@@ -38,10 +40,16 @@ impl Manifest {
             has_stamps: self.has_stamps,
             has_period_flags: self.has_period_flags,
             has_out_of_school: self.has_out_of_school,
+            has_code_table: self.has_code_table,
             today_only: self.today_only,
             cache_expiry: TimeDelta::try_seconds(self.cache_seconds).unwrap_or(TimeDelta::MAX),
         }
     }
+}
+
+/// What was kept before this was asked.
+fn yes() -> bool {
+    true
 }
 
 fn manifest_path(folder: &Path, number: u64) -> PathBuf {
@@ -185,6 +193,7 @@ impl Recorder {
                 has_stamps: capabilities.has_stamps,
                 has_period_flags: capabilities.has_period_flags,
                 has_out_of_school: capabilities.has_out_of_school,
+                has_code_table: capabilities.has_code_table,
                 today_only: capabilities.today_only,
                 cache_seconds: capabilities.cache_expiry.num_seconds(),
                 records: 0,
@@ -356,6 +365,13 @@ impl ReplaySource {
     #[must_use]
     pub fn cache_expiry(mut self, expiry: TimeDelta) -> Self {
         self.fetches.iter_mut().for_each(|(_, manifest)| manifest.cache_seconds = expiry.num_seconds());
+        self
+    }
+
+    /// Sets whether the replies' source has a code table; at first it is what was kept of it.
+    #[must_use]
+    pub fn has_code_table(mut self, has: bool) -> Self {
+        self.fetches.iter_mut().for_each(|(_, manifest)| manifest.has_code_table = has);
         self
     }
 
