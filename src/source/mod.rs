@@ -49,7 +49,8 @@ pub struct Capabilities {
     pub has_period_flags: bool,
     /// The source has out-of-school records.
     pub has_out_of_school: bool,
-    /// The source has a code table. An empty one is then taken for an incomplete answer where records have codes (R11.6).
+    /// The source has a code table. Where it has none, every code counts as an absence (R2); where it has one, an empty
+    /// table under records with codes is an incomplete fetch (R11.6).
     pub has_code_table: bool,
     /// Nothing older or newer than today can be read; a sync narrows its window to today and says so.
     pub today_only: bool,

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
 use super::{Plan, SyncError, SyncRequest};
 use crate::explain::{MeasuredAge, ReplyAge};
-use crate::model::{Mark, Record, SchoolId, StudentId};
+use crate::model::{Issue, Mark, Record, SchoolId, StudentId};
 use crate::rules::{Freshness, MidnightEnd, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{
     AttendanceSource, Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord, Tally, retry,
@@ -319,6 +319,10 @@ impl AttendanceSync {
         };
         let ages = runs.iter().filter(is_recent).map(|run| run.reply_age).chain([reply_age]);
         let measured = MeasuredAge::over(ages, freshness.cache_expiry());
+        let mut issues = register.issues().clone();
+        for field in &completeness.undecided_fields {
+            issues.raise(Issue::UndecidedField, Some(field));
+        }
         let students = student_advice(&plan, &resolved.scope, register, &snapshot);
         let warning = measured.is_worse_than_setting().then(|| format!("Measured: {measured}."));
         let report = SyncReport {
@@ -334,8 +338,8 @@ impl AttendanceSync {
             },
             marks: plan.counts,
             withheld: plan.withheld_by_reason(),
-            issues: register.issues().clone(),
-            issue_examples: examples(register.issues()),
+            issue_examples: examples(&issues),
+            issues,
             window: ReportWindow { from: resolved.scope.window.from(), to: resolved.scope.window.to() },
             zone: self.rules.zone().into(),
             fetched_at: freshness.fetched_at,
