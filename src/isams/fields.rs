@@ -385,7 +385,7 @@ fn code(item: &Item<'_>, names: &FieldNames) -> Result<Code, SourceError> {
     })
 }
 
-fn flag(text: &str) -> Option<bool> {
+pub(super) fn flag(text: &str) -> Option<bool> {
     match text {
         "1" => Some(true),
         "0" => Some(false),

@@ -35,6 +35,8 @@ mod json;
 #[cfg(feature = "isams")]
 mod message;
 #[cfg(feature = "isams")]
+mod page;
+#[cfg(feature = "isams")]
 mod probe;
 #[cfg(feature = "isams")]
 mod reply;
