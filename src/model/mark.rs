@@ -185,9 +185,16 @@ pub struct Decision {
     pub registration: Option<PickedRegistration>,
     /// The records that did not decide: candidates in the order in which they would have won, then duplicates.
     pub losers: Vec<Loser>,
+    /// How many more did not decide, where not all are listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_losers: u64,
     /// The source itself judged, without saying by which record (iSAMS REST).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub judged_by_source: bool,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl fmt::Display for Decision {

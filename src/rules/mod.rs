@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use freshness::Freshness;
 pub use register::Register;
-pub(crate) use register::{Candidate, Outcome};
+pub(crate) use register::{Candidate, compare_duplicates};
 pub use resolver::{ResolveError, Resolver};
 pub use window::{Scope, SyncWindow, Window, WindowError};
 
