@@ -509,7 +509,7 @@ async fn an_archived_register_removes_no_marks() {
         }
     });
     let store = MemoryStore::new();
-    let sync = AttendanceSync::new(source(&url), store.clone(), "school", Rules::new(chrono_tz::Europe::London));
+    let sync = AttendanceSync::new(source(&url), store.clone(), "school", Rules::new("Europe/London".parse().unwrap()));
     let request = || SyncRequest::overnight("2026-11-20".parse().unwrap());
     assert_eq!(sync.run(request()).await.unwrap().marks.added, 16);
     answers.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -15,7 +15,7 @@ use crate::model::Zone;
 
 pub use freshness::Freshness;
 pub use register::Register;
-pub(crate) use register::{Candidate, Outcome};
+pub(crate) use register::{Candidate, compare_duplicates};
 pub use resolver::{ResolveError, Resolver};
 pub use window::{Scope, SyncWindow, Window, WindowError};
 

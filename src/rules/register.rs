@@ -249,7 +249,8 @@ impl Register {
                 }
             }
             (None, PmRule::RegistrationPeriods) => {
-                self.period_times.get(&(date, session)).is_some_and(|times| times.iter().any(|time| span.covers(*time)))
+                let times = self.period_times.get(&(date, session));
+                span.is_valid() && times.is_some_and(|times| times.range(span.from..span.to).next().is_some())
             }
         }
     }
@@ -365,6 +366,22 @@ impl Register {
         let elsewhere = spans.iter().filter(|span| !self.covers(span, date, session, at));
         all.extend(elsewhere.map(|span| (Candidate::OutOfSchool(span), Some(LoserReason::NotCovering))));
         all
+    }
+
+    /// The student's rows at the time of the session's register, the one that counts first (R3, R4).
+    pub(crate) fn rows(&self, student: &StudentId, date: NaiveDate, session: Session) -> &[Registration] {
+        self.days.get(student).map_or(&[], |days| days.rows(date, session))
+    }
+
+    /// The record that would decide if this row were a session's registration (R6).
+    pub(crate) fn winner_beside<'a>(&'a self, row: &'a Registration) -> Candidate<'a> {
+        let at = row.at.school_time(self.rules.zone());
+        let spans = self.spans.get(&row.student).map_or(&[][..], Vec::as_slice);
+        let covering = spans.iter().filter(|span| span.covers(at)).map(Candidate::OutOfSchool);
+        covering.fold(self.candidate(row), |best, span| match span.compare(&best, self.rules.tie_break) {
+            Ordering::Greater => span,
+            _ => best,
+        })
     }
 
     /// The student's out-of-school records that reach into the window.
@@ -487,7 +504,7 @@ fn stamp_of(row: &Registration, zone: &Zone) -> Option<DateTime<Utc>> {
 }
 
 /// The greater wins (R4).
-fn compare_duplicates(a: &Registration, b: &Registration, zone: &Zone) -> Ordering {
+pub(crate) fn compare_duplicates(a: &Registration, b: &Registration, zone: &Zone) -> Ordering {
     (stamp_of(a, zone), !is_not_taken(a))
         .cmp(&(stamp_of(b, zone), !is_not_taken(b)))
         .then_with(|| compare_ids(a.id.as_ref().map(RecordId::as_str), b.id.as_ref().map(RecordId::as_str)))
