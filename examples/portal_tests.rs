@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example portal_tests`
 
+use std::io::Write;
+
 use rollmark::model::{Session, StudentId};
 use rollmark::rules::Rules;
 use rollmark::source::{Capabilities, FakeSchool, FakeSource, MockAttendanceSource, SourceError, SourceErrorKind};
@@ -51,5 +53,6 @@ async fn main() {
     let error = failing.run(request.clone()).await.expect_err("the key is refused");
     assert_eq!(error.to_string(), "the API key is refused");
     assert_eq!(line_for_parent(&store, amelia, &request).await, "M (medical)");
-    println!("the portal shows what the school has recorded, and keeps it when a sync fails");
+    let _ =
+        writeln!(std::io::stdout(), "the portal shows what the school has recorded, and keeps it when a sync fails");
 }

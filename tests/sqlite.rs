@@ -124,7 +124,7 @@ async fn small(path: &Path) {
     let source = FakeSource::new(school);
     for name in ["school", "other"] {
         let store = SqliteStore::open(path).unwrap();
-        let sync = AttendanceSync::new(source.clone(), store, name, Rules::new(chrono_tz::Europe::London));
+        let sync = AttendanceSync::new(source.clone(), store, name, Rules::new("Europe/London".parse().unwrap()));
         let request = |hour| SyncRequest::overnight(today()).at(format!("2026-11-20T{hour}:00:00Z").parse().unwrap());
         sync.run(request(18)).await.unwrap();
         source.change(|school| {
@@ -343,7 +343,7 @@ async fn forty_eight_schools_can_write_one_new_file_at_once() {
             let (source, path) = (source.clone(), path.clone());
             tokio::spawn(async move {
                 let store = tokio::task::spawn_blocking(|| SqliteStore::open(path)).await.unwrap().unwrap();
-                let rules = Rules::new(chrono_tz::Europe::London);
+                let rules = Rules::new("Europe/London".parse().unwrap());
                 AttendanceSync::new(source, store, format!("school {number}").as_str(), rules).run(request()).await
             })
         })

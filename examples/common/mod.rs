@@ -2,13 +2,16 @@
 #![allow(dead_code)] // Each example uses some of the flags.
 
 pub mod output;
+pub mod program;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
+use output::tell;
+use program::wrong_flags;
 use rollmark::isams::{Format, Isams};
 use rollmark::model::{FeedTime, StudentId, Zone};
 use rollmark::rules::{PmRule, Rules, SyncWindow, TieBreak, Window};
@@ -132,7 +135,7 @@ impl ReplyFlags {
         let saving = SavingSource::new(source, folder, now)?;
         let saving = Arc::new(if self.mask { saving.masked() } else { saving });
         if !self.mask {
-            eprintln!("warning: {} will hold pupils' data; --mask replaces ids and texts", folder.display());
+            tell(&format!("warning: {} will hold pupils' data; --mask replaces ids and texts", folder.display()));
         }
         Ok((Arc::clone(&saving) as Arc<dyn AttendanceSource>, Kept(Some(saving))))
     }
@@ -146,7 +149,7 @@ impl Kept {
     pub fn tell(&self, students: impl IntoIterator<Item = StudentId>) {
         for student in students {
             if let Some(masked) = self.0.as_ref().and_then(|saving| saving.masked_student(&student)) {
-                eprintln!("in the saved replies, student {student} is {masked}");
+                tell(&format!("in the saved replies, student {student} is {masked}"));
             }
         }
     }
@@ -157,7 +160,6 @@ pub fn source(
     flags: &SourceFlags,
     replies: &ReplyFlags,
     window: &mut WindowFlags,
-    wrong_flags: fn(String) -> !,
 ) -> Result<Option<Arc<dyn AttendanceSource>>, SourceError> {
     if let Some(replay) = replies.replay(flags)? {
         window.default_now(replay.fetched_at());
@@ -296,6 +298,14 @@ impl std::str::FromStr for StorePlace {
 }
 
 impl StorePlace {
+    /// The store's file, where it has one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Memory => None,
+            Self::Sqlite(path) => Some(path),
+        }
+    }
+
     /// Opens the store; one that is only read is neither created nor migrated.
     pub fn open(&self, read_only: bool) -> Result<Arc<dyn MarkStore>, StoreError> {
         Ok(match self {

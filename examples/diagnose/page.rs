@@ -1,7 +1,5 @@
 //! The diagnosis as one page of HTML that needs nothing else, prints well, and works without colour.
 
-use std::path::Path;
-
 use chrono::{Days, NaiveDateTime, NaiveTime, Timelike};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use rollmark::explain::{DayRecord, Diagnosis, SessionDiagnosis};
@@ -67,7 +65,7 @@ impl Page {
         });
     }
 
-    pub fn write(&self, path: &Path) -> Result<(), Failure> {
+    pub async fn write(&self, mut output: Output) -> Result<(), Failure> {
         let page = html! {
             (DOCTYPE)
             html lang="en" {
@@ -83,11 +81,10 @@ impl Page {
                 }
             }
         };
-        let mut output = Output::create(path)?;
-        // Ids and codes come from outside, and could turn the direction of a line.
-        let text = plain(&page.into_string());
-        output.write(|file| file.write_all(text.as_bytes()))?;
-        output.put()
+        // Ids and codes come from outside, and could turn the direction of a line. A line's end has no meaning in a page.
+        let text = page.into_string();
+        output.write(|file| text.lines().try_for_each(|line| writeln!(file, "{}", plain(line))))?;
+        output.put().await
     }
 }
 

@@ -12,7 +12,7 @@ use rollmark::source::{FakeSchool, TestClock};
 use rollmark::store::MemoryStore;
 use rollmark::sync::{AttendanceSync, SyncRequest};
 
-use super::common::output::{say, say_json};
+use super::common::output::say_json;
 use super::page::Page;
 use super::{Failure, Flags, history, table};
 
@@ -138,6 +138,7 @@ fn school() -> FakeSchool {
 /// Plays each case: a sync in the afternoon, what the school does then, and the complaint.
 pub async fn tell(flags: &Flags) -> Result<(), Failure> {
     let rules = Rules::new("Europe/London".parse()?);
+    let page_output = flags.open_page().await?;
     let mut page = Page::new(rules.clone());
     for story in &STORIES {
         let mut school = school();
@@ -168,12 +169,15 @@ pub async fn tell(flags: &Flags) -> Result<(), Failure> {
         if flags.json {
             say_json(&diagnosis)?;
         } else {
-            let complaint = format!("The school expects {} in the {} session.", story.expected, story.session);
-            say(&format!("{}\n{complaint}\n\n{}", story.title, table::text(&diagnosis, rules.zone())));
+            flags.say(story.title);
+            flags.say(&format!("The school expects {} in the {} session.", story.expected, story.session));
+            flags.say("");
+            table::lines(&diagnosis, rules.zone()).iter().for_each(|line| flags.say(line));
+            flags.say("");
         }
     }
-    if let Some(path) = &flags.html {
-        page.write(path)?;
+    if let Some(output) = page_output {
+        page.write(output).await?;
     }
     Ok(())
 }

@@ -66,6 +66,15 @@ fn records_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("replies-{number}.records.jsonl"))
 }
 
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whether a file without a manifest is of a run that was killed: one that still runs holds its lock.
+fn is_left_over(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| file.try_lock().is_ok())
+}
+
 fn failed(doing: &str, path: &Path, error: &std::io::Error) -> SourceError {
     let message = format!("can't {doing} {}: {error}", path.display());
     SourceError::permanent(SourceErrorKind::Configuration, message)
@@ -118,15 +127,19 @@ impl SavingSource {
             std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
             builder.create(&folder).map_err(|error| failed("make the folder", &folder, &error))?;
         }
-        let entries = fs::read_dir(&folder).map_err(|error| failed("read the folder", &folder, &error))?;
-        for entry in entries {
-            let name = entry.map_err(|error| failed("read the folder", &folder, &error))?.file_name();
-            if name.to_string_lossy().starts_with("replies-") {
-                return Err(SourceError::permanent(
-                    SourceErrorKind::Configuration,
-                    format!("the folder {} holds saved replies already; name another", folder.display()),
-                ));
-            }
+        let entries = fs::read_dir(&folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let entries = entries.map_err(|error| failed("read the folder", &folder, &error))?;
+        let paths = entries.iter().map(fs::DirEntry::path);
+        let replies: Vec<PathBuf> = paths.filter(|path| file_name(path).starts_with("replies-")).collect();
+        let is_manifest = |path: &PathBuf| file_name(path).ends_with(".json");
+        if replies.iter().any(is_manifest) || !replies.iter().all(|path| is_left_over(path)) {
+            return Err(SourceError::permanent(
+                SourceErrorKind::Configuration,
+                format!("the folder {} holds saved replies already; name another", folder.display()),
+            ));
+        }
+        for path in replies {
+            fs::remove_file(&path).map_err(|error| failed("remove", &path, &error))?;
         }
         Ok(Self { inner, folder, fetched_at, is_masked: false, fetches: AtomicU64::new(0), masks: Masks::default() })
     }
@@ -183,7 +196,10 @@ fn create_private(path: &Path) -> Result<File, SourceError> {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|error| failed("create", path, &error))
+    let file = options.open(path).map_err(|error| failed("create", path, &error))?;
+    // A file system without locks is no reason to refuse.
+    let _ = file.try_lock();
+    Ok(file)
 }
 
 impl Recorder {
@@ -210,6 +226,10 @@ impl Recorder {
             masks: Arc::clone(&saving.masks),
             is_complete: false,
         })
+    }
+
+    fn part_path(&self) -> PathBuf {
+        self.manifest_path.with_extension("part")
     }
 
     fn take(&mut self, item: SourceRecord) -> Result<SourceRecord, SourceError> {
@@ -240,9 +260,12 @@ impl Recorder {
         self.file.flush().map_err(|error| failed("write", &self.records_path, &error))?;
         self.manifest.parts.clone_from(&completeness.parts);
         self.manifest.undecided_fields.clone_from(&completeness.undecided_fields);
-        let mut manifest = create_private(&self.manifest_path)?;
+        // The manifest makes the replies whole, so it comes last and at once.
+        let mut manifest = create_private(&self.part_path())?;
         serde_json::to_writer_pretty(&mut manifest, &self.manifest)
-            .map_err(|error| failed("write", &self.manifest_path, &error.into()))?;
+            .map_err(std::io::Error::from)
+            .and_then(|()| fs::rename(self.part_path(), &self.manifest_path))
+            .map_err(|error| failed("write", &self.manifest_path, &error))?;
         self.is_complete = true;
         Ok(())
     }
@@ -252,7 +275,7 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         if !self.is_complete {
             let _ = fs::remove_file(&self.records_path);
-            let _ = fs::remove_file(&self.manifest_path);
+            let _ = fs::remove_file(self.part_path());
         }
     }
 }
@@ -348,7 +371,7 @@ impl ReplaySource {
         let mut fetches = Vec::new();
         for entry in entries {
             let path = entry.map_err(|error| failed("read the folder", &folder, &error))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = file_name(&path);
             let number = name.strip_prefix("replies-").and_then(|rest| rest.strip_suffix(".json"));
             let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) else { continue };
             let text = fs::read(&path).map_err(|error| failed("read", &path, &error))?;

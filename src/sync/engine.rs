@@ -3,8 +3,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 
+use super::lease::{Stop, under_lease, unless_stopped};
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
 use super::{Plan, SyncError, SyncRequest};
 use crate::explain::{MeasuredAge, ReplyAge};
@@ -80,6 +81,7 @@ pub struct AttendanceSync {
     pub(super) school: SchoolId,
     pub(super) rules: Rules,
     pub(super) wait_for_other_run: Duration,
+    pub(super) stop: Stop,
     listener: Option<Listener>,
 }
 
@@ -138,13 +140,23 @@ impl AttendanceSync {
         school: impl Into<SchoolId>,
         rules: Rules,
     ) -> Self {
-        Self { source, store, school: school.into(), rules, wait_for_other_run: Duration::ZERO, listener: None }
+        let stop = futures::future::pending().boxed().shared();
+        Self { source, store, school: school.into(), rules, wait_for_other_run: Duration::ZERO, stop, listener: None }
     }
 
     /// Sets how long a run waits for another run of the school to end.
     #[must_use]
     pub fn wait_for_other_run(mut self, longest: Duration) -> Self {
         self.wait_for_other_run = longest;
+        self
+    }
+
+    /// Sets what stops a run, such as a signal: the run then ends with [`SyncError::Stopped`] and gives its lease back at
+    /// once, where one whose future is dropped holds up the next until the lease runs out. A commit that has begun is
+    /// finished.
+    #[must_use]
+    pub fn stop_when(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.stop = stop.boxed().shared();
         self
     }
 
@@ -177,16 +189,16 @@ impl AttendanceSync {
     ) -> Result<SyncReport, SyncError> {
         let started = Instant::now();
         if request.dry_run {
-            let resolved = self.resolve(&request).await?;
+            let resolved = unless_stopped(&self.stop, self.resolve(&request)).await?;
             let planned = self.plan(&request, &resolved, started).await?;
             prepare(&planned).map_err(SyncError::Prepare)?;
             return Ok(planned.report);
         }
-        super::lease::under_lease(&*self.store, &self.school, self.wait_for_other_run, |lease| async move {
-            let resolved = self.resolve(&request).await?;
+        under_lease(&*self.store, &self.school, self.wait_for_other_run, &self.stop, |lease| async move {
+            let resolved = unless_stopped(&self.stop, self.resolve(&request)).await?;
             let mut tries = 1;
             loop {
-                let planned = self.plan(&request, &resolved, started).await?;
+                let planned = unless_stopped(&self.stop, self.plan(&request, &resolved, started)).await?;
                 prepare(&planned).map_err(SyncError::Prepare)?;
                 match self.apply(&planned, lease).await {
                     Err(SyncError::Store(error)) if error.kind() == StoreErrorKind::Moved && tries < TRIES => {
