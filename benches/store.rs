@@ -120,6 +120,7 @@ fn change_set(scope: &Scope, writes: Vec<Write>) -> ChangeSet {
         withheld: Default::default(),
         issues: Default::default(),
         zone_edition: None,
+        closed: Default::default(),
         reply_age: ReplyAge::default(),
     };
     ChangeSet { revision: 0, writes, run, lease: None }

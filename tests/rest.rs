@@ -197,7 +197,7 @@ async fn each_failure_has_its_own_error_without_a_secret() {
 /// A tenant that gives any token, and answers everything else by path.
 fn tenant(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> String {
     answering_by_path(move |path| match path {
-        "/auth/connect/token" => ok(r#"{"access_token":"t","token_type":"Bearer","expires_in":"3600"}"#),
+        "/auth/connect/token" => ok(r#"{"access_token":"Token-4711","token_type":"Bearer","expires_in":"3600"}"#),
         path => ok(answer(path)),
     })
 }
@@ -276,7 +276,8 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
         ),
         (r#"{"page":1,"totalCount":2,"totalPages":1,"rows":[]}"#, "counts 2 records of register/5 and sent 0"),
         (r#"{"one":[1],"two":[2]}"#, "no list"),
-        (r#"{"message":"hello"}"#, "no list"),
+        (r#"{"totalPages":1,"count":1,"rows":[]}"#, "no list"),
+        (r#"{"one":[],"two":{}}"#, "no list"),
         (r#""text""#, "not of iSAMS"),
         ("[[[[", "middle of the document"),
     ] {
@@ -401,4 +402,204 @@ async fn isamss_own_words_are_quoted() {
     let error = fetch(&source(&url)).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::NotAllowed);
     assert!(error.to_string().contains("The scope of … is not granted."), "{error}");
+}
+
+/// A tenant of which one path answers with this; the others have empty lists, and one period.
+fn with_reply(path: &'static str, reply: impl Into<String>) -> String {
+    let reply = reply.into();
+    tenant(move |asked| match asked {
+        asked if asked == path => reply.clone(),
+        "/api/registration/absencecodes" => r#"{"absenceCodes":[]}"#.to_owned(),
+        "/api/registration/periods" => PERIODS.to_owned(),
+        _ => "[]".to_owned(),
+    })
+}
+
+const LISTS: [(&str, &str); 3] = [
+    ("/api/registration/absencecodes", "absenceCodes"),
+    ("/api/registration/periods", "registrationPeriods"),
+    ("/api/registration/register/5", "registrationStatuses"),
+];
+
+#[tokio::test]
+async fn an_error_object_is_an_error_whatever_its_status_and_whatever_list_is_beside_it() {
+    for (path, list) in LISTS {
+        for reply in [
+            r#"{"message":"The registration period has been archived.","errors":[]}"#.to_owned(),
+            r#"{"Message":" The registration period\nhas been archived. ","data":[]}"#.to_owned(),
+            r#"{"success":false,"message":"The registration period has been archived.","data":[]}"#.to_owned(),
+            format!(r#"{{"message":"The registration period has been archived.","{list}":[]}}"#),
+            format!(
+                r#"{{"message":"The registration period has been archived.","{list}":[],"count":0,"page":1,"totalPages":1}}"#
+            ),
+            format!(
+                r#"{{"message":"The registration period has been archived.","{list}":[{{"id":7,"schoolId":"1"}}]}}"#
+            ),
+            r#"{"errors":["The registration period has been archived."]}"#.to_owned(),
+            r#"{"error":"The registration period has been archived."}"#.to_owned(),
+            r#"{"error":{"code":7,"message":"The registration period has been archived."},"data":[]}"#.to_owned(),
+            r#"{"title":"The registration period has been archived.","status":403,"data":[]}"#.to_owned(),
+            r#"{"type":"about:blank","detail":"The registration period has been archived."}"#.to_owned(),
+        ] {
+            let error = fetch(&source(&with_reply(path, &*reply))).await.unwrap_err();
+            assert_eq!(error.kind(), SourceErrorKind::Server, "{reply}: {error}");
+            assert!(error.to_string().contains("The registration period has been archived."), "{reply}: {error}");
+        }
+        for reply in [
+            r#"{"success":false,"data":[]}"#.to_owned(),
+            format!(r#"{{"success":false,"{list}":[],"count":0,"totalPages":1}}"#),
+            r#"{"status":"403.0","data":[]}"#.to_owned(),
+        ] {
+            let error = fetch(&source(&with_reply(path, &*reply))).await.unwrap_err();
+            assert!(error.to_string().contains("iSAMS answered with an error"), "{reply}: {error}");
+        }
+        for reply in [r#"{"errors":[]}"#, r#"{"message":null,"errors":[],"count":0}"#, r#"{"data":[]}"#, "{}"] {
+            let error = fetch(&source(&with_reply(path, reply))).await.unwrap_err();
+            assert!(error.to_string().contains("no list of records"), "{reply}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_busy_server_that_says_so_with_status_200_is_asked_again() {
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let url = tenant(move |path| match path {
+        "/api/registration/absencecodes" => r#"{"absenceCodes":[]}"#.to_owned(),
+        "/api/registration/periods" => PERIODS.to_owned(),
+        _ if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 => {
+            r#"{"message":"Transaction was deadlocked. Rerun the transaction."}"#.to_owned()
+        }
+        _ => "[]".to_owned(),
+    });
+    assert!(fetch(&source(&url)).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_empty_register_that_says_so_is_one() {
+    let (path, _) = LISTS[2];
+    for reply in [
+        "[]",
+        r#"{"registrationStatuses":[]}"#,
+        r#"{"registrationStatuses":[],"count":0,"page":1,"pageSize":100,"totalCount":0,"totalPages":0}"#,
+        r#"{"rows":[],"count":0,"page":1,"pageSize":100,"totalCount":0,"totalPages":1}"#,
+        r#"{"rows":[],"Count":0.0,"message":null,"errors":[],"success":true,"status":200}"#,
+    ] {
+        assert!(rows(fetch(&source(&with_reply(path, reply))).await.unwrap()).is_empty(), "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn an_archived_register_removes_no_marks() {
+    let answers = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_archived = std::sync::Arc::clone(&answers);
+    let url = tenant(move |path| match path {
+        "/api/registration/absencecodes" => r#"{"absenceCodes":[]}"#.to_owned(),
+        "/api/registration/periods" => {
+            r#"{"registrationPeriods":[{"id":5,"time":"08:40"},{"id":6,"time":"08:40"}]}"#.to_owned()
+        }
+        "/api/registration/register/6" if is_archived.load(std::sync::atomic::Ordering::Relaxed) => {
+            r#"{"message":"The registration period has been archived.","errors":[]}"#.to_owned()
+        }
+        register => {
+            let row = |number: u32| {
+                let student = format!("{}{number}", &register[register.len() - 1..]);
+                format!(r#"{{"schoolId":"{student}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}"#)
+            };
+            format!("[{}]", (0..8).map(row).collect::<Vec<_>>().join(","))
+        }
+    });
+    let store = MemoryStore::new();
+    let sync = AttendanceSync::new(source(&url), store.clone(), "school", Rules::new("Europe/London".parse().unwrap()));
+    let request = || SyncRequest::overnight("2026-11-20".parse().unwrap());
+    assert_eq!(sync.run(request()).await.unwrap().marks.added, 16);
+    answers.store(true, std::sync::atomic::Ordering::Relaxed);
+    let error = sync.run(request()).await.unwrap_err().to_string();
+    assert!(error.contains("has been archived"), "{error}");
+    let scope = rollmark::rules::Scope::all(today());
+    assert_eq!(store.read(&"school".into(), &scope).await.unwrap().marks.len(), 16);
+}
+
+#[tokio::test]
+async fn numbers_are_read_however_they_are_written_and_keep_every_digit() {
+    for (written, id) in [
+        ("4733683260", "4733683260"),
+        ("4733683260.0", "4733683260"),
+        ("4.73368326E9", "4733683260"),
+        ("12345678901234567890123", "12345678901234567890123"),
+        ("12345678901234567890124.0", "12345678901234567890124"),
+        (r#"" 0047336 ""#, "0047336"),
+    ] {
+        let register = format!(
+            r#"[{{"schoolId":{written},"isRegistered":1.0,"isPresent":"True","isLate":1.0,"isOutOfSchool":0.0,
+                "numberOfMinutesLate":5.0,"registrationPeriodId":5.0,"absenceCodeId":9.0}}]"#
+        );
+        let rows = rows(fetch(&source(&with_reply(LISTS[2].0, register))).await.unwrap());
+        assert_eq!(rows[0].student, StudentId::new(id), "{written}");
+        assert_eq!((rows[0].late, rows[0].minutes_late), (true, Some(5)));
+        assert_eq!((&rows[0].period, &rows[0].code), (&Some("5".into()), &Some("9".into())));
+    }
+    for written in ["1.5", "1e30", "true1", "[1]", r#""\ud800""#, "null"] {
+        let register = format!(r#"[{{"schoolId":{written},"isRegistered":1,"isPresent":true,"isOutOfSchool":false}}]"#);
+        assert!(fetch(&source(&with_reply(LISTS[2].0, register))).await.is_err(), "{written}");
+    }
+    for number in ["2", "-1", "\"yes\""] {
+        let register =
+            format!(r#"[{{"schoolId":"1","isRegistered":{number},"isPresent":true,"isOutOfSchool":false}}]"#);
+        let error = fetch(&source(&with_reply(LISTS[2].0, register))).await.unwrap_err();
+        assert!(error.to_string().contains("unreadable field isRegistered"), "{number}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_optional_field_that_cannot_be_read_is_missing_and_noted() {
+    let register = r#"[{"schoolId":"1","isRegistered":1,"isPresent":true,"isOutOfSchool":false,"isLate":"maybe",
+        "numberOfMinutesLate":2.5,"registrationComment":"half \ud83d of a pair","absenceCodeId":[1]}]"#;
+    let rows = rows(fetch(&source(&with_reply(LISTS[2].0, register))).await.unwrap());
+    assert!(!rows[0].late && rows[0].minutes_late.is_none() && rows[0].comment.is_none() && rows[0].code.is_none());
+    assert_eq!(rows[0].unreadable.len(), 4);
+}
+
+#[tokio::test]
+async fn a_second_refused_token_is_replaced_after_a_wait_and_a_third_is_not() {
+    for (refused, is_read) in [(1, true), (2, true), (3, false)] {
+        let given = std::sync::atomic::AtomicU32::new(0);
+        let url = common::tenant::answering_to(move |request| match request {
+            _ if request.contains("/connect/token") => {
+                let number = given.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+                ok(format!(r#"{{"access_token":"Token-{number}","expires_in":3600}}"#))
+            }
+            _ if (1..=refused).any(|number| request.contains(&format!("Bearer Token-{number}\r"))) => {
+                with_status("401 Unauthorized", "")
+            }
+            _ if request.contains("/absencecodes") => ok(r#"{"absenceCodes":[]}"#),
+            _ if request.contains("/periods") => ok(PERIODS),
+            _ => ok("[]"),
+        });
+        match fetch(&source(&url)).await {
+            Ok(_) => assert!(is_read, "{refused}"),
+            Err(error) => assert!(!is_read && error.kind() == SourceErrorKind::Credentials, "{refused}: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_link_to_another_page_is_another_page_at_the_same_address() {
+    for (link, is_followed) in [
+        (r#""_links":{"next":{"href":"https://elsewhere.example/x?page=2"}}"#, true),
+        (r#""_links":{"self":{"href":"/x"},"next":null}"#, false),
+    ] {
+        let url = common::tenant::answering_to(move |request| {
+            let row = |number: u32| {
+                format!(r#"{{"schoolId":"{number}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}"#)
+            };
+            match request {
+                _ if request.contains("/connect/token") => ok(r#"{"access_token":"Token-4711","expires_in":3600}"#),
+                _ if request.contains("/absencecodes") => ok(r#"{"absenceCodes":[]}"#),
+                _ if request.contains("/periods") => ok(PERIODS),
+                _ if request.contains("page=2") => ok(format!(r#"{{"rows":[{}]}}"#, row(2))),
+                _ => ok(format!(r#"{{"rows":[{}],{link}}}"#, row(1))),
+            }
+        });
+        assert_eq!(rows(fetch(&source(&url)).await.unwrap()).len(), if is_followed { 2 } else { 1 });
+    }
 }

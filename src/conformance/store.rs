@@ -3,7 +3,7 @@
 //! Each function needs a store that holds nothing of the schools `conformance` and `conformance-other`; [`every`] asks for
 //! a new one for each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,7 @@ fn changes(revision: u64, hour: i64, writes: Vec<Write>) -> ChangeSet {
         withheld: BTreeMap::new(),
         issues: Issues::default(),
         zone_edition: None,
+        closed: BTreeSet::new(),
         reply_age: ReplyAge::default(),
     };
     ChangeSet { revision, writes, run, lease: None }

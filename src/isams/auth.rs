@@ -7,11 +7,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::body::{ended_early, text_of};
 use super::transport;
-use crate::source::{FetchCounters, SourceError, SourceErrorKind};
+use crate::source::{FetchCounters, SourceError, SourceErrorKind, retry};
 
 /// A token is renewed this long before it runs out, so that it lasts until a reply has come.
 const AHEAD: Duration = Duration::from_secs(60);
@@ -76,32 +76,36 @@ impl Credentials {
     }
 
     /// Sends a request with the credentials, and says what was in them that must not show in a message. A token can be
-    /// revoked before its time: after a refusal one fresh one may do.
+    /// revoked before its time: after a refusal a fresh one may do. Where only the latest token of a client is valid, another
+    /// process can take one in between: after a second refusal, and a wait, another fresh one may do.
     pub(super) async fn send(
         &self,
-        request: RequestBuilder,
+        mut request: RequestBuilder,
         deadline: Instant,
         counters: &FetchCounters,
     ) -> Result<(Response, Vec<SecretString>), SourceError> {
-        let again = request.try_clone();
-        let (signed, token) = self.sign(request, deadline, counters).await?;
         let mut secrets = match self {
             Self::Key(key) => vec![key.clone()],
             // The id stands in the address, in a key's place; a short one may be a word.
             Self::Client(client) if client.id.len() < 8 => vec![client.secret.clone()],
             Self::Client(client) => vec![client.secret.clone(), client.id.clone().into()],
         };
-        secrets.extend(token.clone());
-        let response = transport::send(signed, deadline, counters).await?;
-        match (token, again) {
-            (Some(token), Some(again)) if response.status() == StatusCode::UNAUTHORIZED => {
-                self.forget(&token).await;
-                counters.add_retry();
-                let (signed, fresh) = self.sign(again, deadline, counters).await?;
-                secrets.extend(fresh);
-                Ok((transport::send(signed, deadline, counters).await?, secrets))
-            }
-            _ => Ok((response, secrets)),
+        let mut waits = std::iter::once(Duration::ZERO).chain(retry::waits(2));
+        loop {
+            let again = request.try_clone();
+            let (signed, token) = self.sign(request, deadline, counters).await?;
+            secrets.extend(token.clone());
+            let response = transport::send(signed, deadline, counters).await?;
+            let (StatusCode::UNAUTHORIZED, Some(token), Some(again)) = (response.status(), token, again) else {
+                return Ok((response, secrets));
+            };
+            self.forget(&token).await;
+            let Some(wait) = waits.next().filter(|wait| Instant::now() + *wait < deadline) else {
+                return Ok((response, secrets));
+            };
+            sleep(wait).await;
+            counters.add_retry();
+            request = again;
         }
     }
 
@@ -200,6 +204,12 @@ impl OAuthClient {
             Value::String(text) => text.trim().parse().ok(),
             number => number.as_f64(),
         };
+        if reply.access_token.trim().is_empty() {
+            return Err(SourceError::permanent(
+                SourceErrorKind::BadReply,
+                "the reply to the token request holds an empty token; check the address and the client's rights",
+            ));
+        }
         // A token whose lifetime is unknown serves until it is refused, for a day at most.
         let lifetime = Duration::try_from_secs_f64(seconds.unwrap_or(LONGEST_LIFE).clamp(0.0, LONGEST_LIFE));
         let lifetime = lifetime.unwrap_or_default();

@@ -27,11 +27,15 @@ mod batch;
 #[cfg(feature = "isams")]
 mod body;
 #[cfg(feature = "isams")]
+mod escapes;
+#[cfg(feature = "isams")]
 mod fields;
 #[cfg(feature = "isams")]
 mod json;
 #[cfg(feature = "isams")]
 mod message;
+#[cfg(feature = "isams")]
+mod page;
 #[cfg(feature = "isams")]
 mod probe;
 #[cfg(feature = "isams")]
@@ -44,6 +48,8 @@ pub mod simulator;
 mod source;
 #[cfg(feature = "isams")]
 mod transport;
+#[cfg(feature = "isams")]
+mod undecided;
 #[cfg(feature = "isams")]
 mod xml;
 

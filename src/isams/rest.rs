@@ -1,15 +1,17 @@
 //! The REST API: today's registers, read one by one.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use chrono::{Datelike, NaiveDate, NaiveTime};
 use futures::StreamExt;
-use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
-use super::body::{ended_early, is_page, text_of, too_large, too_many};
-use super::fields::{listed, printable};
+use super::body::{is_page, text_of, too_large, too_many};
+use super::fields::{flag, listed, printable};
 use super::message::Message;
+use super::page::{ListName, Object, Page, Paging, Unreadable, bad_reply};
 use super::source::Settings;
 use super::transport::{self, Budget, Failed};
 use crate::model::{
@@ -21,6 +23,8 @@ use crate::source::{Completeness, FetchRequest, FetchedKind, SourceError, Source
 const AT_ONCE: usize = 4;
 /// Records of one page (in use, verified).
 const PAGE_SIZE: u64 = 100;
+/// The largest page (in use, verified).
+const LARGEST_PAGE_SIZE: u64 = 1_000;
 /// More than iSAMS says of an error.
 const MOST_ERROR_BYTES: u64 = 64 << 10;
 /// More registers than a school takes on one day.
@@ -30,19 +34,18 @@ const MOST_PAGES: u64 = 1_000;
 /// A list is held whole; real ones are ten times smaller.
 const MOST_LIST_BYTES: u64 = 16 << 20;
 
-type Object = Map<String, Value>;
-
 pub(super) struct Fetch {
     settings: Arc<Settings>,
     request: FetchRequest,
     sender: mpsc::Sender<Vec<SourceRecord>>,
     budget: Budget,
+    hashing: RandomState,
 }
 
 impl Fetch {
     pub(super) fn new(settings: Arc<Settings>, request: FetchRequest, sender: mpsc::Sender<Vec<SourceRecord>>) -> Self {
         let budget = Budget::new(settings.total_deadline, request.counters.clone(), request.began.into());
-        Self { settings, request, sender, budget }
+        Self { settings, request, sender, budget, hashing: RandomState::new() }
     }
 
     /// Codes, periods and registers of today, then the verdict.
@@ -54,12 +57,12 @@ impl Fetch {
                 "iSAMS's REST interface gives today only; ask for today alone, or read the Batch interface",
             ));
         }
-        let codes = self.list(&["absencecodes"], ListName::Known("absenceCodes")).await?;
-        let listed = self.list(&["periods"], ListName::Known("registrationPeriods")).await?;
-        let counts = (codes.len() as u64, listed.len() as u64);
-        self.send(codes.iter().map(code).collect::<Result<_, _>>()?).await;
+        let codes = self.list(&["absencecodes"], ListName::Known("absenceCodes"), code).await?;
+        let name = ListName::Known("registrationPeriods");
+        let periods = self.list(&["periods"], name, |item| period(item, window.from())).await?;
+        let counts = (codes.len() as u64, periods.len() as u64);
+        self.send(codes.into_iter().map(Record::Code).collect()).await;
 
-        let periods = listed.iter().map(|item| period(item, window.from())).collect::<Result<Vec<_>, _>>()?;
         let date_of = |period: &RegistrationPeriod| match &self.request.zone {
             Some(zone) => period.at.school_time(zone).date(),
             None => period.at.as_written().date(),
@@ -106,47 +109,78 @@ impl Fetch {
     }
 
     async fn register(&self, period: RegistrationPeriod) -> Result<Vec<Record>, SourceError> {
-        let items = self.list(&["register", period.id.as_str()], ListName::WithField("schoolId")).await?;
-        items.iter().map(|item| registration(item, &period)).collect()
+        let path = ["register", period.id.as_str()];
+        self.list(&path, ListName::WithField("schoolId"), |item| registration(item, &period)).await
     }
 
-    /// Every item of a list, page by page.
-    async fn list(&self, path: &[&str], name: ListName) -> Result<Vec<Object>, SourceError> {
+    /// Every item of a list. Where pages repeat records of each other, one page for all is tried.
+    async fn list<T>(
+        &self,
+        path: &[&str],
+        name: ListName,
+        read: impl Fn(&Object<'_>) -> Result<T, SourceError>,
+    ) -> Result<Vec<T>, SourceError> {
+        for size in [PAGE_SIZE, LARGEST_PAGE_SIZE] {
+            if let Some(items) = self.pages(path, name, size, &read).await? {
+                return Ok(items);
+            }
+        }
         let place = printable(&path.join("/"));
-        let (mut items, mut length, mut before): (Vec<Object>, u64, u64) = (Vec::new(), 0, 0);
+        Err(SourceError::temporary(
+            SourceErrorKind::Incomplete,
+            format!("iSAMS sent records of {place} again on another page, so that others may be missing"),
+        ))
+    }
+
+    /// Every item of a list, page by page; nothing where a page repeats some records of those before, since a register can
+    /// hold equal records, but not know them from others that were pushed aside.
+    async fn pages<T>(
+        &self,
+        path: &[&str],
+        name: ListName,
+        size: u64,
+        read: &impl Fn(&Object<'_>) -> Result<T, SourceError>,
+    ) -> Result<Option<Vec<T>>, SourceError> {
+        let place = printable(&path.join("/"));
+        let (mut items, mut length) = (Vec::new(), 0);
+        let (mut seen, mut before) = (HashSet::new(), Vec::new());
         for page in 1..=MOST_PAGES {
-            let (reply, bytes) = self.budget.retry(|| self.attempt(path, page, MOST_LIST_BYTES - length)).await?;
-            length += bytes;
-            let about = Paging::of(&reply);
+            let ask = Ask { path, name, page, size, most_bytes: MOST_LIST_BYTES - length };
+            let reply = self.budget.retry(|| self.attempt(&ask, read)).await?;
+            length += reply.length;
+            let about = reply.paging;
             // Some count from 0; whether they begin with the page after the first shows in their total.
             let is_from_zero = |given: u64| given + 1 == page && about.total.is_some();
             if let Some(given) = about.page.filter(|given| *given != page && !is_from_zero(*given)) {
                 return Err(bad_reply(format!("page {page} of {place} was asked for, and page {given} came")));
             }
-            let rows = objects(reply, name).ok_or_else(|| {
-                bad_reply(format!("the reply for {place} holds no list of records; check the address"))
-            })?;
-            let read = rows.len() as u64;
-            let repeats = read > 0 && read == before && items.ends_with(&rows);
-            before = read;
-            if repeats && about.pages.is_some() {
+            let count = reply.items.len() as u64;
+            let repeats = count > 0 && reply.hashes == before;
+            if repeats && (about.pages.is_some() || about.has_next) {
                 return Err(bad_reply(format!("page {page} of {place} is page {} again", page - 1)));
             }
-            // Whoever does not page gives the only page again.
+            // Where nothing is paged, the only page comes again.
             if !repeats {
-                items.extend(rows);
+                if reply.hashes.iter().any(|hash| seen.contains(hash)) {
+                    return Ok(None);
+                }
+                items.extend(reply.items);
             }
+            seen.extend(reply.hashes.iter().copied());
+            before = reply.hashes;
+            let size = about.size.unwrap_or(size);
             let is_last = match (about.pages, about.total) {
+                _ if about.has_next => false,
                 (Some(pages), _) => page >= pages,
-                (None, _) if repeats || read == 0 => true,
-                (None, Some(total)) if read != about.size => items.len() as u64 >= total,
+                (None, _) if repeats || count == 0 => true,
+                (None, Some(total)) if count != size => items.len() as u64 >= total,
                 // A page that is full can be followed by another, whatever it counts.
-                (None, _) => read < about.size,
+                (None, _) => count < size,
             };
             if is_last {
                 // A count of this page alone says nothing of the others.
-                return match about.total.filter(|total| *total != read && *total != items.len() as u64) {
-                    None => Ok(items),
+                return match about.total.filter(|total| *total != count && *total != items.len() as u64) {
+                    None => Ok(Some(items)),
                     // Records that come or go between two pages: another try sees them whole.
                     Some(total) => Err(SourceError::temporary(
                         SourceErrorKind::Incomplete,
@@ -158,137 +192,83 @@ impl Fetch {
         Err(bad_reply(format!("{place} has more than {MOST_PAGES} pages; check the address")))
     }
 
-    /// A page of at most so many bytes, and its length.
-    async fn attempt(&self, path: &[&str], page: u64, most: u64) -> Result<(Object, u64), Failed> {
+    async fn attempt<T>(
+        &self,
+        ask: &Ask<'_>,
+        read: &impl Fn(&Object<'_>) -> Result<T, SourceError>,
+    ) -> Result<Reply<T>, Failed> {
         let settings = &self.settings;
         let mut url = settings.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(["api", "registration"]).extend(path);
+            segments.pop_if_empty().extend(["api", "registration"]).extend(ask.path);
         }
-        let request = settings.client.get(url).query(&[("page", page), ("pageSize", PAGE_SIZE)]);
+        let request = settings.client.get(url).query(&[("page", ask.page), ("pageSize", ask.size)]);
         let Budget { deadline, counters, .. } = &self.budget;
         let (response, secrets) = settings.credentials.send(request, *deadline, counters).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         if !status.is_success() {
             let body = transport::whole(response, *deadline, MOST_ERROR_BYTES, counters).await.unwrap_or_default();
-            let said = serde_json::from_slice::<Object>(&body).ok();
-            let is_message = |name: &str| name.eq_ignore_ascii_case("message");
-            let text = said.iter().flatten().find(|(name, _)| is_message(name)).and_then(|(_, text)| text.as_str());
-            let said = text.map(|text| Message { description: text.to_owned(), ..Message::default() });
+            let words = Page::parse(&body).map(|page| page.words()).unwrap_or_default();
+            let said = Some(words).filter(|words| *words != Message::default());
             return Err(transport::failure(status, &headers, said, is_page(&body), &secrets).into());
         }
-        let body = transport::whole(response, *deadline, settings.max_bytes.min(most), counters).await;
+        let body = transport::whole(response, *deadline, settings.max_bytes.min(ask.most_bytes), counters).await;
         let body = body.map_err(|error| match error.kind() {
             SourceErrorKind::TooLarge => {
                 too_large(&format!("a list of more than {} bytes", settings.max_bytes.min(MOST_LIST_BYTES)))
             }
             _ => error,
         })?;
-        Ok((parse(&body)?, body.len() as u64))
-    }
-}
-
-fn bad_reply(message: impl Into<String>) -> SourceError {
-    SourceError::permanent(SourceErrorKind::BadReply, message)
-}
-
-/// A page as an object; a bare array stands for a page with nothing else.
-fn parse(body: &[u8]) -> Result<Object, SourceError> {
-    let text = text_of(body)?;
-    if text.is_empty() {
-        return Err(bad_reply("the reply is empty; check the address and the client's rights"));
-    }
-    match serde_json::from_slice(&text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(list @ Value::Array(_)) => Ok(Object::from_iter([(String::new(), list)])),
-        Ok(_) => Err(bad_reply("the reply is JSON, but not of iSAMS; check the address")),
-        Err(error) if error.is_eof() => Err(ended_early()),
-        Err(_) => Err(bad_reply("the reply is not well-formed JSON; check the address")),
-    }
-}
-
-/// What a page says of itself, as far as it does; whatever the case of the names.
-struct Paging {
-    page: Option<u64>,
-    pages: Option<u64>,
-    total: Option<u64>,
-    size: u64,
-}
-
-impl Paging {
-    fn of(reply: &Object) -> Self {
-        let count = |wanted: &str| {
-            let (name, _) = reply.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
-            whole_number(&text(reply, name)?)
-        };
-        Self {
-            page: count("page"),
-            pages: count("totalPages"),
-            total: count("totalCount"),
-            size: count("pageSize").filter(|size| *size > 0).unwrap_or(PAGE_SIZE),
+        let text = text_of(&body)?;
+        let page = Page::parse(&text)?;
+        if let Some(said) = page.refusal() {
+            return Err(said.into_error(status.as_u16(), &secrets).into());
         }
-    }
-}
-
-/// How a list is found in its page.
-#[derive(Clone, Copy)]
-enum ListName {
-    /// By its name (verified).
-    Known(&'static str),
-    /// Its name is not documented: the only list, or the only one of records with this field.
-    WithField(&'static str),
-}
-
-/// The records of a page; a page that is a list has it without a name. A known list can be null for an empty one.
-fn objects(mut reply: Object, name: ListName) -> Option<Vec<Object>> {
-    let list = match (reply.remove(""), name) {
-        (Some(list), _) => list,
-        (None, ListName::Known(name)) => {
-            let name = reply.keys().find(|known| known.eq_ignore_ascii_case(name))?.clone();
-            reply.remove(&name)?
-        }
-        (None, ListName::WithField(field)) => {
-            let mut lists: Vec<Value> = reply.into_iter().map(|(_, value)| value).filter(Value::is_array).collect();
-            if lists.len() > 1 {
-                let is_empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
-                if lists.iter().all(is_empty) {
-                    return Some(Vec::new());
-                }
-                let has_field = |item: &Value| item.get(field).is_some();
-                lists.retain(|list| list.as_array().is_some_and(|items| items.iter().any(has_field)));
+        let Some(records) = page.records(ask.name) else {
+            let place = printable(&ask.path.join("/"));
+            return Err(match page.words() {
+                said if said != Message::default() => said.into_error(status.as_u16(), &secrets),
+                _ => bad_reply(format!(
+                    "the reply for {place} holds no list of records, or an empty one without a count; check the address"
+                )),
             }
-            lists.pop().filter(|_| lists.is_empty())?
-        }
-    };
-    let object = |item| match item {
-        Value::Object(object) => Some(object),
-        _ => None,
-    };
-    match list {
-        Value::Null => Some(Vec::new()),
-        Value::Array(items) => items.into_iter().map(object).collect(),
-        _ => None,
+            .into());
+        };
+        Ok(Reply {
+            items: records.iter().map(read).collect::<Result<_, _>>()?,
+            hashes: records.iter().map(|record| self.hashing.hash_one(record)).collect(),
+            paging: page.paging(),
+            length: body.len() as u64,
+        })
     }
 }
 
-/// A scalar as trimmed text; ids come as numbers and as text.
-fn text(item: &Object, name: &str) -> Option<String> {
-    let text = match item.get(name)? {
-        Value::String(text) => text.trim().to_owned(),
-        Value::Number(number) => number.to_string(),
-        Value::Bool(flag) => flag.to_string(),
-        _ => return None,
-    };
-    (!text.is_empty()).then_some(text)
+/// Asks for one page.
+struct Ask<'a> {
+    path: &'a [&'a str],
+    name: ListName,
+    page: u64,
+    size: u64,
+    most_bytes: u64,
 }
 
-fn required(item: &Object, kind: FetchedKind, name: &str) -> Result<String, SourceError> {
-    let text = text(item, name).ok_or_else(|| {
+/// A page, read.
+struct Reply<T> {
+    items: Vec<T>,
+    /// Equal for equal records.
+    hashes: Vec<u64>,
+    paging: Paging,
+    length: u64,
+}
+
+fn required(item: &Object<'_>, kind: FetchedKind, name: &str) -> Result<String, SourceError> {
+    let text = item.text(name).ok_or_else(|| {
         bad_record(format!(
             "one of the {kind} has no field {name}; its fields are: {}; iSAMS's REST interface is other than known",
-            listed(item.keys().map(String::as_str))
+            listed(item.names())
         ))
     })?;
+    let text = text.map_err(|Unreadable| unreadable(kind, name))?;
     if text.contains(char::is_control) {
         return Err(unreadable(kind, name));
     }
@@ -300,55 +280,55 @@ fn bad_record(message: String) -> SourceError {
 }
 
 fn unreadable(kind: FetchedKind, name: &str) -> SourceError {
-    bad_record(format!("one of the {kind} has an unreadable field {name}; mend it in the management system"))
+    bad_record(format!("one of the {kind} has an unreadable field {name}; correct it in the management system"))
 }
 
-/// A number of things, also where it is written `2.0`.
-fn whole_number(text: &str) -> Option<u64> {
-    let number: f64 = text.parse().ok()?;
-    let is_exact = number.fract() == 0.0 && (0.0..9e15).contains(&number);
-    is_exact.then_some(number as u64)
-}
-
-/// A yes or no, as a truth value or a number.
-fn flag(text: &str) -> Option<bool> {
-    match text {
-        "true" => Some(true),
-        "false" => Some(false),
-        number => number.parse::<i64>().ok().map(|number| number != 0),
-    }
-}
-
-fn required_flag(item: &Object, kind: FetchedKind, name: &str) -> Result<bool, SourceError> {
+fn required_flag(item: &Object<'_>, kind: FetchedKind, name: &str) -> Result<bool, SourceError> {
     flag(&required(item, kind, name)?).ok_or_else(|| unreadable(kind, name))
 }
 
-fn code(item: &Object) -> Result<Record, SourceError> {
-    Ok(Record::Code(Code {
+/// An optional field, read; what can't be read is missing and noted (R1.6).
+fn optional<T>(
+    item: &Object<'_>,
+    name: &str,
+    unreadable: &mut Vec<UnreadableField>,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Option<T> {
+    let read = item.text(name)?.ok().and_then(|text| read(&text));
+    if read.is_none() {
+        unreadable.push(UnreadableField(name.to_owned()));
+    }
+    read
+}
+
+fn code(item: &Object<'_>) -> Result<Code, SourceError> {
+    let mut unreadable = Vec::new();
+    Ok(Code {
         id: required(item, FetchedKind::Codes, "id")?.as_str().into(),
-        letter: text(item, "code").map(Into::into),
-        name: text(item, "name").map(Into::into),
+        letter: optional(item, "code", &mut unreadable, |text| Some(text.into())),
+        name: optional(item, "name", &mut unreadable, |text| Some(text.into())),
         absence: true,
         active: true,
-        unreadable: Vec::new(),
-    }))
+        unreadable,
+    })
 }
 
 /// The register's time is `time`, else `start` (assumed). A time of day, or one with a placeholder for its date, is of
 /// today; midnight of a placeholder is no time.
-fn period(item: &Object, today: NaiveDate) -> Result<RegistrationPeriod, SourceError> {
+fn period(item: &Object<'_>, today: NaiveDate) -> Result<RegistrationPeriod, SourceError> {
     let kind = FetchedKind::Periods;
-    let given: Vec<String> = ["time", "start"].iter().filter_map(|name| text(item, name)).collect();
+    let given: Vec<String> = ["time", "start"].iter().filter_map(|name| item.text(name)?.ok()).collect();
     if given.is_empty() {
         required(item, kind, "time")?;
     }
     let at = given.iter().find_map(|text| moment(text, today)).ok_or_else(|| unreadable(kind, "time"))?;
+    let mut unreadable = Vec::new();
     Ok(RegistrationPeriod {
         id: required(item, kind, "id")?.as_str().into(),
         at,
-        session: text(item, "registrationType").map(Into::into),
-        name: text(item, "friendlyName").map(Into::into),
-        unreadable: Vec::new(),
+        session: optional(item, "registrationType", &mut unreadable, |text| Some(text.into())),
+        name: optional(item, "friendlyName", &mut unreadable, |text| Some(text.into())),
+        unreadable,
     })
 }
 
@@ -366,29 +346,22 @@ fn moment(text: &str, today: NaiveDate) -> Option<FeedTime> {
 }
 
 /// Present codes have ids of their own, so that only absence codes are looked up.
-fn registration(item: &Object, period: &RegistrationPeriod) -> Result<Record, SourceError> {
+fn registration(item: &Object<'_>, period: &RegistrationPeriod) -> Result<Record, SourceError> {
     let kind = FetchedKind::Registrations;
     let mut row = Registration::new(required(item, kind, "schoolId")?.as_str(), period.at);
-    row.period = Some(text(item, "registrationPeriodId").map_or_else(|| period.id.clone(), PeriodId::new));
     row.registered = required_flag(item, kind, "isPresent")?;
-    let verdict = SourceVerdict {
+    row.verdict = Some(SourceVerdict {
         taken: required_flag(item, kind, "isRegistered")?,
         out_of_school: required_flag(item, kind, "isOutOfSchool")?,
-    };
-    row.verdict = Some(verdict);
-    row.code = text(item, "absenceCodeId").as_deref().map(Into::into);
-    row.comment = text(item, "registrationComment").map(Into::into);
-    let mut optional = |name: &str, is_readable: bool| {
-        if !is_readable {
-            row.unreadable.push(UnreadableField(name.to_owned()));
-        }
-    };
-    let late = text(item, "isLate").map(|text| flag(&text));
-    optional("isLate", late != Some(None));
-    let minutes = text(item, "numberOfMinutesLate").map(|text| text.parse::<i64>().ok());
-    optional("numberOfMinutesLate", minutes != Some(None));
-    row.late = late.flatten().unwrap_or(false);
+    });
+    let unreadable = &mut row.unreadable;
+    let own_period = optional(item, "registrationPeriodId", unreadable, |text| Some(PeriodId::new(text)));
+    row.period = Some(own_period.unwrap_or_else(|| period.id.clone()));
+    row.code = optional(item, "absenceCodeId", unreadable, |text| Some(text.into()));
+    row.comment = optional(item, "registrationComment", unreadable, |text| Some(text.into()));
+    row.late = optional(item, "isLate", unreadable, flag).unwrap_or(false);
+    let minutes = optional(item, "numberOfMinutesLate", unreadable, |text| text.parse::<i64>().ok());
     // Negative minutes are missing (R2).
-    row.minutes_late = minutes.flatten().and_then(|minutes| minutes.try_into().ok());
+    row.minutes_late = minutes.and_then(|minutes| minutes.try_into().ok());
     Ok(Record::Registration(row))
 }

@@ -1,7 +1,7 @@
 use std::fmt;
 
-use chrono::TimeZone;
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
+use chrono::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::Zone;
@@ -62,13 +62,18 @@ pub enum FeedTime {
     School(NaiveDateTime),
     /// A time with an offset, so an instant.
     Offset(DateTime<FixedOffset>),
+    /// The end of a day, written `24:00`: the next date's 00:00 in school time. Kept apart from a midnight that is written
+    /// `00:00`, which can mean the end of its own date (R5).
+    EndOfDay(NaiveDateTime),
+    /// The end of a day with an offset, as the next date's 00:00.
+    OffsetEndOfDay(DateTime<FixedOffset>),
 }
 
 impl FeedTime {
     /// This time as an instant (R1.2, [`Zone::instant`]). A bare date is its start.
     pub fn instant(self, zone: &Zone) -> DateTime<Utc> {
         match self {
-            Self::Offset(time) => time.to_utc(),
+            Self::Offset(time) | Self::OffsetEndOfDay(time) => time.to_utc(),
             other => zone.instant(other.as_written()),
         }
     }
@@ -76,7 +81,7 @@ impl FeedTime {
     /// This time as it reads on the school's wall (R1.1). A bare date is its start.
     pub fn school_time(self, zone: &Zone) -> NaiveDateTime {
         match self {
-            Self::Offset(time) => zone.wall_time(time.to_utc()),
+            Self::Offset(time) | Self::OffsetEndOfDay(time) => zone.wall_time(time.to_utc()),
             other => other.as_written(),
         }
     }
@@ -85,9 +90,14 @@ impl FeedTime {
     pub(crate) fn as_written(self) -> NaiveDateTime {
         match self {
             Self::Date(date) => date.and_time(NaiveTime::MIN),
-            Self::School(time) => time,
-            Self::Offset(time) => time.naive_local(),
+            Self::School(time) | Self::EndOfDay(time) => time,
+            Self::Offset(time) | Self::OffsetEndOfDay(time) => time.naive_local(),
         }
+    }
+
+    /// Whether this was written as the end of a day, `24:00`.
+    pub fn is_end_of_day(self) -> bool {
+        matches!(self, Self::EndOfDay(_) | Self::OffsetEndOfDay(_))
     }
 
     /// Whether this is a bare date.
@@ -115,19 +125,20 @@ impl std::str::FromStr for FeedTime {
         let clock_end = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
         let (clock, offset) = rest.split_at(clock_end);
         let clock = clock.trim_end();
-        let time = match clock {
-            // The end of a day, written as its own (R1.6).
-            "24:00" | "24:00:00" => date.succ_opt().ok_or(UnreadableTime)?.and_time(NaiveTime::MIN),
-            _ => date.and_time(parse_clock(clock)?),
+        // R1.6.
+        let is_end_of_day = matches!(clock, "24:00" | "24:00:00");
+        let time = match is_end_of_day {
+            true => date.succ_opt().ok_or(UnreadableTime)?.and_time(NaiveTime::MIN),
+            false => date.and_time(parse_clock(clock)?),
         };
-        match offset {
-            "" => Ok(Self::School(time)),
-            "Z" | "z" => Ok(Self::Offset(time.and_utc().fixed_offset())),
-            _ => {
-                let offset: FixedOffset = offset.parse().map_err(|_| UnreadableTime)?;
-                offset.from_local_datetime(&time).single().map(Self::Offset).ok_or(UnreadableTime)
-            }
-        }
+        let offset: FixedOffset = match offset {
+            "" if is_end_of_day => return Ok(Self::EndOfDay(time)),
+            "" => return Ok(Self::School(time)),
+            "Z" | "z" => Utc.fix(),
+            _ => offset.parse().map_err(|_| UnreadableTime)?,
+        };
+        let time = offset.from_local_datetime(&time).single().ok_or(UnreadableTime)?;
+        Ok(if is_end_of_day { Self::OffsetEndOfDay(time) } else { Self::Offset(time) })
     }
 }
 
@@ -158,12 +169,25 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_day_is_the_next_dates_midnight() {
+        let london = "Europe/London".parse().unwrap();
+        for text in ["2026-11-17T24:00", "2026-11-17T24:00:00", "2026-11-17 24:00:00Z", "2026-11-17T24:00:00+00:00"] {
+            let time: FeedTime = text.parse().unwrap();
+            assert!(time.is_end_of_day(), "{text}");
+            assert_eq!(time.school_time(&london).to_string(), "2026-11-18 00:00:00", "{text}");
+        }
+        assert!(!"2026-11-18T00:00:00".parse::<FeedTime>().unwrap().is_end_of_day());
+    }
+
+    #[test]
     fn other_texts_are_unreadable() {
         for text in [
             "",
             "2026-13-01",
             "2026-01-14T",
             "2026-01-14T25:00:00",
+            "2026-01-14T24:00:01",
+            "2026-01-14T24:30",
             "2026-01-14x",
             "0000-01-01",
             "2026-1-1",

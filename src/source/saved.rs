@@ -26,22 +26,36 @@ struct Manifest {
     has_stamps: bool,
     has_period_flags: bool,
     has_out_of_school: bool,
+    #[serde(default = "yes")]
+    has_code_table: bool,
     today_only: bool,
     cache_seconds: i64,
     records: u64,
     parts: Vec<Part>,
+    #[serde(default)]
+    undecided_fields: Vec<String>,
 }
 
 impl Manifest {
+    fn completeness(&self) -> Completeness {
+        Completeness { parts: self.parts.clone(), undecided_fields: self.undecided_fields.clone() }
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             has_stamps: self.has_stamps,
             has_period_flags: self.has_period_flags,
             has_out_of_school: self.has_out_of_school,
+            has_code_table: self.has_code_table,
             today_only: self.today_only,
             cache_expiry: TimeDelta::try_seconds(self.cache_seconds).unwrap_or(TimeDelta::MAX),
         }
     }
+}
+
+/// What was kept before this was asked.
+fn yes() -> bool {
+    true
 }
 
 fn manifest_path(folder: &Path, number: u64) -> PathBuf {
@@ -201,10 +215,12 @@ impl Recorder {
                 has_stamps: capabilities.has_stamps,
                 has_period_flags: capabilities.has_period_flags,
                 has_out_of_school: capabilities.has_out_of_school,
+                has_code_table: capabilities.has_code_table,
                 today_only: capabilities.today_only,
                 cache_seconds: capabilities.cache_expiry.num_seconds(),
                 records: 0,
                 parts: Vec::new(),
+                undecided_fields: Vec::new(),
             },
             waiting: saving.is_masked.then(Vec::new),
             masks: Arc::clone(&saving.masks),
@@ -243,6 +259,7 @@ impl Recorder {
         }
         self.file.flush().map_err(|error| failed("write", &self.records_path, &error))?;
         self.manifest.parts.clone_from(&completeness.parts);
+        self.manifest.undecided_fields.clone_from(&completeness.undecided_fields);
         // The manifest makes the replies whole, so it comes last and at once.
         let mut manifest = create_private(&self.part_path())?;
         serde_json::to_writer_pretty(&mut manifest, &self.manifest)
@@ -382,6 +399,13 @@ impl ReplaySource {
         self
     }
 
+    /// Sets whether the replies' source has a code table; at first it is what was kept of it.
+    #[must_use]
+    pub fn has_code_table(mut self, has: bool) -> Self {
+        self.fetches.iter_mut().for_each(|(_, manifest)| manifest.has_code_table = has);
+        self
+    }
+
     /// When the newest of the replies was fetched.
     pub fn fetched_at(&self) -> DateTime<Utc> {
         self.newest().map_or(DateTime::UNIX_EPOCH, |manifest| manifest.fetched_at)
@@ -409,7 +433,7 @@ impl AttendanceSource for ReplaySource {
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
         let covers = |manifest: &Manifest| {
-            let completeness = Completeness { parts: manifest.parts.clone() };
+            let completeness = manifest.completeness();
             let mut kinds = vec![FetchedKind::Registrations];
             kinds.extend(manifest.has_out_of_school.then_some(FetchedKind::OutOfSchool));
             kinds.extend(request.periods.then_some(FetchedKind::Periods));
@@ -442,7 +466,7 @@ impl AttendanceSource for ReplaySource {
             Some(serde_json::from_str(&line).map(SourceRecord::Record).map_err(|_| damaged(&path, read)))
         };
         let records = futures::stream::iter(std::iter::from_fn(next_record));
-        let verdict = Completeness { parts: manifest.parts.clone() };
+        let verdict = manifest.completeness();
         Ok(records.chain(futures::stream::iter([Ok(SourceRecord::Complete(verdict))])).boxed())
     }
 }

@@ -116,13 +116,14 @@ impl fmt::Display for SyncReport {
         )?;
         writeln!(
             f,
-            "marks{}: {} added, {} changed, {} removed, {} unchanged, {} withheld",
+            "marks{}: {} added, {} changed, {} removed, {} unchanged, {} withheld, {} kept",
             if self.dry_run { " (dry run, nothing written)" } else { "" },
             marks.added,
             marks.changed,
             marks.removed,
             marks.unchanged,
-            marks.withheld
+            marks.withheld,
+            marks.kept
         )?;
         for (reason, count) in &self.withheld {
             writeln!(f, "withheld, {reason}: {count} ({})", meaning(*reason))?;
@@ -143,10 +144,16 @@ impl fmt::Display for SyncReport {
 
 fn meaning(reason: WithheldReason) -> &'static str {
     match reason {
+        WithheldReason::StudentsVanished => {
+            "many students have no record in the reply any more; check the filters of the key, or say that they have left"
+        }
         WithheldReason::Unproven => "nothing in the reply proves that these marks are gone",
         WithheldReason::TooMany => "more removals at once than the limit; allow removals if they are meant",
         WithheldReason::OutOfSchoolVanished => {
             "the reply holds no out-of-school record at all; check the key's rights, or allow removals"
+        }
+        WithheldReason::CodeVanished => {
+            "the code table has lost the codes of these marks; check the key's rights, or allow the mass change"
         }
         WithheldReason::MayBeStale => "the reply can be older than what the store holds; a later run decides",
     }

@@ -1,7 +1,7 @@
 use std::fmt::{self, Display, Write};
 
 use bytes::Bytes;
-use chrono::{NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
+use chrono::{Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use hyper::StatusCode;
 use quick_xml::Reader;
 use quick_xml::escape::escape;
@@ -173,6 +173,10 @@ impl Display for Wire {
             FeedTime::Date(date) => write!(f, "{date}"),
             FeedTime::School(time) => write!(f, "{}", time.format("%Y-%m-%dT%H:%M:%S%.f")),
             FeedTime::Offset(time) => f.write_str(&time.to_rfc3339()),
+            FeedTime::EndOfDay(time) => write!(f, "{}T24:00:00", time.date() - Days::new(1)),
+            FeedTime::OffsetEndOfDay(time) => {
+                write!(f, "{}T24:00:00{}", time.date_naive() - Days::new(1), time.offset())
+            }
         }
     }
 }
