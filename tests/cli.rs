@@ -48,8 +48,15 @@ fn a_wrong_flag_exits_with_two() {
         &["--from", "2026-11-20", "--to", "2026-11-19"],
         &["--from", "2026-11-20"],
         &["--from", "2026-11-20", "--to", "2026-11-20", "--days", "3"],
-        &["--cache-expiry", "1h30m"],
         &["--cache-expiry", "5"],
+        &["--cache-expiry", "soon"],
+        &["--cache-expiry", "999999999999999999y"],
+        &["--midnight-end", "noon"],
+        &["--closed", "20/11/2026"],
+        &["--field", "SavedAt"],
+        &["--field", "no_such_list=SavedAt"],
+        &["--field", "out_of_school_updated="],
+        &["--field", "out_of_school_updated=SavedAt,"],
         &["--today", "20/11/2026"],
         &["--pm-start", "1330"],
         &["--days", "-1"],
@@ -636,6 +643,8 @@ fn a_secret_at_a_wrong_place_is_not_repeated() {
         ("sync", &["--days", KEY]),
         ("sync", &["--now", KEY]),
         ("sync", &["--store", KEY]),
+        ("sync", &["--field", KEY]),
+        ("sync", &["--field", &format!("{KEY}=SavedAt")]),
         ("sync", &[&format!("--dry-run={KEY}")]),
         ("sync", &[&format!("-p{KEY}")]),
         ("sync", &[&format!("--{KEY}")]),
@@ -697,4 +706,64 @@ async fn what_comes_from_outside_has_no_line_of_its_own() {
         };
         assert!(!text.contains(acts), "{text:?}");
     }
+}
+
+#[test]
+fn the_flags_of_a_source_and_of_midnights_reach_the_marks() {
+    let registers: String = [18, 19, 20]
+        .map(|day| {
+            format!(
+                "<Row><Id>{day}</Id><PupilId>1</PupilId><Registered>0</Registered>\
+                 <RegistrationDateTime>2026-11-{day}T08:40:00</RegistrationDateTime></Row>"
+            )
+        })
+        .concat();
+    let away = |id| {
+        format!(
+            "<Row><Id>{id}</Id><PupilId>{id}</PupilId><StartDate>2026-11-18T00:00:00</StartDate>\
+             <EndDate>2026-11-20T00:00:00</EndDate><Code>17</Code><SavedAt>2026-11-18T09:30:00</SavedAt></Row>"
+        )
+    };
+    let away: String = (1..=5).map(away).collect();
+    let url = answering(ok(format!(
+        "<iSAMS><RegistrationStatuses>{registers}</RegistrationStatuses><OutOfSchoolPupils>{away}</OutOfSchoolPupils></iSAMS>"
+    )));
+    let run = |flags: &[&str]| {
+        let tenant = ["--url", &url, "--api-key", KEY, "--student", "1", "--marks", "-", "--cache-expiry", "1h 30m"];
+        sync(&[&tenant[..], &["--from", "2026-11-18", "--to", "2026-11-20"], flags].concat())
+    };
+    assert!(error_line(&run(&[])).contains("RegistrationCodes"));
+    assert!(error_line(&run(&["--no-code-table"])).contains("SavedAt"));
+    let marks = |flags: &[&str]| {
+        let output = run(&[&["--no-code-table"], flags].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let absent = lines.lines().filter(|line| line.contains("\"absent\"")).count();
+        (absent, lines.contains("2026-11-18T09:30:00Z"))
+    };
+    assert_eq!(marks(&["--ignore-field", "SavedAt"]), (2, false));
+    assert_eq!(marks(&["--field", "out_of_school_updated=LastSaved,SavedAt"]), (2, true));
+    assert_eq!(marks(&["--ignore-field", "SavedAt", "--midnight-end", "included"]), (3, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_day_and_leavers_are_said_by_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let (url, key) = (simulator.url(), simulator.api_key());
+    let store = format!("sqlite:{}", folder.path().join("marks.db").display());
+    let run = |flags: &[&str]| {
+        let tenant = ["--url", &url, "--api-key", &key, "--store", &store, "--cache-expiry", "0s"];
+        let output = sync(&[&tenant[..], &TODAY, &["--report", report.to_str().unwrap()], flags].concat());
+        let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
+        (output.status.code(), report["marks"]["removed"].as_u64().unwrap(), report["marks"]["kept"].as_u64().unwrap())
+    };
+    assert_eq!(run(&[]), (Some(0), 0, 0));
+    simulator.change(|school| school.remove_registrations(|row| row.student == "4733683200".into()));
+    let (_, removed, kept) = run(&[]);
+    assert!(removed == 0 && kept > 0, "{removed} {kept}");
+    assert_eq!(run(&["--closed", "2026-11-19", "--closed", "2020-01-01", "--allow-removals"]), (Some(0), 80, kept - 2));
+    let (_, removed, kept) = run(&["--leavers", "--closed", "2026-11-19", "--allow-removals"]);
+    assert!(removed > 0 && kept == 0, "{removed} {kept}");
 }
