@@ -130,7 +130,7 @@ async fn each_failure_has_its_own_error() {
         (ok(""), "empty"),
         (ok("<iSAMS><RegistrationManager>"), "in the middle"),
         (ok("<iSAMS></RegistrationManager>"), "well-formed"),
-        (ok("<iSAMS />"), "no place for the codes"),
+        (ok("<iSAMS />"), "has no RegistrationCodes"),
         (with_status("500 Internal Server Error", ""), "did not say"),
         (with_status("302 Found\r\nLocation: https://elsewhere.example/", ""), "redirect"),
         (ok("<Message><MessageName>X</MessageName><Title>A\ntitle</Title></Message>"), "A title"),
@@ -807,4 +807,392 @@ async fn slices_cover_the_window_once() {
         assert!(verdict.covers(FetchedKind::OutOfSchool, window()), "{days} days");
         assert_eq!(registrations(items), expected, "{days} days");
     }
+}
+
+/// A container with its rows; the first name of each row is its element's.
+type Container<'a> = (&'a str, Vec<Vec<(&'a str, &'a str)>>);
+
+/// The same reply in both formats.
+fn in_both(containers: &[Container<'_>]) -> [(Format, String); 2] {
+    let row = |fields: &Vec<(&str, &str)>| {
+        let fields: String = fields.iter().map(|(name, value)| format!("<{name}>{value}</{name}>")).collect();
+        format!("<Row>{fields}</Row>")
+    };
+    let xml = |(name, rows): &Container<'_>| format!("<{name}>{}</{name}>", rows.iter().map(row).collect::<String>());
+    let xml: String = containers.iter().map(xml).collect();
+    let row = |fields: &Vec<(&str, &str)>| {
+        serde_json::Value::from_iter(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    };
+    let json = |(name, rows): &Container<'_>| {
+        let rows: Vec<_> = rows.iter().map(row).collect();
+        ((*name).to_owned(), serde_json::json!({ "Row": rows }))
+    };
+    let json = serde_json::Value::from_iter(containers.iter().map(json));
+    [(Format::Xml, format!("<iSAMS>{xml}</iSAMS>")), (Format::Json, serde_json::json!({ "iSAMS": json }).to_string())]
+}
+
+/// A reply with these out-of-school records of one student, and codes 17 (M) and 1.
+fn away(records: Vec<Vec<(&str, &str)>>) -> [(Format, String); 2] {
+    let code = |id, letter| vec![("Id", id), ("Code", letter), ("Absence", "1")];
+    let required = [("PupilId", "1"), ("StartDateTime", "2026-11-20T08:00:00")];
+    let records = records.into_iter().map(|record| [&required[..], &record].concat()).collect();
+    in_both(&[
+        ("RegistrationCodes", vec![code("17", "M"), code("1", "0")]),
+        ("RegistrationStatuses", vec![]),
+        ("OutOfSchoolPupils", records),
+    ])
+}
+
+fn verdict(items: &[SourceRecord]) -> &rollmark::source::Completeness {
+    let Some(SourceRecord::Complete(verdict)) = items.last() else { panic!("no verdict") };
+    verdict
+}
+
+const IDS: [&str; 6] = ["60", "61", "62", "63", "64", "65"];
+
+#[tokio::test]
+async fn an_error_object_is_an_error_whatever_its_status_and_whatever_is_beside_it() {
+    let archived = r#""The registration period 1b2c3d4e-secret-key has\n been archived.""#;
+    for body in [
+        format!(r#"{{"message":{archived},"errors":[]}}"#),
+        format!(r#"{{"success":false,"message":{archived},"data":[]}}"#),
+        format!(r#"{{"Message":{archived}}}"#),
+        format!(r#"{{"message":[{archived}]}}"#),
+        format!(r##"{{"message":{{"@Id":"1","#text":{archived}}}}}"##),
+        format!(r#"{{"error":{{"message":{archived}}}}}"#),
+        format!(r#"{{"iSAMS":{{"RegistrationManager":null}},"message":{archived}}}"#),
+        format!(r#"{{"iSAMS":{{"message":{archived},"RegistrationStatuses":null}}}}"#),
+        format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"message":{archived}}}}}}}"#),
+    ] {
+        let error = json(&body).await.unwrap_err().to_string();
+        assert!(error.contains("HTTP status 200"), "{body}: {error}");
+        assert!(error.contains("The registration period … has been archived."), "{body}: {error}");
+    }
+    for body in [r#"{"iSAMS":{},"message":null}"#, r#"{"iSAMS":{},"message":"","errors":[]}"#] {
+        assert!(json(body).await.is_ok(), "nothing is said in {body}");
+    }
+    let error =
+        error_of(&answering(ok("<Error><Message>An &quot;error&quot;<!-- x --> has occurred.</Message></Error>")))
+            .await;
+    assert!(error.to_string().ends_with("(HTTP status 200): An \"error\" has occurred."), "{error}");
+}
+
+#[tokio::test]
+async fn a_school_without_a_code_table_is_not_asked_for_one() {
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    simulator.allow_methods(["Registration_GetRegistrationStatus", "Registration_GetOutOfSchoolPupils"]);
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    assert!(source.capabilities().has_code_table);
+    assert_eq!(fetch(&source).await.unwrap_err().kind(), SourceErrorKind::NotAllowed);
+    let source = source.has_code_table(false);
+    assert!(!source.capabilities().has_code_table);
+    let items = fetch(&source).await.unwrap();
+    assert!(verdict(&items).parts.iter().all(|part| part.kind != FetchedKind::Codes));
+}
+
+#[tokio::test]
+async fn a_stamp_or_code_under_an_unlisted_name_is_not_passed_over() {
+    let saved = |id| vec![("Id", id), ("SavedAt", "2026-11-20T09:30:00"), ("Code", "17")];
+    let coded = |id| vec![("Id", id), ("LastModified", "2026-11-20T09:30:00"), ("Kind", "17"), ("Flag", "1")];
+    for (records, field, option, kept) in [
+        (IDS.map(saved), "SavedAt", "out_of_school_updated", "Kind"),
+        (IDS.map(coded), "Kind", "out_of_school_code", "SavedAt"),
+    ] {
+        for (format, body) in away(records[..5].to_vec()) {
+            let source = Isams::batch(&answering(ok(body)), KEY).unwrap().format(format);
+            let error = fetch(&source).await.unwrap_err();
+            assert_eq!(error.kind(), SourceErrorKind::BadRecord);
+            for says in ["OutOfSchoolPupils", field, option, "ignored_fields"] {
+                assert!(error.to_string().contains(says), "{says}: {error}");
+            }
+            assert!(fetch(&source.clone().ignored_fields([kept])).await.is_err());
+            let items = fetch(&source.clone().ignored_fields([field.to_lowercase()])).await.unwrap();
+            assert!(verdict(&items).undecided_fields.is_empty());
+            let mut names = FieldNames::default();
+            names.set(option, vec![field.to_owned()]).unwrap();
+            let items = fetch(&source.field_names(names)).await.unwrap();
+            let Some(SourceRecord::Record(Record::OutOfSchool(record))) = items.get(2) else { panic!("{items:?}") };
+            assert!(record.last_updated.is_some() && record.code.is_some());
+        }
+        // Fewer show too little to stop.
+        for (format, body) in away(records[..4].to_vec()) {
+            let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap();
+            assert_eq!(verdict(&items).undecided_fields, [field]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_can_be_neither_stamp_nor_code_is_passed_over() {
+    for field in [
+        ("BornOn", "2014-02-03"),
+        ("BornOn", "2014-02-03T00:00:00"),
+        ("Lunch", "1900-01-01T12:30:00"),
+        ("Flag", "1"),
+        ("Year", "9"),
+    ] {
+        for (format, body) in away(IDS.map(|id| vec![("Id", id), field]).to_vec()) {
+            let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap();
+            assert!(verdict(&items).undecided_fields.is_empty(), "{field:?}");
+        }
+    }
+    // One record that has a stamp shows that the known name is the one.
+    let mut records = IDS.map(|id| vec![("Id", id), ("SavedAt", "2026-11-20T09:30:00")]).to_vec();
+    records.push(vec![("LastUpdated", "2026-11-20T09:30:00")]);
+    // Nor does a field that few records have.
+    records.extend(IDS.map(|id| vec![("Id", id)]));
+    records.push(vec![("Kind", "17")]);
+    for (format, body) in away(records) {
+        let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap();
+        assert!(verdict(&items).undecided_fields.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_unlisted_fields_of_a_fetch_count_over_all_its_parts() {
+    let mut school = FakeSchool::new();
+    for (id, day) in
+        IDS.iter().zip(["2026-11-16", "2026-11-17", "2026-11-18", "2026-11-19", "2026-11-20", "2026-11-16"])
+    {
+        school.out_of_school(id, "1", day, day).last_updated = Some("2026-11-15T09:30:00".parse().unwrap());
+    }
+    let simulator = Simulator::start(school.clone()).await.unwrap();
+    simulator.rename_field("LastUpdated", "SavedAt");
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().slice_days(Some(1));
+    assert!(fetch(&source).await.unwrap_err().to_string().contains("SavedAt"));
+    // One record that lies in every part is one.
+    let mut school = FakeSchool::new();
+    school.out_of_school("60", "1", "2026-11-01", "2026-11-30").last_updated =
+        Some("2026-11-15T09:30:00".parse().unwrap());
+    simulator.change(|known| *known = school);
+    let items = fetch(&source).await.unwrap();
+    assert_eq!(verdict(&items).undecided_fields, ["SavedAt"]);
+    assert_eq!(verdict(&items).rows(FetchedKind::OutOfSchool), 6);
+}
+
+#[tokio::test]
+async fn a_list_of_names_is_set_by_its_options_name() {
+    let mut names = FieldNames::default();
+    names.set("out_of_school_from", vec![" AwayFrom ".to_owned(), "Since".to_owned()]).unwrap();
+    assert_eq!(names.out_of_school_from, ["AwayFrom", "Since"]);
+    for (list, given) in [("away_from", vec!["X".to_owned()]), ("code_id", vec![]), ("code_id", vec![" ".to_owned()])] {
+        let error = names.set(list, given).unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Configuration);
+        assert!(error.to_string().contains(list), "{error}");
+    }
+    assert!(names.set("x", vec!["X".to_owned()]).unwrap_err().to_string().contains("out_of_school_updated"));
+}
+
+#[tokio::test]
+async fn a_period_without_a_flag_takes_it_from_a_name_that_is_one() {
+    let period = |fields: &[(&'static str, &'static str)]| {
+        [&[("Id", "1"), ("DateTime", "2026-11-20T08:40:00")][..], fields].concat()
+    };
+    for (fields, session) in [
+        (&[("Name", "AM")][..], Some("AM")),
+        (&[("Name", "Registration"), ("FriendlyName", "PM")], Some("PM")),
+        (&[("Name", "AM"), ("Type", "PM")], Some("PM")),
+        (&[("Name", "AM"), ("Type", "lesson")], Some("lesson")),
+        (&[("Name", "am")], None),
+        (&[("Name", "AM registration")], None),
+    ] {
+        let containers =
+            ["RegistrationCodes", "RegistrationStatuses", "OutOfSchoolPupils"].map(|name| (name, Vec::new()));
+        let periods = ("RegistrationPeriods", vec![period(fields)]);
+        for (format, body) in in_both(&[&containers[..], &[periods]].concat()) {
+            let source = Isams::batch(&answering(ok(body)), KEY).unwrap().format(format);
+            let request = FetchRequest::new(window()).with_periods(true);
+            let items: Vec<_> = source.fetch(&request).await.unwrap().collect().await;
+            let Some(Ok(SourceRecord::Record(Record::Period(period)))) = items.first() else { panic!("{items:?}") };
+            assert_eq!(period.session.as_deref(), session, "{fields:?}");
+        }
+    }
+}
+
+/// The row of a reply with these fields, in both formats.
+async fn rows_with(fields: &[(&str, &str)]) -> [Result<Registration, SourceError>; 2] {
+    let given = |name: &str| fields.iter().any(|(field, _)| *field == name);
+    let required = [("PupilId", "1"), ("Registered", "1"), ("RegistrationDateTime", "2026-11-20T08:40:00")];
+    let required = required.into_iter().filter(|(name, _)| !given(name));
+    let row = required.chain(fields.iter().copied()).collect();
+    let containers =
+        [("RegistrationCodes", vec![]), ("RegistrationStatuses", vec![row]), ("OutOfSchoolPupils", vec![])];
+    let read = in_both(&containers).map(|(format, body)| async move {
+        let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await?;
+        let Some(SourceRecord::Record(Record::Registration(row))) = items.into_iter().next() else { panic!("no row") };
+        Ok(row)
+    });
+    let [xml, json] = read;
+    [xml.await, json.await]
+}
+
+#[tokio::test]
+async fn a_yes_or_no_is_0_1_true_or_false_in_any_case() {
+    for (text, expected) in [("1", true), ("0", false), ("TRUE", true), ("False", false), (" true ", true)] {
+        for row in rows_with(&[("Registered", text), ("Late", text)]).await {
+            let row = row.unwrap();
+            assert_eq!((row.registered, row.late, row.unreadable.len()), (expected, expected, 0), "{text}");
+        }
+    }
+    for text in ["yes", "2", "-1", "00", "T", "1.0"] {
+        for row in rows_with(&[("Registered", text)]).await {
+            assert!(row.unwrap_err().to_string().contains("unreadable registered flag"), "{text}");
+        }
+        for row in rows_with(&[("Late", text)]).await {
+            let row = row.unwrap();
+            assert_eq!((row.late, row.unreadable.len()), (false, 1), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn negative_minutes_are_missing_and_unreadable_ones_are_noted() {
+    for (text, minutes, noted) in
+        [("0", Some(0), 0), ("15", Some(15), 0), ("-5", None, 0), ("99999999999", None, 1), ("5 min", None, 1)]
+    {
+        for row in rows_with(&[("MinutesLate", text)]).await {
+            let row = row.unwrap();
+            assert_eq!((row.minutes_late, row.unreadable.len()), (minutes, noted), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn numbers_and_truth_values_of_json_are_read_as_texts() {
+    let row =
+        r#""PupilId":4733683260,"Registered":1.0,"RegistrationDateTime":"2026-11-20T08:40:00","Code":17.0,"Late":true"#;
+    let items = json(format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row}}}}}}}}}"#)).await.unwrap();
+    let Some(SourceRecord::Record(Record::Registration(row))) = items.first() else { panic!("{items:?}") };
+    assert_eq!((row.student.as_str(), row.registered, row.late), ("4733683260", true, true));
+    assert_eq!(row.code.as_ref().unwrap().as_str(), "17");
+}
+
+#[tokio::test]
+async fn a_missing_container_is_called_by_its_name_in_the_feed() {
+    for missing in ["RegistrationCodes", "RegistrationStatuses", "OutOfSchoolPupils"] {
+        let error = error_of(&answering(ok(document("").replace(missing, "Other")))).await;
+        assert_eq!(error.kind(), SourceErrorKind::Incomplete);
+        assert!(error.to_string().contains(&format!("has no {missing}")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_day_that_may_be_cut_is_called_by_its_container_number_and_setting() {
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    simulator.cap_rows(100);
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().suspicious_rows(Some(100));
+    let error = fetch(&source).await.unwrap_err().to_string();
+    for says in ["exactly 100 rows", "RegistrationStatuses", "suspicious_rows", "may cut"] {
+        assert!(error.contains(says), "{says}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn half_a_surrogate_pair_spoils_its_own_field_only() {
+    let row = |field: &str| {
+        format!(
+            r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{"PupilId":"1","Registered":"1","RegistrationDateTime":"2026-11-20T08:40:00",{field}}}}}}}}}"#
+        )
+    };
+    for (field, comment, noted) in [
+        (r#""Reason":"\ud83d""#, None, 1),
+        (r#""Reason":"late \uDE00 again""#, None, 1),
+        (r#""Reason":"\ud83d\ude00 \\ud83d""#, Some("😀 \\ud83d"), 0),
+        (r#""Other":"\ud83d","Reason":"x""#, Some("x"), 0),
+        (r#""\ud83d":"x","Reason":"x""#, Some("x"), 0),
+        (r#""Reason":"was \ufffd""#, Some("was \u{FFFD}"), 0),
+    ] {
+        let items = json(row(field)).await.unwrap();
+        let Some(SourceRecord::Record(Record::Registration(row))) = items.first() else { panic!("{items:?}") };
+        assert_eq!((row.comment.as_deref(), row.unreadable.len()), (comment, noted), "{field}");
+    }
+    for (name, what) in [("@Id", "id in its field Id"), ("Code", "code in its field Code"), ("PeriodId", "PeriodId")] {
+        let error = json(row(&format!(r#""{name}":"7\ud83d""#))).await.unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::BadRecord);
+        assert!(error.to_string().contains(what), "{error}");
+    }
+    let error = json(row("\"x\":1").replace(r#""PupilId":"1""#, r#""PupilId":"\ud83d""#)).await.unwrap_err();
+    assert!(error.to_string().contains("unreadable student in its field PupilId"), "{error}");
+}
+
+#[tokio::test]
+async fn a_text_or_number_where_records_should_be_is_no_empty_school() {
+    for value in [r#""Service unavailable""#, "5", "0", "true", "false", r#"["x"]"#, "[[1]]"] {
+        for body in [
+            format!(r#"{{"iSAMS":{value}}}"#),
+            format!(r#"{{"iSAMS":{{"RegistrationManager":{value}}}}}"#),
+            format!(r#"{{"iSAMS":[{{"RegistrationManager":[{value}]}}]}}"#),
+            format!(r#"{{"iSAMS":{{"RegistrationManager":{{"RegistrationStatuses":{value}}}}}}}"#),
+        ] {
+            let error = json(&body).await.unwrap_err().to_string();
+            let is_row = value.starts_with('[') && body.contains("Statuses");
+            assert!(
+                error.contains(if is_row { "no field for its student" } else { "a text where" }),
+                "{body}: {error}"
+            );
+        }
+    }
+    for text in ["Service unavailable", "<![CDATA[Service]]>", "&lt;Row/>"] {
+        let whole = document("");
+        for body in [
+            whole.replace("<iSAMS>", &format!("<iSAMS>{text}")),
+            whole.replace("<RegistrationCodes", &format!("{text}<RegistrationCodes")),
+            format!("<iSAMS>{text}</iSAMS>"),
+        ] {
+            let error = error_of(&answering(ok(&body))).await;
+            assert!(error.to_string().contains("a text where iSAMS sends records"), "{body}: {error}");
+        }
+    }
+    // What stands beside the records is none of ours.
+    only_row(status("").replace("<iSAMS>", "<iSAMS><Version>1.0</Version>\n")).await;
+    assert!(json(r#"{"iSAMS":{"Version":"1.0","RegistrationManager":""},"took":5}"#).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_message_in_the_midst_of_a_record_is_an_error() {
+    let said = "<Message><Title>Oops</Title><Description>It was deadlocked.</Description></Message>";
+    for inner in [
+        said.to_owned(),
+        format!("<Reason>{said}</Reason>"),
+        format!("<Reason>x<A><B>{said}</B></A></Reason>"),
+        format!("<Reason Id=\"{}\">{said}</Reason>", "x"),
+    ] {
+        for body in [status(&inner), document(&format!("<Row>{inner}</Row>"))] {
+            let error = error_of(&answering(ok(body))).await;
+            assert!(error.to_string().contains("Oops: It was deadlocked."), "{inner}: {error}");
+        }
+    }
+    only_row(status("<Message/><Reason><Message> </Message></Reason>")).await;
+
+    let row = r#""PupilId":"1","Registered":"1","RegistrationDateTime":"2026-11-20T08:40:00""#;
+    let said = r#"{"Title":"Oops","Description":"It was deadlocked."}"#;
+    for inner in [
+        format!(r#"{row},"Message":{said}"#),
+        format!(r#""message":{said}"#),
+        format!(r#"{row},"Reason":{{"Message":{said}}}"#),
+        format!(r#"{row},"Reason":[{{"A":{{"Message":{said}}}}}]"#),
+        format!(r#"{row},"Message":"Oops: It was deadlocked.""#),
+    ] {
+        let error = json(format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{inner}}}}}}}}}"#)).await.unwrap_err();
+        assert!(error.to_string().contains("Oops: It was deadlocked."), "{inner}: {error}");
+    }
+    let nothing = format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row},"Message":null}}}}}}}}"#);
+    assert_eq!(json(nothing).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_name_twice_in_one_object_is_refused() {
+    let row = r#""PupilId":"1","Registered":"1","RegistrationDateTime":"2026-11-20T08:40:00""#;
+    for (body, name) in [
+        (format!(r#"{{"iSAMS":{{}},"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row}}}}}}}}}"#), "iSAMS"),
+        (r#"{"iSAMS":{"RegistrationStatuses":null,"RegistrationStatuses":null}}"#.to_owned(), "RegistrationStatuses"),
+        (format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row}}},"Row":{{{row}}}}}}}}}"#), "Row"),
+        (format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":[{{{row}}},{{{row},"PupilId":"2"}}]}}}}}}"#), "PupilId"),
+        (format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row},"Code":{{"a":"1","a":"2"}}}}}}}}}}"#), "a"),
+    ] {
+        let error = json(&body).await.unwrap_err();
+        assert!(error.to_string().contains(&format!("holds {name} twice")), "{body}: {error}");
+    }
+    let error = error_of(&answering(ok(document("<Row Id=\"1\" Id=\"2\"/>")))).await;
+    assert!(error.to_string().contains("stands twice"), "{error}");
 }

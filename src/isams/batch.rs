@@ -1,5 +1,6 @@
 //! The Batch API: what is asked for, in which parts, and how a reply is accepted.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io::Read;
 use std::sync::Arc;
@@ -18,10 +19,12 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::body::{read_error, too_many, web_page};
 use super::fields::{Item, record};
 use super::message::Message;
-use super::reply::{Nothing, Sink, container_kind};
+use super::reply::{Nothing, Sink, container_kind, container_name};
 use super::source::{Format, Settings};
 use super::transport::{self, Budget, Failed, out_of_time};
+use super::undecided::Undecided;
 use super::{json, xml};
+use crate::model::Record;
 use crate::source::{Completeness, FetchRequest, FetchedKind, Part, SourceError, SourceErrorKind, SourceRecord};
 
 /// A reply up to this size is read whole before a row of it is let out, so it can be asked for again or in parts.
@@ -168,6 +171,15 @@ struct Reply {
     message: Option<Message>,
     /// The records, unless they were let out already.
     records: Vec<SourceRecord>,
+    learned: Learned,
+}
+
+/// What the accepted replies of a fetch tell beside their records.
+#[derive(Debug, Default)]
+struct Learned {
+    /// The ids and letters of the code table.
+    codes: BTreeSet<Box<str>>,
+    undecided: Undecided,
 }
 
 pub(super) struct Fetch {
@@ -175,24 +187,28 @@ pub(super) struct Fetch {
     request: FetchRequest,
     sender: Sender,
     budget: Budget,
+    /// The ids and letters of the code table, once it is read.
+    codes: Arc<BTreeSet<Box<str>>>,
 }
 
 impl Fetch {
     pub(super) fn new(settings: Arc<Settings>, request: FetchRequest, sender: Sender) -> Self {
         let budget = Budget::new(settings.total_deadline, request.counters.clone(), request.began.into());
-        Self { settings, request, sender, budget }
+        Self { settings, request, sender, budget, codes: Arc::default() }
     }
 
     /// Everything that the request asks for, then the verdict.
-    pub(super) async fn run(self) -> Result<(), SourceError> {
+    pub(super) async fn run(mut self) -> Result<(), SourceError> {
         let window = self.request.window;
-        let mut tables = vec![FetchedKind::Codes];
-        tables.extend(self.request.periods.then_some(FetchedKind::Periods));
-        let tables = Ask { kinds: tables, from: window.from(), to: window.to(), look_back: 0 };
         let mut verdict = Completeness::default();
+        let tables = [(FetchedKind::Codes, self.settings.has_code_table), (FetchedKind::Periods, self.request.periods)];
+        let tables: Vec<_> = tables.into_iter().filter_map(|(kind, is_needed)| is_needed.then_some(kind)).collect();
         // Codes and periods come first, so that a registration is understood as it arrives.
-        self.read(vec![tables], &mut verdict).await?;
-        self.read(self.rows(), &mut verdict).await?;
+        if !tables.is_empty() {
+            let tables = Ask { kinds: tables, from: window.from(), to: window.to(), look_back: 0 };
+            self.codes = Arc::new(self.read(vec![tables], &mut verdict).await?.codes);
+        }
+        verdict.undecided_fields = self.read(self.rows(), &mut verdict).await?.undecided.names()?;
         self.send(vec![SourceRecord::Complete(verdict)]).await;
         Ok(())
     }
@@ -210,7 +226,8 @@ impl Fetch {
     }
 
     /// Asks for all parts, a few at a time; a part that looks cut is asked for again in smaller ones.
-    async fn read(&self, mut waiting: Vec<Ask>, verdict: &mut Completeness) -> Result<(), SourceError> {
+    async fn read(&self, mut waiting: Vec<Ask>, verdict: &mut Completeness) -> Result<Learned, SourceError> {
+        let mut learned = Learned::default();
         waiting.reverse();
         let mut running = FuturesUnordered::new();
         loop {
@@ -219,15 +236,12 @@ impl Fetch {
             {
                 running.push(self.ask(ask));
             }
-            let Some(answered) = running.next().await else { return Ok(()) };
+            let Some(answered) = running.next().await else { return Ok(learned) };
             let (reply, ask) = answered?;
-            if reply.rows.iter().any(|(kind, rows)| *kind == FetchedKind::Codes && self.is_cut(*rows)) {
-                return Err(cut("the code table"));
-            }
-            if self.is_suspect(&reply) {
+            if let Some(kind) = self.suspect(&reply) {
                 let parts = ask.split();
-                if parts.is_empty() {
-                    return Err(cut_day(&ask));
+                if parts.is_empty() || kind == FetchedKind::Codes {
+                    return Err(self.cut(kind, &ask));
                 }
                 waiting.extend(parts.into_iter().rev());
                 continue;
@@ -236,6 +250,8 @@ impl Fetch {
                 let rows = reply.rows.iter().find(|(found, _)| found == kind).map_or(0, |(_, rows)| *rows);
                 verdict.parts.push(Part { kind: *kind, from: ask.start_of(*kind), to: ask.to, rows });
             }
+            learned.codes.extend(reply.learned.codes);
+            learned.undecided.add(reply.learned.undecided);
             self.send(reply.records).await;
         }
     }
@@ -245,12 +261,28 @@ impl Fetch {
         let _ = self.sender.send(records).await;
     }
 
-    fn is_suspect(&self, reply: &Reply) -> bool {
-        reply.rows.iter().any(|(_, rows)| self.is_cut(*rows))
+    /// The container that looks cut, the code table first: it can't be asked for in parts.
+    fn suspect(&self, reply: &Reply) -> Option<FetchedKind> {
+        let is_cut = |rows: u64| rows > 0 && self.settings.suspicious_rows == Some(rows);
+        let cut = reply.rows.iter().filter(|(_, rows)| is_cut(*rows)).map(|(kind, _)| *kind);
+        cut.max_by_key(|kind| *kind == FetchedKind::Codes)
     }
 
-    fn is_cut(&self, rows: u64) -> bool {
-        rows > 0 && self.settings.suspicious_rows == Some(rows)
+    /// What looks cut and can't be asked for in smaller parts.
+    fn cut(&self, kind: FetchedKind, ask: &Ask) -> SourceError {
+        let what = match kind {
+            FetchedKind::Codes => "the code table".to_owned(),
+            _ => format!("the reply for {}", ask.from),
+        };
+        SourceError::permanent(
+            SourceErrorKind::Incomplete,
+            format!(
+                "{what} has exactly {} rows in {}, at which iSAMS may cut; if there really are so many, set suspicious_rows \
+                 to another number, or to none",
+                self.settings.suspicious_rows.unwrap_or_default(),
+                container_name(kind)
+            ),
+        )
     }
 
     async fn ask(&self, ask: Ask) -> Result<(Reply, Ask), SourceError> {
@@ -304,18 +336,22 @@ impl Fetch {
             return Err(Failed {
                 error: SourceError::permanent(
                     SourceErrorKind::Incomplete,
-                    format!("the reply has no place for the {missing} that were asked for; check the key's methods"),
+                    format!(
+                        "the reply has no {}, although the {missing} were asked for; check the key's methods",
+                        container_name(*missing)
+                    ),
                 ),
                 rows_are_out: !is_whole,
             });
         }
-        if !is_whole && self.is_suspect(&reply) {
-            if ask.split().is_empty() {
-                return Err(Failed { error: cut_day(ask), rows_are_out: true });
+        if let Some(kind) = self.suspect(&reply).filter(|_| !is_whole) {
+            let error = self.cut(kind, ask);
+            if ask.split().is_empty() || kind == FetchedKind::Codes {
+                return Err(Failed { error, rows_are_out: true });
             }
+            // The whole fetch starts again, day by day.
             settings.start_split.store(true, Ordering::Relaxed);
-            let message = "a large reply has exactly the number of rows at which iSAMS is known to cut";
-            let error = SourceError::temporary(SourceErrorKind::Incomplete, message);
+            let error = SourceError::temporary(error.kind(), error.to_string());
             return Err(Failed { error, rows_are_out: true });
         }
         Ok(reply)
@@ -328,10 +364,11 @@ impl Fetch {
         ask: &Ask,
         sender: Option<Sender>,
     ) -> Result<Reply, Failed> {
-        let settings = Arc::clone(&self.settings);
+        let (settings, codes) = (Arc::clone(&self.settings), Arc::clone(&self.codes));
         let ask = ask.clone();
         let parsing = spawn_blocking(move || {
-            let mut collector = Collector { settings, ask, reply: Reply::default(), sender, rows_are_out: false };
+            let mut collector =
+                Collector { settings, codes, ask, reply: Reply::default(), sender, rows_are_out: false };
             let format = collector.settings.format;
             match read(format, body, &mut collector).and_then(|message| collector.flush().map(|()| message)) {
                 Ok(message) => Ok(Reply { message, ..collector.reply }),
@@ -345,24 +382,10 @@ impl Fetch {
     }
 }
 
-fn cut_day(ask: &Ask) -> SourceError {
-    cut(&format!("the reply for {}", ask.from))
-}
-
-/// What can't be asked for in smaller parts.
-fn cut(what: &str) -> SourceError {
-    SourceError::permanent(
-        SourceErrorKind::Incomplete,
-        format!(
-            "{what} has exactly the number of rows at which iSAMS is known to cut; raise or switch off the suspicious number \
-             if there really are so many"
-        ),
-    )
-}
-
 /// Turns items into records, and lets them out in batches if it may.
 struct Collector {
     settings: Arc<Settings>,
+    codes: Arc<BTreeSet<Box<str>>>,
     ask: Ask,
     reply: Reply,
     sender: Option<Sender>,
@@ -392,13 +415,22 @@ impl Sink for Collector {
         if !self.ask.kinds.contains(&kind) {
             return Ok(());
         }
-        let record = record(&Item { kind, fields }, &self.settings.names)?;
+        let Settings { names, ignored_fields, .. } = &*self.settings;
+        let item = Item { kind, fields, ignored: ignored_fields };
+        let record = record(&item, names)?;
         if let Some((_, rows)) = self.reply.rows.iter_mut().find(|(found, _)| *found == kind) {
             *rows += 1;
             let most = self.settings.max_rows_per_day;
             if *rows > most.saturating_mul(self.ask.days(kind)) {
                 return Err(too_many(kind, most));
             }
+        }
+        match &record {
+            Record::Code(code) => {
+                self.reply.learned.codes.extend([code.id.as_str().into()].into_iter().chain(code.letter.clone()));
+            }
+            Record::OutOfSchool(record) => self.reply.learned.undecided.take(&item, record, names, &self.codes),
+            _ => {}
         }
         self.reply.records.push(SourceRecord::Record(record));
         if self.sender.is_some() && self.reply.records.len() >= BATCH { self.flush() } else { Ok(()) }

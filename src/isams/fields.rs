@@ -2,9 +2,11 @@ use std::collections::BTreeSet;
 
 use chrono::Datelike;
 
+use super::escapes::NO_CHARACTER;
 use super::reply::container_name;
 use crate::model::{
-    Code, FIRST_REAL_YEAR, FeedTime, OutOfSchool, RawCode, Record, Registration, RegistrationPeriod, UnreadableField,
+    Code, FIRST_REAL_YEAR, FeedTime, OutOfSchool, RawCode, Record, Registration, RegistrationPeriod, Session,
+    UnreadableField,
 };
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
@@ -32,6 +34,26 @@ macro_rules! field_names {
             /// Every list with the name of its option.
             pub(super) fn lists(&self) -> Vec<(&'static str, &[String])> {
                 vec![$((stringify!($name), self.$name.as_slice())),*]
+            }
+
+            /// Replaces a list, by its name here (`out_of_school_from`).
+            ///
+            /// # Errors
+            /// There is no such list, or a name is empty, or none is given.
+            pub fn set(&mut self, list: &str, names: Vec<String>) -> Result<(), SourceError> {
+                let refused = |message| Err(SourceError::permanent(SourceErrorKind::Configuration, message));
+                if names.is_empty() || names.iter().any(|name| name.trim().is_empty()) {
+                    return refused(format!("the list {} needs at least one name, and no empty one", printable(list)));
+                }
+                let list = match list {
+                    $(stringify!($name) => &mut self.$name,)*
+                    _ => {
+                        let known = [$(stringify!($name)),*].join(", ");
+                        return refused(format!("there is no list of field names {}; there are {known}", printable(list)));
+                    }
+                };
+                *list = names.into_iter().map(|name| name.trim().to_owned()).collect();
+                Ok(())
             }
         }
 
@@ -73,19 +95,25 @@ field_names! {
         /// When an out-of-school record ends.
         out_of_school_to: ["EndDateTime", "EndDate", "FinishDate", "DateTo", "To", "End"],
         /// An out-of-school record's code.
-        out_of_school_code: ["Code", "CodeId", "AbsenceCode", "AbsenceCodeId", "RegistrationCode"],
+        out_of_school_code: [
+            "Code", "CodeId", "AbsenceCode", "AbsenceCodeId", "RegistrationCode", "RegistrationCodeId", "OutOfSchoolCode",
+            "OutOfSchoolCodeId", "AbsenceReasonId"
+        ],
         /// An out-of-school record's free text.
-        out_of_school_reason: ["Reason"],
+        out_of_school_reason: ["Reason", "Note", "Notes", "AbsentNote", "Comment"],
         /// When an out-of-school record was last updated.
-        out_of_school_updated: ["LastUpdated", "LastUpdatedDate", "UpdatedDate", "SubmitDateTime", "ModifiedDate"],
+        out_of_school_updated: [
+            "LastUpdated", "LastUpdatedDate", "UpdatedDate", "SubmitDateTime", "ModifiedDate", "LastModified",
+            "LastModifiedDate", "DateModified", "LastUpdatedDateTime", "LastUpdatedOn", "UpdatedAt", "Modified"
+        ],
         /// A registration period's id; required.
         period_id: ["Id", "PeriodId", "RegistrationPeriodId"],
         /// When a registration period's register is; required.
         period_time: ["RegistrationDateTime", "DateTime", "Time", "Start"],
-        /// A registration period's session flag.
+        /// A registration period's session flag. A period without one is flagged by its name if that is `AM` or `PM`.
         period_session: ["AmPm", "Session", "RegistrationType", "Type"],
         /// A registration period's name.
-        period_name: ["Name", "FriendlyName"],
+        period_name: ["Name", "FriendlyName", "Description"],
         /// A code's id; required.
         code_id: ["Id"],
         /// A code's letter.
@@ -111,10 +139,19 @@ pub(super) const REQUIRED: [&str; 9] = [
     "code_absence",
 ];
 
+/// The longest id, letter, name and free text that makes sense, in characters. A longer id is an error: cut, it could be
+/// another's. A longer letter counts as unreadable. Names and free texts are cut.
+const LONGEST_ID: usize = 64;
+const LONGEST_LETTER: usize = 16;
+const LONGEST_NAME: usize = 200;
+const LONGEST_TEXT: usize = 1_000;
+
 /// One item of a reply: its fields by name, without empty ones.
 pub(super) struct Item<'a> {
     pub(super) kind: FetchedKind,
     pub(super) fields: &'a [(String, String)],
+    /// Fields of which the caller says that they decide nothing.
+    pub(super) ignored: &'a [String],
 }
 
 impl<'a> Item<'a> {
@@ -128,8 +165,14 @@ impl<'a> Item<'a> {
         names.iter().find_map(find).map(|(field, value)| (field.as_str(), value.as_str()))
     }
 
-    fn text(&self, names: &[String]) -> Option<&'a str> {
-        self.get(names).map(|(_, value)| value)
+    /// The fields that none of these lists names and that are not ignored.
+    pub(super) fn unlisted(&self, lists: &[&[String]]) -> Vec<(&'a str, &'a str)> {
+        let is_listed = |field: &str| {
+            let mut names = lists.iter().copied().chain([self.ignored]).flatten();
+            names.any(|name| name.eq_ignore_ascii_case(field))
+        };
+        let fields = self.fields.iter().map(|(field, value)| (field.as_str(), value.as_str()));
+        fields.filter(|(field, _)| !is_listed(field)).collect()
     }
 
     fn required(&self, names: &[String], what: &str, option: &str) -> Result<(&'a str, &'a str), SourceError> {
@@ -140,7 +183,7 @@ impl<'a> Item<'a> {
                 self.place()
             ))
         })?;
-        if value.contains(char::is_control) {
+        if !is_id(value) {
             return Err(self.unreadable(field, what, option));
         }
         Ok((field, value))
@@ -148,7 +191,7 @@ impl<'a> Item<'a> {
 
     fn unreadable(&self, field: &str, what: &str, option: &str) -> SourceError {
         bad_record(format!(
-            "one of the {} has an unreadable {what} in its field {}; mend it in the management system, or name another \
+            "one of the {} has an unreadable {what} in its field {}; correct it in the management system, or name another \
              field with FieldNames::{option}",
             self.place(),
             printable(field)
@@ -175,6 +218,14 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// An optional id or code. One that can't be read is an error all the same: without it the record would be another.
+    fn id(&self, names: &[String], what: &str, option: &str) -> Result<Option<&'a str>, SourceError> {
+        match self.get(names) {
+            Some((field, value)) if !is_id(value) => Err(self.unreadable(field, what, option)),
+            found => Ok(found.map(|(_, value)| value)),
+        }
+    }
+
     /// An optional field, read; what can't be read is missing and noted.
     fn optional<T>(
         &self,
@@ -190,14 +241,34 @@ impl<'a> Item<'a> {
         read
     }
 
+    /// An optional name or free text. One that is too long is cut and noted.
+    fn text(&self, names: &[String], unreadable: &mut Vec<UnreadableField>, longest: usize) -> Option<Box<str>> {
+        let (field, value) = self.get(names)?;
+        let text = value.char_indices().nth(longest).map_or(value, |(end, _)| value.get(..end).unwrap_or_default());
+        let is_broken = value.contains(NO_CHARACTER);
+        if is_broken || text.len() < value.len() {
+            unreadable.push(UnreadableField(field.to_owned()));
+        }
+        (!is_broken).then(|| text.trim_end().into())
+    }
+
+    /// A code's letter.
+    fn letter(&self, names: &[String], unreadable: &mut Vec<UnreadableField>) -> Option<Box<str>> {
+        self.optional(names, unreadable, |text| (is_id(text) && is_at_most(text, LONGEST_LETTER)).then(|| text.into()))
+    }
+
+    /// `AM` or `PM` where one of these fields is exactly that.
+    fn session_by_name(&self, names: &[String]) -> Option<&'static str> {
+        let values = names.iter().filter_map(|name| self.get(std::slice::from_ref(name)));
+        values.flat_map(|(_, value)| Session::BOTH.map(Session::as_str).into_iter().find(|flag| *flag == value)).next()
+    }
+
     /// A date without a time of day beside a field that holds one and that no list names: reading on would be a guess.
     fn refuse_split_time(&self, times: &[(Option<FeedTime>, &str)], known: &[&[String]]) -> Result<(), SourceError> {
         let Some((_, option)) = times.iter().find(|(time, _)| time.is_some_and(FeedTime::is_date)) else {
             return Ok(());
         };
-        let is_known =
-            |field: &str| known.iter().any(|names| names.iter().any(|name| name.eq_ignore_ascii_case(field)));
-        match self.fields.iter().find(|(field, value)| is_time_of_day(value) && !is_known(field)) {
+        match self.unlisted(known).into_iter().find(|(_, value)| is_time_of_day(value)) {
             None => Ok(()),
             Some((field, _)) => Err(bad_record(format!(
                 "one of the {} has a date without a time, and a time of day in its field {}; say which field holds both \
@@ -207,6 +278,15 @@ impl<'a> Item<'a> {
             ))),
         }
     }
+}
+
+fn is_at_most(text: &str, longest: usize) -> bool {
+    text.char_indices().nth(longest).is_none()
+}
+
+/// Whether a text can be an id or another short value.
+fn is_id(text: &str) -> bool {
+    is_at_most(text, LONGEST_ID) && !text.contains(|letter: char| letter.is_control() || letter == NO_CHARACTER)
 }
 
 /// Reads an item as a record (R1.6).
@@ -225,17 +305,37 @@ fn registration(item: &Item<'_>, names: &FieldNames) -> Result<Registration, Sou
     let mut row = Registration::new(student, at);
     row.registered =
         item.required_flag(&names.registration_registered, "registered flag", "registration_registered")?;
-    row.id = item.text(&names.registration_id).map(Into::into);
-    row.period = item.text(&names.registration_period).map(Into::into);
-    row.code = item.text(&names.registration_code).map(RawCode::from);
-    row.comment = item.text(&names.registration_comment).map(Into::into);
+    row.id = item.id(&names.registration_id, "id", "registration_id")?.map(Into::into);
+    row.period = item.id(&names.registration_period, "period", "registration_period")?.map(Into::into);
+    row.code = item.id(&names.registration_code, "code", "registration_code")?.map(RawCode::from);
     let unreadable = &mut row.unreadable;
+    row.comment = item.text(&names.registration_comment, unreadable, LONGEST_TEXT);
     row.late = item.optional(&names.registration_late, unreadable, flag).unwrap_or(false);
-    let minutes = item.optional(&names.registration_minutes_late, unreadable, |text| text.parse::<i64>().ok());
-    // Negative minutes are missing (R2).
-    row.minutes_late = minutes.and_then(|minutes| minutes.try_into().ok());
+    row.minutes_late = item.optional(&names.registration_minutes_late, unreadable, minutes).flatten();
     row.last_updated = item.optional(&names.registration_updated, unreadable, |text| text.parse().ok());
     Ok(row)
+}
+
+/// Negative minutes are missing (R1.6), which is not the same as unreadable.
+fn minutes(text: &str) -> Option<Option<u32>> {
+    match text.parse::<i64>() {
+        Ok(..0) => Some(None),
+        Ok(minutes) => minutes.try_into().ok().map(Some),
+        Err(_) => None,
+    }
+}
+
+/// Every list of names of an out-of-school record's fields.
+pub(super) fn out_of_school_lists(names: &FieldNames) -> [&[String]; 7] {
+    [
+        &names.out_of_school_id,
+        &names.out_of_school_student,
+        &names.out_of_school_from,
+        &names.out_of_school_to,
+        &names.out_of_school_code,
+        &names.out_of_school_reason,
+        &names.out_of_school_updated,
+    ]
 }
 
 fn out_of_school(item: &Item<'_>, names: &FieldNames) -> Result<OutOfSchool, SourceError> {
@@ -244,20 +344,11 @@ fn out_of_school(item: &Item<'_>, names: &FieldNames) -> Result<OutOfSchool, Sou
     let mut unreadable = Vec::new();
     let to = item.optional(&names.out_of_school_to, &mut unreadable, |text| text.parse().ok());
     let times = [(Some(from), "out_of_school_from"), (to, "out_of_school_to")];
-    let known: [&[String]; 7] = [
-        &names.out_of_school_id,
-        &names.out_of_school_student,
-        &names.out_of_school_from,
-        &names.out_of_school_to,
-        &names.out_of_school_code,
-        &names.out_of_school_reason,
-        &names.out_of_school_updated,
-    ];
-    item.refuse_split_time(&times, &known)?;
+    item.refuse_split_time(&times, &out_of_school_lists(names))?;
     let mut record = OutOfSchool::new(student, from, to);
-    record.id = item.text(&names.out_of_school_id).map(Into::into);
-    record.code = item.text(&names.out_of_school_code).map(RawCode::from);
-    record.reason = item.text(&names.out_of_school_reason).map(Into::into);
+    record.id = item.id(&names.out_of_school_id, "id", "out_of_school_id")?.map(Into::into);
+    record.code = item.id(&names.out_of_school_code, "code", "out_of_school_code")?.map(RawCode::from);
+    record.reason = item.text(&names.out_of_school_reason, &mut unreadable, LONGEST_TEXT);
     record.last_updated = item.optional(&names.out_of_school_updated, &mut unreadable, |text| text.parse().ok());
     record.unreadable = unreadable;
     Ok(record)
@@ -272,13 +363,13 @@ fn period(item: &Item<'_>, names: &FieldNames) -> Result<RegistrationPeriod, Sou
     if at.is_date() {
         return Err(item.unreadable(field, "time", "period_time"));
     }
-    Ok(RegistrationPeriod {
-        id: id.into(),
-        at,
-        session: item.text(&names.period_session).map(Into::into),
-        name: item.text(&names.period_name).map(Into::into),
-        unreadable: Vec::new(),
-    })
+    let mut unreadable = Vec::new();
+    let session = match item.get(&names.period_session) {
+        Some(_) => item.text(&names.period_session, &mut unreadable, LONGEST_NAME),
+        None => item.session_by_name(&names.period_name).map(Into::into),
+    };
+    let name = item.text(&names.period_name, &mut unreadable, LONGEST_NAME);
+    Ok(RegistrationPeriod { id: id.into(), at, session, name, unreadable })
 }
 
 fn code(item: &Item<'_>, names: &FieldNames) -> Result<Code, SourceError> {
@@ -286,8 +377,8 @@ fn code(item: &Item<'_>, names: &FieldNames) -> Result<Code, SourceError> {
     let mut unreadable = Vec::new();
     Ok(Code {
         id: id.into(),
-        letter: item.text(&names.code_letter).map(Into::into),
-        name: item.text(&names.code_name).map(Into::into),
+        letter: item.letter(&names.code_letter, &mut unreadable),
+        name: item.text(&names.code_name, &mut unreadable, LONGEST_NAME),
         absence: item.required_flag(&names.code_absence, "absence flag", "code_absence")?,
         active: item.optional(&names.code_active, &mut unreadable, flag).unwrap_or(false),
         unreadable,

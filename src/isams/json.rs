@@ -5,14 +5,17 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, Read};
 use std::rc::Rc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::body::{Body, ended_early, goes_on, is_padding, read_error, text_for_records};
-use super::message::Message;
-use super::reply::{Fields, Nothing, Sink};
+use super::body::{Body, ended_early, goes_on, is_padding, read_error, text_for_records, too_large};
+use super::escapes::Escapes;
+use super::fields::printable;
+use super::message::{Message, is_message};
+use super::reply::{Fields, MOST_FIELDS, Nothing, Sink, is_around};
 use super::xml;
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
@@ -31,16 +34,19 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
         sink,
         progress: body.progress(),
         fields: Fields::default(),
+        keys: Vec::new(),
+        hasher: RandomState::new(),
+        said: Fields::default(),
         failed: None,
         message: None,
         is_isams: false,
     };
-    let mut deserializer = serde_json::Deserializer::from_reader(&mut body);
+    let mut deserializer = serde_json::Deserializer::from_reader(Escapes::new(&mut body));
     let walked = Place { reading: &mut reading, at: At::Outside }.deserialize(&mut deserializer);
-    if let Some(error) = reading.failed {
-        return Err(error);
-    }
     let (is_isams, message) = (reading.is_isams, reading.message);
+    if let Some(error) = reading.failed {
+        return message.map_or(Err(error), |message| Ok(Some(message)));
+    }
     match walked {
         Ok(()) if is_isams || message.is_some() => loop {
             let rest = body.fill_buf().map_err(|error| read_error(&error))?;
@@ -65,12 +71,44 @@ struct Reading<'a, S> {
     sink: &'a mut S,
     progress: Rc<Cell<usize>>,
     fields: Fields,
+    /// The keys of the open objects so far, as hashes.
+    keys: Vec<u64>,
+    hasher: RandomState,
+    /// The fields of a message, which can stand in the midst of a record.
+    said: Fields,
     failed: Option<SourceError>,
     message: Option<Message>,
     is_isams: bool,
 }
 
 impl<S: Sink> Reading<'_, S> {
+    /// Takes a key of an object whose first key is this. One that comes twice has two values, and nothing tells which
+    /// counts; several elements of one name are an array.
+    fn take_key(&mut self, key: &str, first_key: usize) -> Result<(), SourceError> {
+        let hash = self.hasher.hash_one(key);
+        let keys = self.keys.get(first_key..).unwrap_or_default();
+        if keys.len() >= MOST_FIELDS {
+            return Err(too_large("an object with hundreds of fields"));
+        }
+        if keys.contains(&hash) {
+            let message =
+                format!("the reply holds {} twice in one object, and nothing tells which counts", printable(key));
+            return Err(bad_reply(&message));
+        }
+        self.keys.push(hash);
+        Ok(())
+    }
+
+    /// The item's fields are read. After a message, what is left of a record is none.
+    fn end_item(&mut self, kind: FetchedKind) -> Result<(), SourceError> {
+        let taken = match self.message {
+            None => self.sink.item(kind, self.fields.get()),
+            Some(_) => Ok(()),
+        };
+        self.fields.clear();
+        taken
+    }
+
     /// Our own error, kept beside the parser's, which only carries a text.
     fn check<T, E: Error>(&mut self, result: Result<T, SourceError>) -> Result<T, E> {
         result.map_err(|error| {
@@ -84,6 +122,8 @@ impl<S: Sink> Reading<'_, S> {
 #[derive(Clone, Copy)]
 enum At {
     Outside,
+    /// The value of a key around the containers.
+    Around,
     /// The value of a container's key.
     Container(FetchedKind),
     /// One item, or an array of them.
@@ -92,6 +132,8 @@ enum At {
     Item(FetchedKind),
     /// The value of a message's key.
     Message,
+    /// The value of one of a message's fields.
+    Said,
     /// The value of one field.
     Field,
     /// Text where only records should be.
@@ -120,48 +162,59 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { reading, at } = self;
+        let first_key = reading.keys.len();
         while let Some(key) = map.next_key::<String>()? {
             reading.progress.set(0);
+            let taken = reading.take_key(&key, first_key);
+            reading.check(taken)?;
             let place = match at {
-                At::Outside => match reading.sink.container(&key) {
+                At::Outside | At::Around => match reading.sink.container(&key) {
                     Some(kind) => At::Container(kind),
-                    None if key.eq_ignore_ascii_case("Message") => At::Message,
+                    None if is_message(&key) => At::Message,
+                    None if is_around(&key) => At::Around,
                     None => At::Outside,
                 },
+                At::Container(_) | At::Items(_) | At::Item(_) | At::Field if is_message(&key) => At::Message,
                 // Text between the items, and what converters make of comments, is none of them.
                 At::Container(_) if matches!(&*key, "#text" | "#cdata-section") => At::Text,
-                At::Container(_) if key.eq_ignore_ascii_case("Message") => At::Message,
                 At::Container(kind) if !key.starts_with(['@', '#']) => {
                     reading.sink.item_name(&key);
                     At::Items(kind)
                 }
-                At::Items(_) | At::Item(_) | At::Message => {
+                At::Items(_) | At::Item(_) => {
                     let opened = reading.fields.open(key.trim_start_matches('@'));
                     reading.check(opened)?;
                     At::Field
                 }
+                At::Message => {
+                    let opened = reading.said.open(&key);
+                    reading.check(opened)?;
+                    At::Said
+                }
                 // The text beside attributes, or below further elements, is the field's.
-                At::Field if !key.starts_with('@') => At::Field,
-                At::Container(_) | At::Field | At::Text => {
+                At::Field | At::Said if !key.starts_with('@') => at,
+                At::Container(_) | At::Field | At::Said | At::Text => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
                 }
             };
             reading.is_isams |= matches!(at, At::Outside) && key.eq_ignore_ascii_case("iSAMS");
             map.next_value_seed(Place { reading, at: place })?;
-            if matches!(at, At::Items(_) | At::Item(_) | At::Message) {
-                reading.fields.close();
+            match (at, place) {
+                (At::Items(_) | At::Item(_), At::Field) => reading.fields.close(),
+                (At::Message, _) => reading.said.close(),
+                _ => {}
             }
         }
+        reading.keys.truncate(first_key);
         match at {
             At::Items(kind) | At::Item(kind) => {
-                let taken = reading.sink.item(kind, reading.fields.get());
-                reading.fields.clear();
+                let taken = reading.end_item(kind);
                 reading.check(taken)
             }
             At::Message => {
-                reading.message = Some(Message::from_fields(reading.fields.get()));
-                reading.fields.clear();
+                reading.message = reading.message.take().or_else(|| Message::from_fields(reading.said.get()));
+                reading.said.clear();
                 Ok(())
             }
             _ => Ok(()),
@@ -176,11 +229,13 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
             at => at,
         };
         while elements.next_element_seed(Place { reading, at })?.is_some() {
-            if let At::Field = at {
-                // Several elements of one name are several fields.
-                let opened = reading.fields.open_again();
-                reading.check(opened)?;
-            }
+            // Several elements of one name are several fields.
+            let opened = match at {
+                At::Field => reading.fields.open_again(),
+                At::Said => reading.said.open_again(),
+                _ => Ok(()),
+            };
+            reading.check(opened)?;
         }
         Ok(())
     }
@@ -188,19 +243,25 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
         let Self { reading, at } = self;
         reading.progress.set(0);
+        let is_blank = text.trim().is_empty();
         let taken = match at {
             At::Field => reading.fields.append(text),
+            At::Said => reading.said.append(text),
+            At::Message => {
+                reading.message = reading.message.take().or_else(|| Message::from_text(text));
+                Ok(())
+            }
             // An item without fields: which one is missing is for the sink to say.
-            At::Item(kind) => reading.sink.item(kind, &[]),
-            At::Items(kind) if !text.trim().is_empty() => reading.sink.item(kind, &[]),
-            At::Container(_) | At::Text if !text.trim().is_empty() => Err(text_for_records()),
+            At::Item(kind) => reading.end_item(kind),
+            At::Items(kind) if !is_blank => reading.end_item(kind),
+            At::Around | At::Container(_) | At::Text if !is_blank => Err(text_for_records()),
             _ => Ok(()),
         };
         reading.check(taken)
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        self.visit_str(if value { "1" } else { "0" })
+        self.visit_str(if value { "true" } else { "false" })
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {

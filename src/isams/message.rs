@@ -13,16 +13,35 @@ pub(super) struct Message {
     pub(super) description: String,
 }
 
+/// The name under which a text of an element's own is one of its fields.
+pub(super) const OWN_TEXT: &str = "#text";
+
+/// Whether an element or a key is a message, wherever it stands.
+pub(super) fn is_message(name: &str) -> bool {
+    name.eq_ignore_ascii_case("Message")
+}
+
 /// What a failing server says of a deadlock or a lock time-out is worth another try.
 const TRY_AGAIN: [&str; 2] = ["deadlocked", "lock request time out"];
 
 impl Message {
-    pub(super) fn from_fields(fields: &[(String, String)]) -> Self {
+    /// The message with these fields; its text can also be its own, under [`OWN_TEXT`]. None where nothing is said.
+    pub(super) fn from_fields(fields: &[(String, String)]) -> Option<Self> {
         let get = |wanted: &str| {
             let field = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
-            field.map(|(_, value)| value.clone()).unwrap_or_default()
+            field.map(|(_, value)| value.clone())
         };
-        Self { name: get("MessageName"), title: get("Title"), description: get("Description") }
+        fields.iter().any(|(_, value)| !value.trim().is_empty()).then(|| Self {
+            name: get("MessageName").unwrap_or_default(),
+            title: get("Title").unwrap_or_default(),
+            description: get("Description").or_else(|| get(OWN_TEXT)).unwrap_or_default(),
+        })
+    }
+
+    /// A message that is a text (seen of other APIs, also with status 200).
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        let is_said = !text.trim().is_empty();
+        is_said.then(|| Self { description: text.to_owned(), ..Self::default() })
     }
 
     /// The message as an error; the status counts where the message's name says nothing.

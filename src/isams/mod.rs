@@ -27,6 +27,8 @@ mod batch;
 #[cfg(feature = "isams")]
 mod body;
 #[cfg(feature = "isams")]
+mod escapes;
+#[cfg(feature = "isams")]
 mod fields;
 #[cfg(feature = "isams")]
 mod json;
@@ -46,6 +48,8 @@ pub mod simulator;
 mod source;
 #[cfg(feature = "isams")]
 mod transport;
+#[cfg(feature = "isams")]
+mod undecided;
 #[cfg(feature = "isams")]
 mod xml;
 

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::batch;
 use super::body::too_large;
 use super::fields::{REQUIRED, printable};
-use super::reply::{Sink, container_kind};
+use super::message::is_message;
+use super::reply::{Sink, container_kind, is_around};
 use super::source::{Interface, Isams, Settings};
 use super::transport::{self, Budget, Failed};
 use crate::model::FeedTime;
@@ -250,9 +251,7 @@ struct Shapes<'a> {
 impl Sink for Shapes<'_> {
     /// Everything below the two elements around a reply is a container, whatever its name.
     fn container(&mut self, name: &str) -> Option<FetchedKind> {
-        let is_around =
-            ["iSAMS", "RegistrationManager", "Message"].iter().any(|known| known.eq_ignore_ascii_case(name));
-        if is_around || self.reply.containers.len() >= MOST_CONTAINERS {
+        if is_around(name) || is_message(name) || self.reply.containers.len() >= MOST_CONTAINERS {
             return None;
         }
         self.reply.containers.push(ContainerShape { name: printable(name), ..ContainerShape::default() });

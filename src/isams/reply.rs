@@ -4,7 +4,7 @@ use super::body::{LONGEST_TEXT, too_large};
 use crate::source::{FetchedKind, SourceError};
 
 /// More fields than any item has.
-const MOST_FIELDS: usize = 512;
+pub(super) const MOST_FIELDS: usize = 512;
 
 /// What a parser finds: the containers of a reply, and their items.
 pub(super) trait Sink {
@@ -37,6 +37,11 @@ const CONTAINERS: [(&str, FetchedKind); 4] = [
     ("RegistrationPeriods", FetchedKind::Periods),
 ];
 
+/// Whether an element is around the containers (verified).
+pub(super) fn is_around(name: &str) -> bool {
+    ["iSAMS", "RegistrationManager"].iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
 pub(super) fn container_kind(name: &str) -> Option<FetchedKind> {
     CONTAINERS.iter().find(|(container, _)| container.eq_ignore_ascii_case(name)).map(|(_, kind)| *kind)
 }
@@ -58,6 +63,7 @@ pub(super) struct Fields {
 impl Fields {
     pub(super) fn open(&mut self, name: &str) -> Result<(), SourceError> {
         self.opened += 1;
+        self.lengthen(name.len())?;
         if self.opened > MOST_FIELDS {
             return Err(too_large("a record with hundreds of fields"));
         }
@@ -83,12 +89,13 @@ impl Fields {
 
     pub(super) fn append(&mut self, text: &str) -> Result<(), SourceError> {
         let Some((_, value)) = self.used.checked_sub(1).and_then(|at| self.list.get_mut(at)) else { return Ok(()) };
-        self.length += text.len();
-        if self.length > LONGEST_TEXT {
-            return Err(too_large("a record of more than a megabyte"));
-        }
         value.push_str(text);
-        Ok(())
+        self.lengthen(text.len())
+    }
+
+    fn lengthen(&mut self, by: usize) -> Result<(), SourceError> {
+        self.length += by;
+        if self.length > LONGEST_TEXT { Err(too_large("a record of more than a megabyte")) } else { Ok(()) }
     }
 
     /// The last field is whole: it is trimmed, and dropped if nothing is left (R1.6).

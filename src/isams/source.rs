@@ -59,6 +59,8 @@ pub(super) struct Settings {
     pub(super) credentials: Arc<Credentials>,
     pub(super) format: Format,
     pub(super) names: FieldNames,
+    pub(super) ignored_fields: Vec<String>,
+    pub(super) has_code_table: bool,
     pub(super) cache_expiry: TimeDelta,
     pub(super) total_deadline: Duration,
     pub(super) max_bytes: u64,
@@ -130,6 +132,8 @@ impl Isams {
             credentials: Arc::new(credentials),
             format: Format::Xml,
             names: FieldNames::default(),
+            ignored_fields: Vec::new(),
+            has_code_table: true,
             cache_expiry: TimeDelta::hours(24),
             total_deadline: Duration::from_secs(180),
             max_bytes: 2 << 30,
@@ -208,6 +212,20 @@ impl Isams {
     pub fn field_names(self, names: FieldNames) -> Self {
         self.with(|settings| settings.names = names)
     }
+
+    /// Names fields that decide nothing. A field of out-of-school records that no list of [`FieldNames`] has and that looks
+    /// like a time of update or a code stops a fetch where no record has one under a listed name, unless it is named here.
+    #[must_use]
+    pub fn ignored_fields(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.with(|settings| settings.ignored_fields = names.into_iter().map(Into::into).collect())
+    }
+
+    /// Sets whether the school has a code table, which it has unless this says otherwise. The Batch API is not asked for
+    /// one then, and every code counts as an absence.
+    #[must_use]
+    pub fn has_code_table(self, has_one: bool) -> Self {
+        self.with(|settings| settings.has_code_table = has_one)
+    }
 }
 
 impl fmt::Display for Isams {
@@ -228,7 +246,8 @@ const WAITING: usize = 8;
 #[async_trait]
 impl AttendanceSource for Isams {
     fn capabilities(&self) -> Capabilities {
-        let capabilities = Capabilities::default().cached_for(self.0.cache_expiry);
+        let has_code_table = self.0.has_code_table;
+        let capabilities = Capabilities { has_code_table, ..Capabilities::default() }.cached_for(self.0.cache_expiry);
         match self.0.interface {
             Interface::Batch => capabilities,
             Interface::Rest => {

@@ -8,18 +8,11 @@ use quick_xml::events::{BytesStart, Event};
 use super::body::{
     Body, DEEPEST, ended_early, goes_on, is_padding, not_text, read_error, text_for_records, too_large, web_page,
 };
-use super::message::Message;
-use super::reply::{Fields, Sink};
+use super::message::{Message, OWN_TEXT, is_message};
+use super::reply::{Fields, Sink, is_around};
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
-/// Where the parser stands.
-enum Place {
-    Outside,
-    /// In a container (or in a message) that opened at this depth.
-    In(Option<FetchedKind>, usize),
-}
-
-/// Reads one reply. A message of the API in it is given back, whatever else there is.
+/// Reads one reply. A message of the API in it, wherever it stands, is given back, whatever else there is.
 pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Message>, SourceError> {
     let mut body = Body::new(raw);
     let beginning = body.peek().map_err(|error| read_error(&error))?;
@@ -30,11 +23,17 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
     let mut reader = Reader::from_reader(body);
     reader.config_mut().expand_empty_elements = true;
     let mut buffer = Vec::new();
-    let mut fields = Fields::default();
-    let mut depth = 0_usize;
-    let mut place = Place::Outside;
-    let mut message = None;
-    let mut has_root = false;
+    let mut reading = Reading {
+        sink,
+        depth: 0,
+        has_root: false,
+        around: 0,
+        container: None,
+        fields: Fields::default(),
+        said_at: None,
+        said: Fields::default(),
+        message: None,
+    };
     loop {
         buffer.clear();
         let event = match reader.read_event_into(&mut buffer) {
@@ -42,48 +41,15 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
             Err(error) => return Err(xml_error(&error, reader.get_ref().is_at_end())),
         };
         match event {
-            Event::Start(_) if has_root && depth == 0 => return Err(goes_on()),
-            Event::Start(tag) => {
-                has_root = true;
-                depth += 1;
-                if depth > DEEPEST {
-                    return Err(too_large("elements that nest too deep"));
-                }
-                start(&tag, depth, &mut place, &mut fields, sink)?;
-            }
-            Event::End(_) => {
-                match place {
-                    Place::In(kind, opened) if depth == opened => {
-                        if kind.is_none() {
-                            message = Some(Message::from_fields(fields.get()));
-                        }
-                        fields.clear();
-                        place = Place::Outside;
-                    }
-                    Place::In(Some(kind), opened) if depth == opened + 1 => {
-                        sink.item(kind, fields.get())?;
-                        fields.clear();
-                    }
-                    // A message's children are fields; an item's grandchildren's text is its children's.
-                    Place::In(None, opened) if depth == opened + 1 => fields.close(),
-                    Place::In(Some(_), opened) if depth == opened + 2 => fields.close(),
-                    _ => {}
-                }
-                depth = depth.saturating_sub(1);
-            }
-            Event::Text(text) if is_in_field(&place, depth) => fields.append(&text)?,
-            Event::CData(text) if is_in_field(&place, depth) => fields.append(&text)?,
-            Event::Text(text) if has_root && depth == 0 && !is_padding(text.as_bytes()) => return Err(goes_on()),
-            Event::Text(text) if !text.trim().is_empty() && is_between_items(&place, depth) => {
-                return Err(text_for_records());
-            }
-            Event::CData(text) if !text.trim().is_empty() && is_between_items(&place, depth) => {
-                return Err(text_for_records());
-            }
-            Event::GeneralRef(entity) if is_in_field(&place, depth) => {
+            Event::Start(tag) => reading.start(&tag)?,
+            Event::End(_) => reading.end()?,
+            Event::Text(text) => reading.text(&text)?,
+            Event::CData(text) => reading.text(&text)?,
+            Event::GeneralRef(entity) => {
                 let character = entity.resolve_char_ref().ok().flatten().map(String::from);
                 match character.as_deref().or_else(|| quick_xml::escape::resolve_predefined_entity(&entity)) {
-                    Some(text) => fields.append(text)?,
+                    Some(text) => reading.text(text)?,
+                    None if reading.container.is_none() && reading.said_at.is_none() => {}
                     None => return Err(refused("an entity that XML does not define")),
                 }
             }
@@ -93,8 +59,8 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
                 return Err(web_page());
             }
             Event::DocType(_) => return Err(refused("a document type declaration")),
-            Event::Eof if depth > 0 => return Err(ended_early()),
-            Event::Eof if has_root => return Ok(message),
+            Event::Eof if reading.depth > 0 => return Err(ended_early()),
+            Event::Eof if reading.has_root => return Ok(reading.message),
             Event::Eof => return Err(SourceError::permanent(SourceErrorKind::BadReply, "the reply holds no document")),
             _ => {}
         }
@@ -102,61 +68,112 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
     }
 }
 
-fn is_between_items(place: &Place, depth: usize) -> bool {
-    matches!(place, Place::In(Some(_), opened) if depth == *opened)
-}
-
-fn is_in_field(place: &Place, depth: usize) -> bool {
-    match place {
-        Place::Outside => false,
-        Place::In(None, opened) => depth > *opened,
-        Place::In(Some(_), opened) => depth > *opened + 1,
-    }
-}
-
-fn start(
-    tag: &BytesStart<'_>,
+/// Where the parser stands, and what it has read of the element there.
+struct Reading<'a, S> {
+    sink: &'a mut S,
     depth: usize,
-    place: &mut Place,
-    fields: &mut Fields,
-    sink: &mut impl Sink,
-) -> Result<(), SourceError> {
-    let name = tag.local_name();
-    let name: &str = name.as_ref();
-    if depth == 1 && name.eq_ignore_ascii_case("html") {
-        return Err(web_page());
-    }
-    match *place {
-        Place::Outside => {
-            if let Some(kind) = sink.container(name) {
-                *place = Place::In(Some(kind), depth);
-            } else if name.eq_ignore_ascii_case("Message") {
-                *place = Place::In(None, depth);
+    has_root: bool,
+    /// How many of the open elements, from the root on, are those around the containers.
+    around: usize,
+    /// The open container, and its depth.
+    container: Option<(FetchedKind, usize)>,
+    fields: Fields,
+    /// The depth of the open message. It can stand in the midst of a record.
+    said_at: Option<usize>,
+    said: Fields,
+    message: Option<Message>,
+}
+
+impl<S: Sink> Reading<'_, S> {
+    fn start(&mut self, tag: &BytesStart<'_>) -> Result<(), SourceError> {
+        if self.has_root && self.depth == 0 {
+            return Err(goes_on());
+        }
+        self.has_root = true;
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err(too_large("elements that nest too deep"));
+        }
+        let name = tag.local_name();
+        let name: &str = name.as_ref();
+        let below = self.container.map(|(_, opened)| self.depth - opened);
+        match (self.said_at, below) {
+            (Some(opened), _) if self.depth == opened + 1 => self.said.open(name)?,
+            (Some(_), _) => {}
+            // What goes wrong after the first rows can be said in their midst.
+            (None, None | Some(1)) if name.eq_ignore_ascii_case("html") && (self.depth == 1 || below.is_some()) => {
+                return Err(web_page());
+            }
+            (None, _) if is_message(name) => {
+                self.said_at = Some(self.depth);
+                self.said.clear();
+                self.said.open(OWN_TEXT)?;
+            }
+            (None, Some(1)) => {
+                self.sink.item_name(name);
+                for attribute in tag.attributes() {
+                    let attribute =
+                        attribute.map_err(|_| refused("an attribute that is not well formed or stands twice"))?;
+                    self.fields.open(attribute.key.local_name().into_inner())?;
+                    let value = quick_xml::escape::unescape(&attribute.value)
+                        .map_err(|_| refused("an entity that XML does not define"))?;
+                    self.fields.append(&value)?;
+                    self.fields.close();
+                }
+            }
+            (None, Some(2)) => self.fields.open(name)?,
+            (None, Some(_)) => {}
+            (None, None) => {
+                if is_around(name) && self.depth == self.around + 1 {
+                    self.around = self.depth;
+                }
+                self.container = self.sink.container(name).map(|kind| (kind, self.depth));
             }
         }
-        // What goes wrong after the first rows can be said in their midst.
-        Place::In(Some(_), opened) if depth == opened + 1 && name.eq_ignore_ascii_case("html") => {
-            return Err(web_page());
-        }
-        Place::In(Some(_), opened) if depth == opened + 1 && name.eq_ignore_ascii_case("Message") => {
-            *place = Place::In(None, depth);
-        }
-        Place::In(Some(_), opened) if depth == opened + 1 => {
-            sink.item_name(name);
-            for attribute in tag.attributes().with_checks(false) {
-                let attribute = attribute.map_err(|_| refused("an attribute that is not well formed"))?;
-                fields.open(attribute.key.local_name().into_inner())?;
-                let value = quick_xml::escape::unescape(&attribute.value)
-                    .map_err(|_| refused("an entity that XML does not define"))?;
-                fields.append(&value)?;
-                fields.close();
-            }
-        }
-        Place::In(Some(_), opened) if depth == opened + 2 => fields.open(name)?,
-        Place::In(None, opened) if depth == opened + 1 => fields.open(name)?,
-        Place::In(..) => {}
+        Ok(())
     }
-    Ok(())
+
+    fn end(&mut self) -> Result<(), SourceError> {
+        match (self.said_at, self.container) {
+            (Some(opened), _) if self.depth == opened => {
+                self.message = self.message.take().or_else(|| Message::from_fields(self.said.get()));
+                self.said_at = None;
+            }
+            (Some(opened), _) if self.depth == opened + 1 => self.said.close(),
+            (Some(_), _) => {}
+            (None, Some((_, opened))) if self.depth == opened => {
+                self.container = None;
+                self.fields.clear();
+            }
+            // After a message, what is left of a record is none.
+            (None, Some((kind, opened))) if self.depth == opened + 1 => {
+                if self.message.is_none() {
+                    self.sink.item(kind, self.fields.get())?;
+                }
+                self.fields.clear();
+            }
+            (None, Some((_, opened))) if self.depth == opened + 2 => self.fields.close(),
+            // An item's grandchildren's text is its children's.
+            (None, _) => {}
+        }
+        self.depth = self.depth.saturating_sub(1);
+        self.around = self.around.min(self.depth);
+        Ok(())
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), SourceError> {
+        let is_blank = text.trim().is_empty();
+        match (self.said_at, self.container) {
+            // A message's own text comes before its fields.
+            (Some(opened), _) if self.depth > opened || self.said.get().len() == 1 => self.said.append(text),
+            (Some(_), _) => Ok(()),
+            (None, Some((_, opened))) if self.depth > opened + 1 => self.fields.append(text),
+            (None, Some((_, opened))) if self.depth == opened && !is_blank => Err(text_for_records()),
+            (None, None) if self.depth == 0 && self.has_root && !is_padding(text.as_bytes()) => Err(goes_on()),
+            (None, None) if self.depth > 0 && self.depth == self.around && !is_blank => Err(text_for_records()),
+            (None, _) => Ok(()),
+        }
+    }
 }
 
 fn xml_error(error: &quick_xml::Error, is_at_end: bool) -> SourceError {

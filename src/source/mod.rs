@@ -47,6 +47,9 @@ pub struct Capabilities {
     pub has_period_flags: bool,
     /// The source has out-of-school records.
     pub has_out_of_school: bool,
+    /// The source has a code table. Where it has none, every code counts as an absence (R2); where it has one, an empty
+    /// table under records with codes is an incomplete fetch (R11.6).
+    pub has_code_table: bool,
     /// Nothing older or newer than today can be read; a sync narrows its window to today and says so.
     pub today_only: bool,
     /// How old a reply can be (R9). Zero where nothing is cached.
@@ -60,6 +63,7 @@ impl Default for Capabilities {
             has_stamps: true,
             has_period_flags: true,
             has_out_of_school: true,
+            has_code_table: true,
             today_only: false,
             cache_expiry: TimeDelta::zero(),
         }

@@ -129,13 +129,16 @@ pub struct Part {
 pub struct Completeness {
     /// The parts, in any order.
     pub parts: Vec<Part>,
+    /// Fields of out-of-school records that may hold their stamp or code under a name that is not looked for: too few
+    /// records to tell. Sorted, each once.
+    pub undecided_fields: Vec<String>,
 }
 
 impl Completeness {
     /// The verdict of a source that answers a whole window at once: one part of each kind, with its number of rows.
     pub fn whole(window: Window, rows: impl IntoIterator<Item = (FetchedKind, u64)>) -> Self {
         let part = |(kind, rows)| Part { kind, from: window.from(), to: window.to(), rows };
-        Self { parts: rows.into_iter().map(part).collect() }
+        Self { parts: rows.into_iter().map(part).collect(), ..Self::default() }
     }
 
     /// Rows of a kind over all parts.

@@ -30,14 +30,23 @@ struct Manifest {
     cache_seconds: i64,
     records: u64,
     parts: Vec<Part>,
+    #[serde(default)]
+    lacks_code_table: bool,
+    #[serde(default)]
+    undecided_fields: Vec<String>,
 }
 
 impl Manifest {
+    fn completeness(&self) -> Completeness {
+        Completeness { parts: self.parts.clone(), undecided_fields: self.undecided_fields.clone() }
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             has_stamps: self.has_stamps,
             has_period_flags: self.has_period_flags,
             has_out_of_school: self.has_out_of_school,
+            has_code_table: !self.lacks_code_table,
             today_only: self.today_only,
             cache_expiry: TimeDelta::try_seconds(self.cache_seconds).unwrap_or(TimeDelta::MAX),
         }
@@ -189,6 +198,8 @@ impl Recorder {
                 cache_seconds: capabilities.cache_expiry.num_seconds(),
                 records: 0,
                 parts: Vec::new(),
+                lacks_code_table: !capabilities.has_code_table,
+                undecided_fields: Vec::new(),
             },
             waiting: saving.is_masked.then(Vec::new),
             masks: Arc::clone(&saving.masks),
@@ -223,6 +234,7 @@ impl Recorder {
         }
         self.file.flush().map_err(|error| failed("write", &self.records_path, &error))?;
         self.manifest.parts.clone_from(&completeness.parts);
+        self.manifest.undecided_fields.clone_from(&completeness.undecided_fields);
         let mut manifest = create_private(&self.manifest_path)?;
         serde_json::to_writer_pretty(&mut manifest, &self.manifest)
             .map_err(|error| failed("write", &self.manifest_path, &error.into()))?;
@@ -386,7 +398,7 @@ impl AttendanceSource for ReplaySource {
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
         let covers = |manifest: &Manifest| {
-            let completeness = Completeness { parts: manifest.parts.clone() };
+            let completeness = manifest.completeness();
             let mut kinds = vec![FetchedKind::Registrations];
             kinds.extend(manifest.has_out_of_school.then_some(FetchedKind::OutOfSchool));
             kinds.extend(request.periods.then_some(FetchedKind::Periods));
@@ -419,7 +431,7 @@ impl AttendanceSource for ReplaySource {
             Some(serde_json::from_str(&line).map(SourceRecord::Record).map_err(|_| damaged(&path, read)))
         };
         let records = futures::stream::iter(std::iter::from_fn(next_record));
-        let verdict = Completeness { parts: manifest.parts.clone() };
+        let verdict = manifest.completeness();
         Ok(records.chain(futures::stream::iter([Ok(SourceRecord::Complete(verdict))])).boxed())
     }
 }
