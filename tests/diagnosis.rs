@@ -163,7 +163,7 @@ fn a_registration_that_loses_a_tie_counts_once_it_is_saved_again() {
         .updated("2026-11-20T08:52:00");
     let found = findings(&school, Session::Am, "/");
     assert_eq!(names(&found), [FindingName::RegistrationOlderThanOutOfSchool]);
-    assert!(found[0].summary.contains("which wins the tie"), "{}", found[0].summary);
+    assert!(found[0].summary.contains("which counts in a tie"), "{}", found[0].summary);
     let end = "change the times of the out-of-school record 901, so that the AM session is left out";
     assert!(found[0].advice.contains(end), "it begins with the register, so it can't end before: {}", found[0].advice);
 }
@@ -434,7 +434,7 @@ fn under_the_period_rule_a_missing_flag_and_a_missing_period_are_named() {
     let mut unlisted = school();
     unlisted.registration_mut("103").unwrap().in_period("555");
     let found = ask(&unlisted, by_periods, expects, 4, Vec::new()).sessions.remove(0).findings.remove(0);
-    assert!(found.summary.contains("103 of 13:30 is of the registration period 555"), "{}", found.summary);
+    assert!(found.summary.contains("103 of 13:30 belongs to the registration period 555"), "{}", found.summary);
 }
 
 #[test]
@@ -459,7 +459,7 @@ fn a_date_that_has_not_come_is_not_called_a_late_correction() {
     ahead.window = SyncWindow::default().ending("2026-11-10".parse().unwrap());
     let found = ask(&school(), rules(), ahead, 4, Vec::new()).sessions.remove(0).findings.remove(0);
     assert_eq!(found.name, FindingName::OutsideWindow);
-    assert!(found.summary.contains("lies ahead") && found.advice.starts_with("Wait for that day"), "{found}");
+    assert!(found.summary.contains("is later than") && found.advice.starts_with("Wait for that day"), "{found}");
 }
 
 #[test]
@@ -476,7 +476,7 @@ fn a_letter_that_the_code_table_lacks_is_no_matter_of_waiting() {
     school().records().filter(|record| !matches!(record, Record::Code(_))).for_each(|row| without_codes.add(row));
     without_codes.registration_mut("101").unwrap().absent("17");
     let found = findings(&without_codes, Session::Am, "M");
-    assert!(found[0].advice.contains("let the API key read the registration codes"), "{}", found[0].advice);
+    assert!(found[0].advice.contains("give the API key access to the registration codes"), "{}", found[0].advice);
 }
 
 #[test]
@@ -491,12 +491,12 @@ fn a_tie_is_called_a_tie() {
     };
     let without_stamps = ask_for_m(&school);
     assert_eq!(without_stamps.name, FindingName::MissingTimestamp);
-    assert!(without_stamps.summary.contains("neither has the registration 101"), "{}", without_stamps.summary);
+    assert!(without_stamps.summary.contains("has none either"), "{}", without_stamps.summary);
     school.registration_mut("101").unwrap().updated("2026-11-20T09:00:00.250");
     school.out_of_school_mut("901").unwrap().updated("2026-11-20T09:00:00.250");
     let equal = ask_for_m(&school);
     assert_eq!(equal.name, FindingName::OutOfSchoolOlderThanRegistration);
-    assert!(equal.summary.contains("09:00:00.250, and so was the registration 101"), "{}", equal.summary);
+    assert!(equal.summary.contains("09:00:00.250, at the same time as the registration 101"), "{}", equal.summary);
 }
 
 #[test]
@@ -670,7 +670,7 @@ fn an_out_of_school_record_on_a_day_without_school_is_not_called_missing() {
     let found = findings(&school, Session::Am, "M");
     assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
     assert!(found[0].summary.contains("No student has a register"), "{}", found[0].summary);
-    let advice = "take the AM register, with M for this student, provided that there was school";
+    let advice = "take the AM register, with M for this student, if there was school";
     assert!(found[0].advice.contains(advice), "{}", found[0].advice);
 }
 

@@ -1116,3 +1116,85 @@ async fn half_a_surrogate_pair_spoils_its_own_field_only() {
     let error = json(row("\"x\":1").replace(r#""PupilId":"1""#, r#""PupilId":"\ud83d""#)).await.unwrap_err();
     assert!(error.to_string().contains("unreadable student in its field PupilId"), "{error}");
 }
+
+#[tokio::test]
+async fn a_text_or_number_where_records_should_be_is_no_empty_school() {
+    for value in [r#""Service unavailable""#, "5", "0", "true", "false", r#"["x"]"#, "[[1]]"] {
+        for body in [
+            format!(r#"{{"iSAMS":{value}}}"#),
+            format!(r#"{{"iSAMS":{{"RegistrationManager":{value}}}}}"#),
+            format!(r#"{{"iSAMS":[{{"RegistrationManager":[{value}]}}]}}"#),
+            format!(r#"{{"iSAMS":{{"RegistrationManager":{{"RegistrationStatuses":{value}}}}}}}"#),
+        ] {
+            let error = json(&body).await.unwrap_err().to_string();
+            let is_row = value.starts_with('[') && body.contains("Statuses");
+            assert!(
+                error.contains(if is_row { "no field for its student" } else { "a text where" }),
+                "{body}: {error}"
+            );
+        }
+    }
+    for text in ["Service unavailable", "<![CDATA[Service]]>", "&lt;Row/>"] {
+        let whole = document("");
+        for body in [
+            whole.replace("<iSAMS>", &format!("<iSAMS>{text}")),
+            whole.replace("<RegistrationCodes", &format!("{text}<RegistrationCodes")),
+            format!("<iSAMS>{text}</iSAMS>"),
+        ] {
+            let error = error_of(&answering(ok(&body))).await;
+            assert!(error.to_string().contains("a text where iSAMS sends records"), "{body}: {error}");
+        }
+    }
+    // What stands beside the records is none of ours.
+    only_row(status("").replace("<iSAMS>", "<iSAMS><Version>1.0</Version>\n")).await;
+    assert!(json(r#"{"iSAMS":{"Version":"1.0","RegistrationManager":""},"took":5}"#).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_message_in_the_midst_of_a_record_is_an_error() {
+    let said = "<Message><Title>Oops</Title><Description>It was deadlocked.</Description></Message>";
+    for inner in [
+        said.to_owned(),
+        format!("<Reason>{said}</Reason>"),
+        format!("<Reason>x<A><B>{said}</B></A></Reason>"),
+        format!("<Reason Id=\"{}\">{said}</Reason>", "x"),
+    ] {
+        for body in [status(&inner), document(&format!("<Row>{inner}</Row>"))] {
+            let error = error_of(&answering(ok(body))).await;
+            assert!(error.to_string().contains("Oops: It was deadlocked."), "{inner}: {error}");
+        }
+    }
+    only_row(status("<Message/><Reason><Message> </Message></Reason>")).await;
+
+    let row = r#""PupilId":"1","Registered":"1","RegistrationDateTime":"2026-11-20T08:40:00""#;
+    let said = r#"{"Title":"Oops","Description":"It was deadlocked."}"#;
+    for inner in [
+        format!(r#"{row},"Message":{said}"#),
+        format!(r#""message":{said}"#),
+        format!(r#"{row},"Reason":{{"Message":{said}}}"#),
+        format!(r#"{row},"Reason":[{{"A":{{"Message":{said}}}}}]"#),
+        format!(r#"{row},"Message":"Oops: It was deadlocked.""#),
+    ] {
+        let error = json(format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{inner}}}}}}}}}"#)).await.unwrap_err();
+        assert!(error.to_string().contains("Oops: It was deadlocked."), "{inner}: {error}");
+    }
+    let nothing = format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row},"Message":null}}}}}}}}"#);
+    assert_eq!(json(nothing).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_name_twice_in_one_object_is_refused() {
+    let row = r#""PupilId":"1","Registered":"1","RegistrationDateTime":"2026-11-20T08:40:00""#;
+    for (body, name) in [
+        (format!(r#"{{"iSAMS":{{}},"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row}}}}}}}}}"#), "iSAMS"),
+        (r#"{"iSAMS":{"RegistrationStatuses":null,"RegistrationStatuses":null}}"#.to_owned(), "RegistrationStatuses"),
+        (format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row}}},"Row":{{{row}}}}}}}}}"#), "Row"),
+        (format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":[{{{row}}},{{{row},"PupilId":"2"}}]}}}}}}"#), "PupilId"),
+        (format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row},"Code":{{"a":"1","a":"2"}}}}}}}}}}"#), "a"),
+    ] {
+        let error = json(&body).await.unwrap_err();
+        assert!(error.to_string().contains(&format!("holds {name} twice")), "{body}: {error}");
+    }
+    let error = error_of(&answering(ok(document("<Row Id=\"1\" Id=\"2\"/>")))).await;
+    assert!(error.to_string().contains("stands twice"), "{error}");
+}

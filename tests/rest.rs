@@ -603,3 +603,49 @@ async fn a_link_to_another_page_is_another_page_at_the_same_address() {
         assert_eq!(rows(fetch(&source(&url)).await.unwrap()).len(), if is_followed { 2 } else { 1 });
     }
 }
+
+/// A register of 152 rows in two pages, of which the second begins this many rows too early.
+fn overlapping(by: u64, largest: u64, about: &'static str) -> String {
+    common::tenant::answering_to(move |request| {
+        let row = |number: u64| {
+            format!(r#"{{"schoolId":"{number}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}"#)
+        };
+        let size = if request.contains("pageSize=1000") { largest } else { 100 };
+        let first = if request.contains("page=2") { size - by } else { 0 };
+        let rows: Vec<String> = (first..152.min(first + size)).map(row).collect();
+        match request {
+            _ if request.contains("/connect/token") => ok(r#"{"access_token":"Token-4711","expires_in":3600}"#),
+            _ if request.contains("/absencecodes") => ok(r#"{"absenceCodes":[]}"#),
+            _ if request.contains("/periods") => ok(PERIODS),
+            _ => {
+                let pages = 152_u64.div_ceil(size);
+                let about = about.replace("PAGES", &pages.to_string()).replace("SIZE", &size.to_string());
+                ok(format!(r#"{{"rows":[{}]{about}}}"#, rows.join(",")))
+            }
+        }
+    })
+}
+
+#[tokio::test]
+async fn pages_that_repeat_records_are_replaced_by_one_page_or_refused() {
+    for about in [
+        "",
+        r#","totalCount":152"#,
+        r#","totalPages":PAGES"#,
+        r#","pageSize":SIZE,"totalCount":152,"totalPages":PAGES"#,
+    ] {
+        assert_eq!(rows(fetch(&source(&overlapping(0, 100, about))).await.unwrap()).len(), 152, "{about}");
+        assert_eq!(rows(fetch(&source(&overlapping(2, 1000, about))).await.unwrap()).len(), 152, "{about}");
+        let refused = fetch(&source(&overlapping(2, 100, about))).await.map(|items| items.len());
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Incomplete, "{about}");
+        assert!(error.to_string().contains("sent records of register/5 again on another page"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn equal_records_of_one_page_are_all_delivered() {
+    let row = r#"{"schoolId":"1","isRegistered":1,"isPresent":true,"isOutOfSchool":false}"#;
+    let register = format!(r#"{{"rows":[{row},{row}],"count":2,"totalCount":2,"totalPages":1}}"#);
+    assert_eq!(rows(fetch(&source(&with_reply(LISTS[2].0, register))).await.unwrap()).len(), 2);
+}

@@ -218,6 +218,10 @@ pub async fn gives_a_lease_to_one_at_a_time(store: &dyn MarkStore) {
     store.release_lease(&school, first).await.unwrap_or_else(|error| panic!("a lease can't be given back: {error}"));
     let second = acquire(store, TTL).await.unwrap_or_else(|| panic!("a lease that was given back is refused"));
     assert!(second > first, "tokens do not grow");
+    store.release_lease(&school, second).await.unwrap_or_else(|error| panic!("a lease can't be given back: {error}"));
+    let longest = acquire(store, Duration::MAX).await;
+    assert!(longest.is_some(), "a lease without an end is refused");
+    assert_eq!(acquire(store, TTL).await, None, "a lease without an end is over");
 }
 
 /// A lease that ran out is free; its old holder can neither renew it nor write, and giving it back takes it from nobody.

@@ -126,8 +126,8 @@ impl Situation<'_> {
             (
                 format!("No registration period of {} is flagged {session}", facts.question.date),
                 format!(
-                    "flag the period of the {session} register as {session} in the management system, or let the API key \
-                     read it"
+                    "flag the period of the {session} register as {session} in the management system, or give the API \
+                     key access to it"
                 ),
             )
         })
@@ -143,20 +143,21 @@ impl Situation<'_> {
         if let (Some((row, period)), true) = (unlisted, self.is_by_periods()) {
             return (
                 format!(
-                    "{} is of the registration period {period}, which was not read, so it is passed over",
+                    "{} belongs to the registration period {period}, which was not read, so it does not count",
                     capitalised(&named(row))
                 ),
-                format!("let the API key read the registration period {period} too"),
+                format!("give the API key access to the registration period {period}"),
             );
         }
         match self.flagging() {
             Some(flagging) => flagging,
-            None if self.has_school => {
-                (format!("The student has nothing that makes a mark in this {session} session"), self.entry(expected))
-            }
+            None if self.has_school => (
+                format!("Nothing that was read makes a mark for this student in the {session} session"),
+                self.entry(expected),
+            ),
             None => (
                 format!("No student has a register in the {session} session of {date}, so there are no marks for it"),
-                format!("take the {session} register{with}, provided that there was school"),
+                format!("take the {session} register{with}, if there was school"),
             ),
         }
     }

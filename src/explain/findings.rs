@@ -131,14 +131,14 @@ impl Situation<'_> {
             finding(
                 FindingName::OutsideWindow,
                 match is_ahead {
-                    true => format!("{date} lies ahead of {covered}; syncs from that day on cover it."),
+                    true => format!("{date} is later than {covered}; syncs from that day on will cover it."),
                     false => format!(
-                        "{date} is not among {covered}, so a correction of that day does not reach the portal by itself."
+                        "{date} is not one of {covered}, so a correction of that day does not reach the portal by itself."
                     ),
                 },
                 match is_ahead {
-                    true => format!("Wait for that day, or run a sync for that date alone: from {date} to {date}."),
-                    false => format!("Run a sync for that date alone: from {date} to {date}."),
+                    true => format!("Wait for that day, or run a sync for that date only, from {date} to {date}."),
+                    false => format!("Run a sync for that date only, from {date} to {date}."),
                 },
                 json!({ "date": date, "window_from": window.from(), "window_to": window.to() }),
             )
@@ -151,18 +151,20 @@ impl Situation<'_> {
             return None;
         }
         let since = match shown.since {
-            Some((run, at)) => format!("since run {run} of {}", self.school_time(at)),
-            None => "and no run has ever written one".to_owned(),
+            Some((run, at)) => format!(" since run {run} of {}", self.school_time(at)),
+            None => ", and no run has ever written one".to_owned(),
         };
         let date = self.facts.question.date;
         Some(finding(
             FindingName::StoreBehindSource,
             format!(
-                "The portal's store shows {} {since}; the source says {}.",
+                "The portal's store shows {}{since}; the source now says {}.",
                 or_none(shown.mark.as_ref()),
                 or_none(self.mark)
             ),
-            format!("Run a sync that covers {date}. If the store still differs after it, see what that run withheld."),
+            format!(
+                "Run a sync that covers {date}. If the store still differs after it, look at what that run withheld."
+            ),
             json!({
                 "date": date,
                 "store_mark": shown.mark.as_ref().map(Mark::line),
@@ -183,7 +185,7 @@ impl Situation<'_> {
             (Some(Status::UnknownCode), Some(winner)) => {
                 let raw =
                     self.mark.and_then(|mark| mark.raw_code.as_ref()).map(ToString::to_string).unwrap_or_default();
-                let table = "let the API key read the whole table of registration codes";
+                let table = "give the API key access to the whole table of registration codes";
                 let advice = match expected {
                     None => format!("give {} a code that is in the table, or {table}", named(winner)),
                     Some(Expected::Code(letter)) if **letter == *raw => table.to_owned(),
@@ -245,10 +247,10 @@ impl Situation<'_> {
         let picked = self.mark.and_then(|mark| mark.decision.registration.as_ref());
         let (setting, pm_start) = match pm_rule {
             PmRule::FirstFrom(start) => {
-                (format!("tell AM and PM by time, with the PM start at {}", clock(start)), Some(clock(start)))
+                (format!("distinguish AM and PM by time, with the PM start at {}", clock(start)), Some(clock(start)))
             }
             PmRule::RegistrationPeriods => {
-                ("tell AM and PM by the session flags of the registration periods".to_owned(), None)
+                ("distinguish AM and PM by the session flags of the registration periods".to_owned(), None)
             }
         };
         let everybody = "This changes the marks of every student; an audit of the PM starts shows which.";
@@ -313,12 +315,10 @@ impl Situation<'_> {
             let evidence = moments.map(stamp_text);
             Some(finding(
                 FindingName::CacheMayBeStale,
+                format!("{read}. The replies can be as old as {earliest}, so a later change may not be in them."),
                 format!(
-                    "{read}. The replies can show the state of {earliest}: a change made after that may not be in them."
-                ),
-                format!(
-                    "If it was put right by {fetched}, a sync from {sure} on is sure to read it; saving the API key's \
-                     settings refreshes its cache at once. If not, {cure}; then sync."
+                    "If it was corrected by {fetched}, a sync at {sure} or later is certain to read it; saving the API \
+                     key's settings refreshes its cache at once. If it was not, {cure}; then sync."
                 ),
                 json!({ "as_of_earliest": evidence[0], "fetched_at": evidence[1], "sure_from": evidence[2] }),
             ))
@@ -344,7 +344,7 @@ impl Situation<'_> {
         let letters = &self.facts.letters;
         if letters.is_empty() {
             let read = "No registration codes were read, so no mark has a letter".to_owned();
-            return Some((read, "let the API key read the registration codes".to_owned()));
+            return Some((read, "give the API key access to the registration codes".to_owned()));
         }
         if letters.contains(letter) {
             return None;
@@ -352,13 +352,13 @@ impl Situation<'_> {
         let alike = letters.iter().find(|known| known.eq_ignore_ascii_case(letter));
         let alike = alike.map(|known| format!(" (it has {known})")).unwrap_or_default();
         let read = format!("The code table has no code {letter}{alike}, so no mark can have it");
-        Some((read, format!("ask with a letter of the table, or add {letter} to the registration codes")))
+        Some((read, format!("ask again with a letter that the table has, or add {letter} to the registration codes")))
     }
 
     fn missing_timestamp(&self, expected: &Expected, loser: &DayRecord) -> Finding {
         let against = match self.winner() {
             Some(winner) if winner.record.last_updated.is_none() => {
-                format!("; neither has {}, which wins the tie", named(winner))
+                format!("; {} has none either, and counts in a tie", named(winner))
             }
             Some(winner) => format!(", so it counts as older than {}, which {}", named(winner), self.updated(winner)),
             None => String::new(),
@@ -391,40 +391,36 @@ impl Situation<'_> {
     }
 
     fn older(&self, expected: &Expected, loser: &DayRecord) -> Finding {
-        let against = match self.winner() {
-            Some(winner) if winner.record.last_updated == loser.record.last_updated => {
-                format!(", and so was {}, which wins the tie.", named(winner))
-            }
-            Some(winner) => {
-                format!("; {} {}. The most recently updated record counts.", named(winner), self.updated(winner))
-            }
-            None => ".".to_owned(),
-        };
         finding(
             FindingName::OutOfSchoolOlderThanRegistration,
-            format!("{} says {expected} and {}{against}", capitalised(&named(loser)), self.updated(loser)),
+            self.beaten(expected, loser),
             then_sync(&self.save_again(loser)),
             self.against_winner(loser),
         )
     }
 
     fn registration_older(&self, expected: &Expected, loser: &DayRecord) -> Finding {
+        let end = self.end_rivals(loser).map(|cure| format!("; or, {cure}")).unwrap_or_default();
+        finding(
+            FindingName::RegistrationOlderThanOutOfSchool,
+            self.beaten(expected, loser),
+            then_sync(&format!("{}{end}", self.save_again(loser))),
+            self.against_winner(loser),
+        )
+    }
+
+    /// A record with a time of update and the one that counts before it.
+    fn beaten(&self, expected: &Expected, loser: &DayRecord) -> String {
         let against = match self.winner() {
             Some(winner) if winner.record.last_updated == loser.record.last_updated => {
-                format!(", and so was {}, which wins the tie.", named(winner))
+                format!(", at the same time as {}, which counts in a tie.", named(winner))
             }
             Some(winner) => {
                 format!("; {} {}. The most recently updated record counts.", named(winner), self.updated(winner))
             }
             None => ".".to_owned(),
         };
-        let end = self.end_rivals(loser).map(|cure| format!("; or, {cure}")).unwrap_or_default();
-        finding(
-            FindingName::RegistrationOlderThanOutOfSchool,
-            format!("{} says {expected} and {}{against}", capitalised(&named(loser)), self.updated(loser)),
-            then_sync(&format!("{}{end}", self.save_again(loser))),
-            self.against_winner(loser),
-        )
+        format!("{} says {expected} and {}{against}", capitalised(&named(loser)), self.updated(loser))
     }
 
     fn duplicate(&self, expected: &Expected, loser: &DayRecord) -> Finding {
@@ -433,7 +429,7 @@ impl Situation<'_> {
         };
         let standing = self.contenders.iter().find(stands).map(|one| &one.record);
         let against = standing
-            .map(|one| format!("; {} {} and stands for the register", named(one), self.updated(one)))
+            .map(|one| format!("; {} {} and counts for the register", named(one), self.updated(one)))
             .unwrap_or_default();
         finding(
             FindingName::DuplicateRegistrations,

@@ -5,15 +5,17 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, Read};
 use std::rc::Rc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::body::{Body, ended_early, goes_on, is_padding, read_error, text_for_records};
+use super::body::{Body, ended_early, goes_on, is_padding, read_error, text_for_records, too_large};
 use super::escapes::Escapes;
+use super::fields::printable;
 use super::message::{Message, is_message};
-use super::reply::{Fields, Nothing, Sink, is_around};
+use super::reply::{Fields, MOST_FIELDS, Nothing, Sink, is_around};
 use super::xml;
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
@@ -32,6 +34,8 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
         sink,
         progress: body.progress(),
         fields: Fields::default(),
+        keys: Vec::new(),
+        hasher: RandomState::new(),
         said: Fields::default(),
         failed: None,
         message: None,
@@ -39,10 +43,10 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
     };
     let mut deserializer = serde_json::Deserializer::from_reader(Escapes::new(&mut body));
     let walked = Place { reading: &mut reading, at: At::Outside }.deserialize(&mut deserializer);
-    if let Some(error) = reading.failed {
-        return Err(error);
-    }
     let (is_isams, message) = (reading.is_isams, reading.message);
+    if let Some(error) = reading.failed {
+        return message.map_or(Err(error), |message| Ok(Some(message)));
+    }
     match walked {
         Ok(()) if is_isams || message.is_some() => loop {
             let rest = body.fill_buf().map_err(|error| read_error(&error))?;
@@ -67,6 +71,9 @@ struct Reading<'a, S> {
     sink: &'a mut S,
     progress: Rc<Cell<usize>>,
     fields: Fields,
+    /// The keys of the open objects so far, as hashes.
+    keys: Vec<u64>,
+    hasher: RandomState,
     /// The fields of a message, which can stand in the midst of a record.
     said: Fields,
     failed: Option<SourceError>,
@@ -75,6 +82,33 @@ struct Reading<'a, S> {
 }
 
 impl<S: Sink> Reading<'_, S> {
+    /// Takes a key of an object whose first key is this. One that comes twice has two values, and nothing tells which
+    /// counts; several elements of one name are an array.
+    fn take_key(&mut self, key: &str, first_key: usize) -> Result<(), SourceError> {
+        let hash = self.hasher.hash_one(key);
+        let keys = self.keys.get(first_key..).unwrap_or_default();
+        if keys.len() >= MOST_FIELDS {
+            return Err(too_large("an object with hundreds of fields"));
+        }
+        if keys.contains(&hash) {
+            let message =
+                format!("the reply holds {} twice in one object, and nothing tells which counts", printable(key));
+            return Err(bad_reply(&message));
+        }
+        self.keys.push(hash);
+        Ok(())
+    }
+
+    /// The item's fields are read. After a message, what is left of a record is none.
+    fn end_item(&mut self, kind: FetchedKind) -> Result<(), SourceError> {
+        let taken = match self.message {
+            None => self.sink.item(kind, self.fields.get()),
+            Some(_) => Ok(()),
+        };
+        self.fields.clear();
+        taken
+    }
+
     /// Our own error, kept beside the parser's, which only carries a text.
     fn check<T, E: Error>(&mut self, result: Result<T, SourceError>) -> Result<T, E> {
         result.map_err(|error| {
@@ -128,8 +162,11 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { reading, at } = self;
+        let first_key = reading.keys.len();
         while let Some(key) = map.next_key::<String>()? {
             reading.progress.set(0);
+            let taken = reading.take_key(&key, first_key);
+            reading.check(taken)?;
             let place = match at {
                 At::Outside | At::Around => match reading.sink.container(&key) {
                     Some(kind) => At::Container(kind),
@@ -169,14 +206,10 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
                 _ => {}
             }
         }
+        reading.keys.truncate(first_key);
         match at {
             At::Items(kind) | At::Item(kind) => {
-                // After a message, what is left of a record is none.
-                let taken = match reading.message {
-                    None => reading.sink.item(kind, reading.fields.get()),
-                    Some(_) => Ok(()),
-                };
-                reading.fields.clear();
+                let taken = reading.end_item(kind);
                 reading.check(taken)
             }
             At::Message => {
@@ -219,8 +252,8 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
                 Ok(())
             }
             // An item without fields: which one is missing is for the sink to say.
-            At::Item(kind) => reading.sink.item(kind, &[]),
-            At::Items(kind) if !is_blank => reading.sink.item(kind, &[]),
+            At::Item(kind) => reading.end_item(kind),
+            At::Items(kind) if !is_blank => reading.end_item(kind),
             At::Around | At::Container(_) | At::Text if !is_blank => Err(text_for_records()),
             _ => Ok(()),
         };

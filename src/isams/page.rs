@@ -178,9 +178,9 @@ impl<'a> Object<'a> {
 
 /// How a list is found in its page.
 #[derive(Clone, Copy)]
-pub(super) enum ListName {
-    /// By its name (verified).
-    Known(&'static str),
+pub(super) enum ListName<'a> {
+    /// By its name.
+    Known(&'a str),
     /// Its name is not documented: the only list, or the only one of records with this field.
     WithField(&'static str),
 }
@@ -232,10 +232,10 @@ impl<'a> Page<'a> {
     /// What iSAMS says instead of a list, or beside one: that is an error whatever the status.
     pub(super) fn refusal(&self) -> Option<Message> {
         let Self::Object(page) = self else { return None };
-        let is_filled = |name: &&str| page.get(name).is_some_and(has_content);
-        let is_no = |name: &&str| page.get(name).is_some_and(|value| !has_content(value) && value.get() != "null");
-        let has_words = ["message", "error", "errors"].iter().any(|name| is_filled(&name));
-        let says_no = ["success", "succeeded", "isSuccess", "ok"].iter().any(|name| is_no(&name));
+        let is_filled = |name: &str| page.get(name).is_some_and(has_content);
+        let is_no = |name: &str| page.get(name).is_some_and(|value| !has_content(value) && value.get() != "null");
+        let has_words = ["message", "error", "errors"].iter().any(|name| is_filled(name));
+        let says_no = ["success", "succeeded", "isSuccess", "ok"].iter().any(|name| is_no(name));
         let has_status = ["status", "statusCode"].iter().any(|name| page.count(name).is_some_and(|code| code >= 400));
         (has_words || says_no || has_status).then(|| self.words())
     }
@@ -243,51 +243,52 @@ impl<'a> Page<'a> {
     /// The words of an error: iSAMS's `message`, or those of a problem as other servers write it (RFC 9457).
     pub(super) fn words(&self) -> Message {
         let Self::Object(page) = self else { return Message::default() };
-        let said = |name: &&str| page.get(name).and_then(|value| first_text(value, 0));
+        let said = |name: &str| page.get(name).and_then(|value| first_text(value, 0));
         let names = ["message", "detail", "error_description", "error", "errors"];
         Message {
-            title: said(&"title").unwrap_or_default(),
-            description: names.iter().find_map(said).unwrap_or_default(),
+            title: said("title").unwrap_or_default(),
+            description: names.into_iter().find_map(said).unwrap_or_default(),
             ..Message::default()
         }
     }
 
-    /// The records of a page, if it holds a list of them. A known list can be null for an empty one.
-    pub(super) fn records(&self, name: ListName) -> Option<Vec<Object<'a>>> {
-        let list = match (self, name) {
-            (Self::Bare(list), _) => list.clone(),
+    /// The records of a page under their name, if it holds a list of them. A known list can be null for an empty one.
+    pub(super) fn records(&self, name: ListName<'_>) -> Option<(Option<String>, Vec<Object<'a>>)> {
+        let (name, list) = match (self, name) {
+            (Self::Bare(list), _) => (None, list.clone()),
             (Self::Object(page), ListName::Known(name)) => match page.get(name)? {
-                null if null.get() == "null" => Vec::new(),
-                list => elements(list)?,
+                null if null.get() == "null" => (Some(name), Vec::new()),
+                list => (Some(name), elements(list)?),
             },
             (Self::Object(page), ListName::WithField(field)) => page.only_list(field)?,
         };
-        list.into_iter().map(object).collect()
+        Some((name.map(str::to_owned), list.into_iter().map(object).collect::<Option<_>>()?))
     }
 }
 
+/// A list with its name in the page.
+type Named<'n, 'a> = (Option<&'n str>, Vec<&'a RawValue>);
+
 impl<'a> Object<'a> {
-    fn only_list(&self, field: &str) -> Option<Vec<&'a RawValue>> {
+    fn only_list(&self, field: &str) -> Option<Named<'_, 'a>> {
         let is_of_errors =
             |name: &str| ["errors", "messages", "warnings"].iter().any(|of| of.eq_ignore_ascii_case(name));
         let lists = self.0.iter().filter(|(name, _)| !is_of_errors(name));
-        let mut lists: Vec<(&str, Vec<&RawValue>)> =
-            lists.filter_map(|(name, value)| Some((name.as_str(), elements(value)?))).collect();
+        let mut lists: Vec<Named<'_, 'a>> =
+            lists.filter_map(|(name, value)| Some((Some(name.as_str()), elements(value)?))).collect();
         if lists.iter().all(|(_, list)| list.is_empty()) {
             // An error can hold an empty list too. A register says how many records it has, or has the name of one.
             let is_counted = ["count", "totalCount", "totalPages"].iter().any(|name| self.count(name).is_some())
                 && self.count("count").unwrap_or(0) == 0;
-            let is_named = lists.iter().any(|(name, _)| name.eq_ignore_ascii_case("registrationStatuses"));
-            return (!lists.is_empty() && (is_counted || is_named)).then(Vec::new);
+            let is_register = |name: &str| name.eq_ignore_ascii_case("registrationStatuses");
+            lists.retain(|(name, _)| is_counted || name.is_some_and(is_register));
+            return lists.pop();
         }
         if lists.len() > 1 {
             let has_field = |item: &&RawValue| object(item).is_some_and(|item| item.get(field).is_some());
             lists.retain(|(_, list)| list.iter().any(has_field));
         }
-        match lists.pop() {
-            Some((_, list)) if lists.is_empty() => Some(list),
-            _ => None,
-        }
+        lists.pop().filter(|_| lists.is_empty())
     }
 }
 

@@ -117,7 +117,7 @@ impl Fetch {
     async fn list<T>(
         &self,
         path: &[&str],
-        name: ListName,
+        name: ListName<'_>,
         read: impl Fn(&Object<'_>) -> Result<T, SourceError>,
     ) -> Result<Vec<T>, SourceError> {
         for size in [PAGE_SIZE, LARGEST_PAGE_SIZE] {
@@ -137,16 +137,20 @@ impl Fetch {
     async fn pages<T>(
         &self,
         path: &[&str],
-        name: ListName,
+        name: ListName<'_>,
         size: u64,
         read: &impl Fn(&Object<'_>) -> Result<T, SourceError>,
     ) -> Result<Option<Vec<T>>, SourceError> {
         let place = printable(&path.join("/"));
         let (mut items, mut length) = (Vec::new(), 0);
         let (mut seen, mut before) = (HashSet::new(), Vec::new());
+        let mut found = None;
         for page in 1..=MOST_PAGES {
+            // The pages of a list all have it under one name.
+            let name = found.as_deref().map_or(name, ListName::Known);
             let ask = Ask { path, name, page, size, most_bytes: MOST_LIST_BYTES - length };
             let reply = self.budget.retry(|| self.attempt(&ask, read)).await?;
+            found = reply.list_name.or(found);
             length += reply.length;
             let about = reply.paging;
             // Some count from 0; whether they begin with the page after the first shows in their total.
@@ -168,7 +172,8 @@ impl Fetch {
             }
             seen.extend(reply.hashes.iter().copied());
             before = reply.hashes;
-            let size = about.size.unwrap_or(size);
+            // Whoever does not say how large its pages are may cut them at the usual size.
+            let size = about.size.unwrap_or(PAGE_SIZE);
             let is_last = match (about.pages, about.total) {
                 _ if about.has_next => false,
                 (Some(pages), _) => page >= pages,
@@ -224,7 +229,7 @@ impl Fetch {
         if let Some(said) = page.refusal() {
             return Err(said.into_error(status.as_u16(), &secrets).into());
         }
-        let Some(records) = page.records(ask.name) else {
+        let Some((list_name, records)) = page.records(ask.name) else {
             let place = printable(&ask.path.join("/"));
             return Err(match page.words() {
                 said if said != Message::default() => said.into_error(status.as_u16(), &secrets),
@@ -235,6 +240,7 @@ impl Fetch {
             .into());
         };
         Ok(Reply {
+            list_name,
             items: records.iter().map(read).collect::<Result<_, _>>()?,
             hashes: records.iter().map(|record| self.hashing.hash_one(record)).collect(),
             paging: page.paging(),
@@ -246,7 +252,7 @@ impl Fetch {
 /// Asks for one page.
 struct Ask<'a> {
     path: &'a [&'a str],
-    name: ListName,
+    name: ListName<'a>,
     page: u64,
     size: u64,
     most_bytes: u64,
@@ -254,6 +260,8 @@ struct Ask<'a> {
 
 /// A page, read.
 struct Reply<T> {
+    /// Under which name the list was found, if it is not the whole page.
+    list_name: Option<String>,
     items: Vec<T>,
     /// Equal for equal records.
     hashes: Vec<u64>,

@@ -3,12 +3,16 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
+use async_compression::tokio::bufread::GzipDecoder;
+use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
-use futures::{Stream, StreamExt};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
 use reqwest::{Client, Response, StatusCode, Url, header, redirect};
 use secrecy::SecretString;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::io::StreamReader;
 
 use super::body::read_error;
 use super::message::Message;
@@ -45,18 +49,23 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Follows a redirect within the tenant's host and port; what is not followed comes back as the redirect that it is. One
-/// that turns a POST into a GET would lose the request's body.
+/// that turns a POST into a GET would lose the request's body, and one with a password in its address would be logged.
 pub(super) fn same_host(url: &Url, is_post: bool) -> redirect::Policy {
     let origin = url.origin();
     redirect::Policy::custom(move |attempt| {
         let keeps_body = !is_post || matches!(attempt.status().as_u16(), 307 | 308);
-        let is_same = attempt.url().origin() == origin;
-        if is_same && keeps_body && attempt.previous().len() < 5 { attempt.follow() } else { attempt.stop() }
+        let (next, previous) = (attempt.url(), attempt.previous());
+        let is_same = next.origin() == origin && next.username().is_empty() && next.password().is_none();
+        if is_same && keeps_body && previous.len() < 5 { attempt.follow() } else { attempt.stop() }
     })
 }
 
 pub(super) fn client(url: &Url, redirects: redirect::Policy) -> Result<Client, SourceError> {
+    let accepted = [(header::ACCEPT_ENCODING, header::HeaderValue::from_static("gzip"))];
     let mut builder = Client::builder()
+        .default_headers(accepted.into_iter().collect())
+        // Decompressed here, whatever features another crate switches on.
+        .no_gzip()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
         .redirect(redirects)
@@ -134,7 +143,7 @@ impl Budget {
     }
 }
 
-/// Sends a request. An answer with any status is an answer.
+/// Sends a request. An answer with any status is an answer, but a part of one is none.
 pub(super) async fn send(
     request: reqwest::RequestBuilder,
     deadline: Instant,
@@ -145,8 +154,18 @@ pub(super) async fn send(
         Err(_) => Err(out_of_time()),
         // reqwest's own text names the whole URL, and with it the key.
         Ok(Err(error)) => Err(connection(&error.without_url())),
+        Ok(Ok(response)) if is_part(&response) => Err(SourceError::permanent(
+            SourceErrorKind::BadReply,
+            "a part of a reply came that nobody asked for (HTTP status 206 or Content-Range); check what stands between \
+             here and iSAMS, such as a proxy",
+        )),
         Ok(Ok(response)) => Ok(response),
     }
+}
+
+fn is_part(response: &Response) -> bool {
+    let has_range = response.headers().contains_key(header::CONTENT_RANGE);
+    response.status() == StatusCode::PARTIAL_CONTENT || (response.status().is_success() && has_range)
 }
 
 pub(super) fn out_of_time() -> SourceError {
@@ -170,6 +189,44 @@ fn connection(error: &reqwest::Error) -> SourceError {
     SourceError::temporary(kind, message)
 }
 
+/// A body as it was before compression. Whatever follows the compressed data is an error: it would be lost.
+fn decompressed(response: Response) -> BoxStream<'static, io::Result<Bytes>> {
+    let encoding = response.headers().get(header::CONTENT_ENCODING).map(|encoding| encoding.as_bytes().trim_ascii());
+    let is_gzip =
+        encoding.is_some_and(|name| name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"x-gzip"));
+    let body = response.bytes_stream().map_err(|error| io::Error::other(broken_body(&error.without_url())));
+    if !is_gzip {
+        return body.boxed();
+    }
+    let decoder = GzipDecoder::new(StreamReader::new(body.boxed()));
+    futures::stream::unfold(Some(decoder), async |decoder| {
+        let mut decoder = decoder?;
+        match next_part(&mut decoder).await {
+            Ok(part) if part.is_empty() => None,
+            Ok(part) => Some((Ok(part), Some(decoder))),
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed()
+}
+
+/// The next part of what was compressed; empty at its end.
+async fn next_part(decoder: &mut GzipDecoder<impl AsyncBufRead + Unpin>) -> io::Result<Bytes> {
+    let mut part = BytesMut::with_capacity(32 << 10);
+    let read = decoder.read_buf(&mut part).await;
+    // The decoder's own errors say what is damaged in words that a school can't use.
+    let is_ours = |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<SourceError>());
+    read.map_err(|error| if is_ours(&error) { error } else { io::Error::other(damaged()) })?;
+    if part.is_empty() && !decoder.get_mut().fill_buf().await?.is_empty() {
+        return Err(io::Error::other(SourceError::permanent(
+            SourceErrorKind::BadReply,
+            "the reply goes on after the end of its compressed data; check what stands between here and iSAMS, such as a \
+             proxy",
+        )));
+    }
+    Ok(part.freeze())
+}
+
 /// The chunks of a body, counted after decompression, within a size and a deadline.
 pub(super) fn chunks(
     response: Response,
@@ -177,15 +234,13 @@ pub(super) fn chunks(
     max_bytes: u64,
     counters: FetchCounters,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static {
-    let body = response.bytes_stream().boxed();
-    futures::stream::unfold((body, 0_u64), move |(mut body, so_far)| {
+    futures::stream::unfold((decompressed(response), 0_u64), move |(mut body, so_far)| {
         let counters = counters.clone();
         async move {
             let chunk = match timeout_at(deadline, body.next()).await {
                 Err(_) => Err(io::Error::other(out_of_time())),
                 Ok(None) => return None,
-                Ok(Some(Err(error))) => Err(io::Error::other(broken_body(&error.without_url()))),
-                Ok(Some(Ok(chunk))) => Ok(chunk),
+                Ok(Some(chunk)) => chunk,
             };
             let length = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
             counters.add_bytes(length);
@@ -222,14 +277,15 @@ pub(super) async fn whole(
 }
 
 fn broken_body(error: &reqwest::Error) -> SourceError {
-    let message = if error.is_timeout() {
-        "the reply stopped coming in the middle"
-    } else if error.is_decode() {
-        "the reply breaks off, or its compression is damaged"
-    } else {
-        "the connection broke off in the middle of the reply"
+    let message = match error.is_timeout() {
+        true => "the reply stopped coming in the middle",
+        false => "the connection broke off in the middle of the reply",
     };
     SourceError::temporary(SourceErrorKind::Connection, message)
+}
+
+fn damaged() -> SourceError {
+    SourceError::temporary(SourceErrorKind::Connection, "the reply breaks off, or its compression is damaged")
 }
 
 /// What an answer with another status than 200 means: what iSAMS says in it, or else its status.

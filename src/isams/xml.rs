@@ -111,8 +111,9 @@ impl<S: Sink> Reading<'_, S> {
             }
             (None, Some(1)) => {
                 self.sink.item_name(name);
-                for attribute in tag.attributes().with_checks(false) {
-                    let attribute = attribute.map_err(|_| refused("an attribute that is not well formed"))?;
+                for attribute in tag.attributes() {
+                    let attribute =
+                        attribute.map_err(|_| refused("an attribute that is not well formed or stands twice"))?;
                     self.fields.open(attribute.key.local_name().into_inner())?;
                     let value = quick_xml::escape::unescape(&attribute.value)
                         .map_err(|_| refused("an entity that XML does not define"))?;
