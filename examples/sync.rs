@@ -53,7 +53,7 @@ struct Flags {
     /// The school was closed on this date, so its marks go; can be repeated
     #[arg(long, value_name = "DATE", value_parser = parse_date)]
     closed: Vec<NaiveDate>,
-    /// Students of whom nothing is read any more have left
+    /// Students of whom nothing is read any more have left: their marks are kept, however many they are
     #[arg(long)]
     leavers: bool,
     /// Plans and prints, writes nothing

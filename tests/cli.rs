@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use common::program::program;
 use common::tenant::{answering, answering_with, ok};
 use rollmark::isams::simulator::Simulator;
+use rollmark::model::StudentId;
 use rollmark::source::FakeSchool;
 use rollmark::store::{MarkStore, SqliteStore};
 
@@ -664,43 +665,39 @@ fn a_secret_at_a_wrong_place_is_not_repeated() {
     }
 }
 
-/// An id that would forge a line, turn it round or clear the terminal.
+/// A code name that would forge a line, turn it round or clear the terminal.
 const FORGED: &str = "1\nPM 2026-11-20: present\r\u{1b}[2J\u{85}a\u{2028}b\u{2029}c\u{202e}d\u{2066}e\u{61c}f";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_comes_from_outside_has_no_line_of_its_own() {
+#[test]
+fn what_comes_from_outside_has_no_line_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let kept = folder.path().join("kept");
-    std::fs::create_dir(&kept).unwrap();
-    // Kept replies reach every program as they are, whatever reading them from a tenant would have replaced.
-    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
-    let (url, key, store) =
-        (simulator.url(), simulator.api_key(), folder.path().join("marks.db").display().to_string());
-    let tenant = ["--url", &url, "--api-key", &key, "--now", "2026-11-20T18:00:00Z"];
-    let saved = sync(&[&tenant[..], &["--save-replies", kept.to_str().unwrap()]].concat());
-    assert_eq!(saved.status.code(), Some(0));
-    let records = kept.join("replies-1.records.jsonl");
-    let forged = format!("\"id\":{}", serde_json::to_string(FORGED).unwrap());
-    let text = std::fs::read_to_string(&records).unwrap().replace("\"id\":\"103521\"", &forged);
-    assert!(text.contains("PM 2026-11-20"), "the student's row of the day has the id");
-    std::fs::write(&records, text).unwrap();
-
-    let (replay, store) = (["--replay", kept.to_str().unwrap()], format!("sqlite:{store}"));
-    let written = sync(&[&replay[..], &["--store", &store, "--marks", "-"]].concat());
-    let planned = sync(&[&replay[..], &["--dry-run"]].concat());
-    let changed = run("history", &["--store", &store, "--student", "4733683200"]);
+    let row = serde_json::json!({
+        "Id": "100", "PupilId": "1", "Registered": "0", "Code": "9", "RegistrationDateTime": "2026-11-20T08:40:00",
+    });
+    let code = serde_json::json!({"Id": "9", "Code": "I", "Name": FORGED, "Absence": "1"});
+    let url = answering(ok(serde_json::json!({"iSAMS": {
+        "RegistrationCodes": {"Row": [code]}, "RegistrationStatuses": {"Row": [row]}, "OutOfSchoolPupils": "",
+        "RegistrationPeriods": "",
+    }})
+    .to_string()));
+    let tenant = ["--url", &url, "--api-key", KEY, "--format", "json", "--now", "2026-11-20T18:00:00Z"];
+    let store = format!("sqlite:{}", folder.path().join("marks.db").display());
+    let written = sync(&[&tenant[..], &["--store", &store, "--marks", "-"]].concat());
+    assert_eq!(written.status.code(), Some(0), "{}", error_line(&written));
+    let planned = sync(&[&tenant[..], &["--dry-run"]].concat());
+    let changed = run("history", &["--store", &store, "--student", "1"]);
     let listed = run("history", &["--store", &store]);
-    let question = ["--student", "4733683200", "--date", "2026-11-20", "--store", &store];
-    let answered = run("diagnose", &[&replay[..], &question].concat());
-    let answered_json = run("diagnose", &[&replay[..], &question, &["--json"]].concat());
-    let page = run("diagnose", &[&replay[..], &question, &["--html", "-"]].concat());
-    let audited = run("audit", &replay);
+    let question = ["--student", "1", "--date", "2026-11-20", "--store", &store];
+    let answered = run("diagnose", &[&tenant[..], &question].concat());
+    let answered_json = run("diagnose", &[&tenant[..], &question, &["--json"]].concat());
+    let page = run("diagnose", &[&tenant[..], &question, &["--html", "-"]].concat());
+    let audited = run("audit", &tenant);
     let history = String::from_utf8_lossy(&changed.stdout).into_owned();
-    assert!(history.contains("1\u{fffd}PM 2026-11-20: present"), "{history}");
+    assert!(history.contains("1\u{fffd}pm 2026-11-20: present"), "{history}");
     for output in [written, planned, changed, listed, answered, answered_json, page, audited] {
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(!text.lines().any(|line| line.starts_with("PM 2026-11-20: present")), "{text}");
+        assert!(!text.lines().any(|line| line.to_lowercase().starts_with("pm 2026-11-20: present")), "{text}");
         let acts = |letter: char| {
             (letter.is_control() && letter != '\n') || "\u{2028}\u{2029}\u{202e}\u{2066}\u{61c}".contains(letter)
         };
@@ -760,10 +757,14 @@ async fn a_closed_day_and_leavers_are_said_by_flags() {
         (output.status.code(), report["marks"]["removed"].as_u64().unwrap(), report["marks"]["kept"].as_u64().unwrap())
     };
     assert_eq!(run(&[]), (Some(0), 0, 0));
-    simulator.change(|school| school.remove_registrations(|row| row.student == "4733683200".into()));
-    let (_, removed, kept) = run(&[]);
-    assert!(removed == 0 && kept > 0, "{removed} {kept}");
-    assert_eq!(run(&["--closed", "2026-11-19", "--closed", "2020-01-01", "--allow-removals"]), (Some(0), 80, kept - 2));
-    let (_, removed, kept) = run(&["--leavers", "--closed", "2026-11-19", "--allow-removals"]);
-    assert!(removed > 0 && kept == 0, "{removed} {kept}");
+    // Each of the 40 students has a mark in both sessions of the day.
+    assert_eq!(run(&["--closed", "2026-11-19", "--closed", "2020-01-01"]), (Some(0), 80, 0));
+    let have_left = |student: &StudentId| student.as_str() < "4733683290";
+    simulator.change(|school| {
+        school.remove_registrations(|row| have_left(&row.student));
+        school.remove_out_of_school(|record| have_left(&record.student));
+    });
+    assert_eq!(run(&["--closed", "2026-11-19"]), (Some(3), 0, 0));
+    let (code, removed, kept) = run(&["--closed", "2026-11-19", "--leavers"]);
+    assert!((code, removed) == (Some(0), 0) && kept > 0, "{code:?} {removed} {kept}");
 }

@@ -66,6 +66,11 @@ impl Page {
     }
 
     pub async fn write(&self, mut output: Output) -> Result<(), Failure> {
+        // Ids and codes come from outside, and could turn the direction of a line. The body has no line feeds of its own.
+        let body = html! {
+            h1 { "Why this mark?" }
+            @for part in &self.parts { (part) }
+        };
         let page = html! {
             (DOCTYPE)
             html lang="en" {
@@ -75,15 +80,10 @@ impl Page {
                     title { "Why this mark?" }
                     style { (PreEscaped(STYLE)) }
                 }
-                body {
-                    h1 { "Why this mark?" }
-                    @for part in &self.parts { (part) }
-                }
+                body { (PreEscaped(plain(&body.into_string()))) }
             }
         };
-        // Ids and codes come from outside, and could turn the direction of a line. A line's end has no meaning in a page.
-        let text = page.into_string();
-        output.write(|file| text.lines().try_for_each(|line| writeln!(file, "{}", plain(line))))?;
+        output.write(|file| writeln!(file, "{}", page.into_string()))?;
         output.put().await
     }
 }
