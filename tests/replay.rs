@@ -158,13 +158,15 @@ fn content(mark: Mark, student: StudentId) -> Content {
     (student, mark.date, says, mark.minutes_late, Some(decision), reasons)
 }
 
-/// The marks in the order of their real students, and how often each issue was raised.
+/// Marks in the order of their real students, and how often each issue was raised.
+type Decided = (Vec<Content>, Vec<(String, u64)>);
+
 fn decided(
     rules: Rules,
     window: Window,
     records: Vec<Record>,
     real: impl Fn(&StudentId) -> StudentId,
-) -> Option<(Vec<Content>, Vec<(String, u64)>)> {
+) -> Option<Decided> {
     let mut resolver = Resolver::new(rules, Scope::all(window));
     resolver.extend(records);
     let register = resolver.finish().ok()?;
@@ -210,7 +212,7 @@ proptest! {
             read(&saving, window, true).await.unwrap();
             let real: BTreeMap<StudentId, StudentId> = ["ab", "aB", "b"].into_iter().map(StudentId::new)
                 .filter_map(|student| Some((saving.masked_student(&student)?, student))).collect();
-            let expected = decided(rules.clone(), window, replayed(open.path()).await, Clone::clone);
+            let expected = decided(rules, window, replayed(open.path()).await, Clone::clone);
             (expected, decided(rules, window, replayed(masked.path()).await, |masked| real[masked].clone()))
         });
         prop_assert_eq!(expected, found);
