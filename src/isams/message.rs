@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::fields::{is_plain, printable};
+use super::fields::{clipped, is_plain, printable};
 use crate::source::{SourceError, SourceErrorKind};
 
 /// A `<Message>` of the API (verified): what iSAMS says instead of data.
@@ -76,7 +76,7 @@ impl Message {
     /// Its title and description on one line, without a secret.
     fn quoted(&self, secrets: &[SecretString]) -> String {
         let [name, title, description] = [&self.name, &self.title, &self.description].map(|text| {
-            let text = secrets.iter().fold(clipped(text).to_owned(), |text, secret| without(&text, secret));
+            let text = secrets.iter().fold(clipped(text, LONGEST_SEARCHED).to_owned(), |text, secret| without(&text, secret));
             let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
             line.chars().filter(|letter| is_plain(*letter)).take(300).collect::<String>()
         });
@@ -91,12 +91,6 @@ impl Message {
 
 /// More than is shown of a text, and little enough to be searched.
 const LONGEST_SEARCHED: usize = 4_000;
-
-/// The beginning of a text.
-fn clipped(text: &str) -> &str {
-    let end = text.char_indices().nth(LONGEST_SEARCHED).map_or(text.len(), |(end, _)| end);
-    text.get(..end).unwrap_or_default()
-}
 
 /// A secret with fewer letters and digits could be a word, and is taken out only as it is.
 const SHORT: usize = 8;
