@@ -112,7 +112,7 @@ async fn a_name_that_is_twice_in_one_object_is_refused() {
     ] {
         let error = rest(&rest_tenant(ok(periods))).await.unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::BadReply);
-        assert!(error.to_string().contains("one name twice"), "{error}");
+        assert!(error.to_string().contains("twice in one object"), "{error}");
     }
 }
 

@@ -143,9 +143,9 @@ pub(super) const REQUIRED: [&str; 9] = [
 /// The longest id, letter, name and free text that makes sense, in characters. A longer id is an error: cut, it could be
 /// another's. A longer letter counts as unreadable. Names and free texts are cut.
 const LONGEST_ID: usize = 64;
-const LONGEST_LETTER: usize = 16;
-const LONGEST_NAME: usize = 200;
-const LONGEST_TEXT: usize = 1_000;
+pub(super) const LONGEST_LETTER: usize = 16;
+pub(super) const LONGEST_NAME: usize = 200;
+pub(super) const LONGEST_TEXT: usize = 1_000;
 
 /// One item of a reply: its fields by name, without empty ones.
 pub(super) struct Item<'a> {
@@ -245,7 +245,7 @@ impl<'a> Item<'a> {
     /// An optional name or free text. One that is too long is cut and noted.
     fn text(&self, names: &[String], unreadable: &mut Vec<UnreadableField>, longest: usize) -> Option<Box<str>> {
         let (field, value) = self.get(names)?;
-        let text = value.char_indices().nth(longest).map_or(value, |(end, _)| value.get(..end).unwrap_or_default());
+        let text = clipped(value, longest);
         let is_broken = value.contains(NO_CHARACTER);
         if is_broken || text.len() < value.len() {
             unreadable.push(UnreadableField(field.to_owned()));
@@ -281,12 +281,18 @@ impl<'a> Item<'a> {
     }
 }
 
-fn is_at_most(text: &str, longest: usize) -> bool {
+/// The beginning of a text, of at most so many characters.
+pub(super) fn clipped(text: &str, longest: usize) -> &str {
+    let end = text.char_indices().nth(longest).map_or(text.len(), |(end, _)| end);
+    text.get(..end).unwrap_or_default()
+}
+
+pub(super) fn is_at_most(text: &str, longest: usize) -> bool {
     text.char_indices().nth(longest).is_none()
 }
 
 /// Whether a text can be an id or another short value.
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     is_at_most(text, LONGEST_ID) && !text.contains(|letter: char| letter.is_control() || letter == NO_CHARACTER)
 }
 
@@ -318,7 +324,7 @@ fn registration(item: &Item<'_>, names: &FieldNames) -> Result<Registration, Sou
 }
 
 /// Negative minutes are missing (R1.6), which is not the same as unreadable.
-fn minutes(text: &str) -> Option<Option<u32>> {
+pub(super) fn minutes(text: &str) -> Option<Option<u32>> {
     match text.parse::<i64>() {
         Ok(..0) => Some(None),
         Ok(minutes) => minutes.try_into().ok().map(Some),

@@ -230,8 +230,8 @@ impl Isams {
         self.with(|settings| settings.ignored_fields = names.into_iter().map(Into::into).collect())
     }
 
-    /// Sets whether the school has a code table, which it has unless this says otherwise. The Batch API is not asked for
-    /// one then, and every code counts as an absence.
+    /// Sets whether the school has a code table, which it has unless this says otherwise. iSAMS is not asked for one then,
+    /// and every code counts as an absence.
     #[must_use]
     pub fn has_code_table(self, has_one: bool) -> Self {
         self.with(|settings| settings.has_code_table = has_one)
