@@ -9,11 +9,11 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::TimeDelta;
+use chrono::{NaiveDate, TimeDelta};
 use clap::Parser;
 use common::output::{Output, check_targets, is_standard_output, json, plain, say, tell};
 use common::program::{Failure, Stop, end, log, stop, unless_stopped, wrong_flags};
-use common::{LONGEST_WAIT, ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags};
+use common::{LONGEST_WAIT, ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date};
 use futures::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use rollmark::isams::simulator::Simulator;
@@ -50,13 +50,19 @@ struct Flags {
     /// Writes the run's report as a JSON object
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// The school was closed on this date, so its marks go; can be repeated
+    #[arg(long, value_name = "DATE", value_parser = parse_date)]
+    closed: Vec<NaiveDate>,
+    /// Students of whom nothing is read any more have left
+    #[arg(long)]
+    leavers: bool,
     /// Plans and prints, writes nothing
     #[arg(long)]
     dry_run: bool,
-    /// Lifts the limits on removals and on vanished records, never the proof
+    /// Lifts the limits on removals, vanished records and vanished students, never the proof
     #[arg(long)]
     allow_removals: bool,
-    /// Lifts the stop on mass change
+    /// Lifts the stop on mass change and on vanished codes
     #[arg(long)]
     allow_mass_change: bool,
 }
@@ -157,8 +163,13 @@ impl Flags {
     fn request(&self, window: Window) -> SyncRequest {
         let mut guards = Guards::default();
         guards.allow_removals = self.allow_removals;
+        guards.leavers = self.leavers;
         guards.allow_mass_change = self.allow_mass_change;
-        let request = SyncRequest::targeted(window).guards(guards).dry_run(self.dry_run).at(self.window.now());
+        let request = SyncRequest::targeted(window)
+            .guards(guards)
+            .closed(self.closed.iter().copied())
+            .dry_run(self.dry_run)
+            .at(self.window.now());
         if self.students.is_empty() { request } else { request.students(self.students.iter().map(String::as_str)) }
     }
 

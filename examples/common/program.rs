@@ -27,7 +27,9 @@ pub fn wrong_flags(message: String) -> ! {
 
 /// What is wrong with the flags. A secret at a wrong place is not repeated.
 fn one_line(mut error: clap::Error) -> String {
-    if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    {
         // A stray word can be anything.
         let flag = argument.split('=').next().filter(|flag| flag.starts_with('-'));
         let shown = flag.map_or(COVER.to_owned(), covered);
@@ -50,7 +52,7 @@ fn one_line(mut error: clap::Error) -> String {
 const COVER: &str = "…";
 
 /// The text without words that may be keys or secrets: those of 16 or more characters with a digit.
-fn covered(text: &str) -> String {
+pub fn covered(text: &str) -> String {
     let may_be_secret =
         |word: &&str| word.chars().count() >= 16 && word.contains(|letter: char| letter.is_ascii_digit());
     let words: Vec<&str> = text.split(' ').map(|word| if may_be_secret(&word) { COVER } else { word }).collect();
