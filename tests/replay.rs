@@ -212,7 +212,7 @@ proptest! {
             read(&saving, window, true).await.unwrap();
             let real: BTreeMap<StudentId, StudentId> = ["ab", "aB", "b"].into_iter().map(StudentId::new)
                 .filter_map(|student| Some((saving.masked_student(&student)?, student))).collect();
-            let expected = decided(rules, window, replayed(open.path()).await, Clone::clone);
+            let expected = decided(rules.clone(), window, replayed(open.path()).await, Clone::clone);
             (expected, decided(rules, window, replayed(masked.path()).await, |masked| real[masked].clone()))
         });
         prop_assert_eq!(expected, found);
