@@ -76,7 +76,8 @@ impl Message {
     /// Its title and description on one line, without a secret.
     fn quoted(&self, secrets: &[SecretString]) -> String {
         let [name, title, description] = [&self.name, &self.title, &self.description].map(|text| {
-            let text = secrets.iter().fold(clipped(text, LONGEST_SEARCHED).to_owned(), |text, secret| without(&text, secret));
+            let text =
+                secrets.iter().fold(clipped(text, LONGEST_SEARCHED).to_owned(), |text, secret| without(&text, secret));
             let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
             line.chars().filter(|letter| is_plain(*letter)).take(300).collect::<String>()
         });
