@@ -174,6 +174,7 @@ async fn each_failure_has_its_own_error_without_a_secret() {
     let source = rest(&simulator);
     for (fault, kind, says) in [
         (Fault::LoginPage, SourceErrorKind::BadReply, "HTML page"),
+        (Fault::ErrorObject, SourceErrorKind::Server, "The registration period has been archived."),
         (Fault::EmptyBody, SourceErrorKind::BadReply, "empty"),
         (Fault::NotXml, SourceErrorKind::BadReply, "not well-formed JSON"),
         (Fault::Status(404, None), SourceErrorKind::BadReply, "no iSAMS interface"),
@@ -565,10 +566,7 @@ async fn ids_have_a_length_and_names_and_texts_are_cut() {
     for (path, list) in [
         (LISTS[0].0, format!(r#"[{{"id":"{long}"}}]"#)),
         (LISTS[1].0, format!(r#"[{{"id":"{long}","time":"08:40"}}]"#)),
-        (
-            LISTS[2].0,
-            format!(r#"[{{"schoolId":"{long}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}]"#),
-        ),
+        (LISTS[2].0, format!(r#"[{{"schoolId":"{long}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}]"#)),
         (
             LISTS[2].0,
             format!(

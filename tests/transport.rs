@@ -82,7 +82,7 @@ async fn damaged_compression_is_tried_again_and_named() {
         whole[sum] ^= 1;
         whole
     };
-    let changes: [&dyn Fn(&str) -> Vec<u8>; 2] = [&halved, &wrong_sum];
+    let changes: [fn(&str) -> Vec<u8>; 2] = [halved, wrong_sum];
     for change in changes {
         for read in both("200 OK\r\nContent-Encoding: gzip", change).await {
             let error = read.unwrap_err().to_string();

@@ -39,7 +39,9 @@ impl<'de> Visitor<'de> for Fields {
         while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
             if !known.insert(name.to_ascii_lowercase()) {
                 let name = printable(&name);
-                refused = Some(bad_reply(format!("the reply holds {name} twice in one object, and nothing tells which counts")));
+                refused = Some(bad_reply(format!(
+                    "the reply holds {name} twice in one object, and nothing tells which counts"
+                )));
             } else if fields.len() == MOST_FIELDS {
                 refused = Some(too_large("a record with hundreds of fields"));
             } else {

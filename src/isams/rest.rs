@@ -17,7 +17,8 @@ use super::page::{ListName, Object, Page, Paging, Unreadable, bad_reply};
 use super::source::Settings;
 use super::transport::{self, Budget, Failed};
 use crate::model::{
-    Code, FIRST_REAL_YEAR, FeedTime, PeriodId, Record, Registration, RegistrationPeriod, Session, SourceVerdict, UnreadableField,
+    Code, FIRST_REAL_YEAR, FeedTime, PeriodId, Record, Registration, RegistrationPeriod, Session, SourceVerdict,
+    UnreadableField,
 };
 use crate::source::{Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord};
 

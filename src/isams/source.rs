@@ -84,7 +84,7 @@ impl Isams {
     }
 
     /// The Batch API with an OAuth client (scope `apiv1`). Its token is fetched when it is needed, renewed ahead of its end,
-    /// and fetched anew once if it is refused.
+    /// and fetched anew if it is refused.
     ///
     /// # Errors
     /// The address is no URL, or is plain http to another host than this machine.
