@@ -534,7 +534,10 @@ async fn a_message_is_quoted_without_the_key_in_any_form() {
     }
     // A secret without a digit, or a short one, is known by itself.
     for secret in ["correct horse battery", "tiger", "tiger7"] {
-        let said = format!("<Message><Title>T</Title><Description>Got x{secret}x\n{secret}.</Description></Message>");
+        let said = format!(
+            "<Message><Title>T</Title><Description>Got x{secret}x\n{}.</Description></Message>",
+            secret.to_uppercase()
+        );
         let said = said.replace(' ', "\n");
         let error = fetch(&Isams::batch(&answering(with_status("500 Oops", said)), secret).unwrap()).await.unwrap_err();
         assert!(error.to_string().ends_with("T: Got x…x …."), "{error}");

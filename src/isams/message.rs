@@ -100,11 +100,22 @@ pub(super) fn may_be_secret(word: &str) -> bool {
     word.chars().count() >= 16 && word.contains(char::is_numeric)
 }
 
-/// The text without these secrets, as they are.
+/// The text without these secrets, as they are or in other case.
 pub(super) fn hidden(text: &str, secrets: &[SecretString]) -> String {
     let mut secrets: Vec<&str> = secrets.iter().map(|secret| secret.expose_secret().trim()).collect();
     // One can be the beginning of another.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
-    secrets.fold(text.to_owned(), |text, secret| text.replace(secret, HIDDEN))
+    secrets.fold(text.to_owned(), |text, secret| without(&text, secret))
+}
+
+fn without(text: &str, secret: &str) -> String {
+    let (mut kept, mut end) = (String::new(), 0);
+    // Lower case in ASCII moves nothing.
+    for (at, found) in text.to_ascii_lowercase().match_indices(&secret.to_ascii_lowercase()) {
+        kept.push_str(text.get(end..at).unwrap_or_default());
+        kept.push_str(HIDDEN);
+        end = at + found.len();
+    }
+    kept + text.get(end..).unwrap_or_default()
 }
