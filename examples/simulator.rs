@@ -30,7 +30,7 @@ struct Flags {
     #[arg(long, value_name = "REQUESTS")]
     throttle_every: Option<u64>,
     /// What the next request meets; can be repeated: deadlock, lock-time-out, login-page, empty, reset, half, not-xml,
-    /// content-type, drip, or a status and the seconds to wait, such as 503 or 429:5
+    /// content-type, drip, error-object, no-codes, or a status and the seconds to wait, such as 503 or 429:5
     #[arg(long = "fault", value_name = "FAULT", value_parser = parse_fault)]
     faults: Vec<Fault>,
 }
@@ -46,6 +46,8 @@ fn parse_fault(text: &str) -> Result<Fault, String> {
         "not-xml" => Fault::NotXml,
         "content-type" => Fault::WrongContentType,
         "drip" => Fault::SlowDrip,
+        "error-object" => Fault::ErrorObject,
+        "no-codes" => Fault::NoCodes,
         status => {
             let (status, wait) = status.split_once(':').map_or((status, None), |(status, wait)| (status, Some(wait)));
             let wrong = || "not a fault; --help lists them".to_owned();

@@ -158,13 +158,15 @@ fn content(mark: Mark, student: StudentId) -> Content {
     (student, mark.date, says, mark.minutes_late, Some(decision), reasons)
 }
 
-/// The marks in the order of their real students, and how often each issue was raised.
+/// Marks in the order of their real students, and how often each issue was raised.
+type Decided = (Vec<Content>, Vec<(String, u64)>);
+
 fn decided(
     rules: Rules,
     window: Window,
     records: Vec<Record>,
     real: impl Fn(&StudentId) -> StudentId,
-) -> Option<(Vec<Content>, Vec<(String, u64)>)> {
+) -> Option<Decided> {
     let mut resolver = Resolver::new(rules, Scope::all(window));
     resolver.extend(records);
     let register = resolver.finish().ok()?;

@@ -174,6 +174,7 @@ async fn each_failure_has_its_own_error_without_a_secret() {
     let source = rest(&simulator);
     for (fault, kind, says) in [
         (Fault::LoginPage, SourceErrorKind::BadReply, "HTML page"),
+        (Fault::ErrorObject, SourceErrorKind::Server, "The registration period has been archived."),
         (Fault::EmptyBody, SourceErrorKind::BadReply, "empty"),
         (Fault::NotXml, SourceErrorKind::BadReply, "not well-formed JSON"),
         (Fault::Status(404, None), SourceErrorKind::BadReply, "no iSAMS interface"),
@@ -553,10 +554,73 @@ async fn numbers_are_read_however_they_are_written_and_keep_every_digit() {
 #[tokio::test]
 async fn an_optional_field_that_cannot_be_read_is_missing_and_noted() {
     let register = r#"[{"schoolId":"1","isRegistered":1,"isPresent":true,"isOutOfSchool":false,"isLate":"maybe",
-        "numberOfMinutesLate":2.5,"registrationComment":"half \ud83d of a pair","absenceCodeId":[1]}]"#;
+        "numberOfMinutesLate":2.5,"registrationComment":"half \ud83d of a pair"}]"#;
     let rows = rows(fetch(&source(&with_reply(LISTS[2].0, register))).await.unwrap());
-    assert!(!rows[0].late && rows[0].minutes_late.is_none() && rows[0].comment.is_none() && rows[0].code.is_none());
-    assert_eq!(rows[0].unreadable.len(), 4);
+    assert!(!rows[0].late && rows[0].minutes_late.is_none() && rows[0].comment.is_none());
+    assert_eq!(rows[0].unreadable.len(), 3);
+}
+
+#[tokio::test]
+async fn ids_have_a_length_and_names_and_texts_are_cut() {
+    let long = "x".repeat(65);
+    for (path, list) in [
+        (LISTS[0].0, format!(r#"[{{"id":"{long}"}}]"#)),
+        (LISTS[1].0, format!(r#"[{{"id":"{long}","time":"08:40"}}]"#)),
+        (LISTS[2].0, format!(r#"[{{"schoolId":"{long}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}]"#)),
+        (
+            LISTS[2].0,
+            format!(
+                r#"[{{"schoolId":"1","isRegistered":1,"isPresent":true,"isOutOfSchool":false,"absenceCodeId":"{long}"}}]"#
+            ),
+        ),
+    ] {
+        let error = fetch(&source(&with_reply(path, list))).await.unwrap_err();
+        assert!(error.to_string().contains("unreadable field"), "{error}");
+    }
+    let text = "é".repeat(2_000);
+    let code = format!(r#"[{{"id":1,"code":"{text}","name":"{text}"}}]"#);
+    let items = fetch(&source(&with_reply(LISTS[0].0, code))).await.unwrap();
+    let code = items.iter().find_map(|item| match item {
+        SourceRecord::Record(Record::Code(code)) => Some(code),
+        _ => None,
+    });
+    let code = code.unwrap();
+    assert_eq!((&code.letter, code.name.as_ref().unwrap().chars().count()), (&None, 200));
+    assert_eq!(code.unreadable.len(), 2);
+    let register = format!(
+        r#"[{{"schoolId":"1","isRegistered":1,"isPresent":true,"isOutOfSchool":false,"registrationComment":"{text}"}}]"#
+    );
+    let rows = rows(fetch(&source(&with_reply(LISTS[2].0, register))).await.unwrap());
+    assert_eq!(rows[0].comment.as_ref().unwrap().chars().count(), 1_000);
+    assert_eq!(rows[0].unreadable.len(), 1);
+}
+
+#[tokio::test]
+async fn a_period_without_a_flag_is_flagged_by_its_name() {
+    for (fields, flag) in [
+        (r#""registrationType":"AM","friendlyName":"PM""#, Some("AM")),
+        (r#""registrationType":null,"friendlyName":"PM""#, Some("PM")),
+        (r#""friendlyName":"PM register""#, None),
+    ] {
+        let list = format!(r#"{{"registrationPeriods":[{{"id":5,"time":"08:40",{fields}}}]}}"#);
+        let items = fetch(&source(&with_reply(LISTS[1].0, list))).await.unwrap();
+        let session = items.iter().find_map(|item| match item {
+            SourceRecord::Record(Record::Period(period)) => Some(period.session.as_deref()),
+            _ => None,
+        });
+        assert_eq!(session, Some(flag), "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn a_school_without_a_code_table_is_not_asked_for_one() {
+    let url = with_reply(LISTS[0].0, r#"{"message":"This client may not read codes."}"#);
+    assert!(fetch(&source(&url)).await.is_err());
+    let without = source(&url).has_code_table(false);
+    assert!(!without.capabilities().has_code_table);
+    let items = fetch(&without).await.unwrap();
+    let Some(SourceRecord::Complete(verdict)) = items.last() else { panic!("no verdict") };
+    assert!(!verdict.covers(FetchedKind::Codes, today()) && verdict.covers(FetchedKind::Registrations, today()));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The simulator as clients that are not rollmark's meet it: whatever public clients do, it answers like iSAMS.
 
 use reqwest::{Client, Response, StatusCode};
-use rollmark::isams::simulator::Simulator;
+use rollmark::isams::simulator::{Fault, Simulator};
 use rollmark::source::FakeSchool;
 
 const STATUS: &str = r#"<Filters><MethodsToRun><Method>Registration_GetRegistrationStatus</Method></MethodsToRun>
@@ -133,4 +133,26 @@ async fn rest_pages_and_divisions_are_told_apart() {
     let period = &periods["registrationPeriods"][0]["id"];
     let page = ask(&format!("register/{period}?pagesize=15&page=3")).await;
     assert_eq!((&page["count"], &page["totalPages"], &page["totalCount"]), (&10.into(), &3.into(), &40.into()));
+}
+
+#[tokio::test]
+async fn an_error_can_come_with_status_200_and_a_code_table_can_be_empty_for_one_request() {
+    let simulator = demo().await;
+    let authorization = format!("Bearer {}", token(&simulator, Some("restapi")).await);
+    let url = format!("{}/api/registration/absencecodes", simulator.url());
+    simulator.fail_next(Fault::ErrorObject);
+    let reply = get(&url, &authorization).await;
+    assert_eq!(reply.status(), StatusCode::OK);
+    let reply: serde_json::Value = reply.text().await.unwrap().parse().unwrap();
+    assert!(reply["message"].is_string(), "{reply}");
+
+    simulator.fail_next(Fault::NoCodes);
+    for codes in [0, 4] {
+        let reply: serde_json::Value = get(&url, &authorization).await.text().await.unwrap().parse().unwrap();
+        assert_eq!(reply["absenceCodes"].as_array().unwrap().len(), codes);
+    }
+    simulator.allow_methods(["Registration_GetRegistrationCodes"]);
+    simulator.fail_next(Fault::NoCodes);
+    assert!(batch(&simulator, "").await.contains("<RegistrationCodes />"));
+    assert_eq!(batch(&simulator, "").await.matches("<RegistrationCode ").count(), 4);
 }

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use chrono::Datelike;
 
 use super::escapes::NO_CHARACTER;
+use super::message::may_be_secret;
 use super::reply::container_name;
 use crate::model::{
     Code, FIRST_REAL_YEAR, FeedTime, OutOfSchool, RawCode, Record, Registration, RegistrationPeriod, Session,
@@ -142,9 +143,9 @@ pub(super) const REQUIRED: [&str; 9] = [
 /// The longest id, letter, name and free text that makes sense, in characters. A longer id is an error: cut, it could be
 /// another's. A longer letter counts as unreadable. Names and free texts are cut.
 const LONGEST_ID: usize = 64;
-const LONGEST_LETTER: usize = 16;
-const LONGEST_NAME: usize = 200;
-const LONGEST_TEXT: usize = 1_000;
+pub(super) const LONGEST_LETTER: usize = 16;
+pub(super) const LONGEST_NAME: usize = 200;
+pub(super) const LONGEST_TEXT: usize = 1_000;
 
 /// One item of a reply: its fields by name, without empty ones.
 pub(super) struct Item<'a> {
@@ -244,7 +245,7 @@ impl<'a> Item<'a> {
     /// An optional name or free text. One that is too long is cut and noted.
     fn text(&self, names: &[String], unreadable: &mut Vec<UnreadableField>, longest: usize) -> Option<Box<str>> {
         let (field, value) = self.get(names)?;
-        let text = value.char_indices().nth(longest).map_or(value, |(end, _)| value.get(..end).unwrap_or_default());
+        let text = clipped(value, longest);
         let is_broken = value.contains(NO_CHARACTER);
         if is_broken || text.len() < value.len() {
             unreadable.push(UnreadableField(field.to_owned()));
@@ -274,18 +275,24 @@ impl<'a> Item<'a> {
                 "one of the {} has a date without a time, and a time of day in its field {}; say which field holds both \
                  with FieldNames::{option}",
                 self.place(),
-                printable(field)
+                unknown_name(field)
             ))),
         }
     }
 }
 
-fn is_at_most(text: &str, longest: usize) -> bool {
+/// The beginning of a text, of at most so many characters.
+pub(super) fn clipped(text: &str, longest: usize) -> &str {
+    let end = text.char_indices().nth(longest).map_or(text.len(), |(end, _)| end);
+    text.get(..end).unwrap_or_default()
+}
+
+pub(super) fn is_at_most(text: &str, longest: usize) -> bool {
     text.char_indices().nth(longest).is_none()
 }
 
 /// Whether a text can be an id or another short value.
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     is_at_most(text, LONGEST_ID) && !text.contains(|letter: char| letter.is_control() || letter == NO_CHARACTER)
 }
 
@@ -317,7 +324,7 @@ fn registration(item: &Item<'_>, names: &FieldNames) -> Result<Registration, Sou
 }
 
 /// Negative minutes are missing (R1.6), which is not the same as unreadable.
-fn minutes(text: &str) -> Option<Option<u32>> {
+pub(super) fn minutes(text: &str) -> Option<Option<u32>> {
     match text.parse::<i64>() {
         Ok(..0) => Some(None),
         Ok(minutes) => minutes.try_into().ok().map(Some),
@@ -413,11 +420,19 @@ pub(super) fn printable(name: &str) -> String {
     name.chars().filter(|letter| is_plain(*letter)).take(60).collect()
 }
 
+/// A name from outside that no list has, as an error or a probe can show it: only what looks like a name, since a tenant can
+/// put anything there, a credential too.
+pub(super) fn unknown_name(name: &str) -> &str {
+    let is_of_names = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-');
+    let is_name = !name.is_empty() && is_at_most(name, 40) && name.chars().all(is_of_names) && !may_be_secret(name);
+    if is_name { name } else { "(a name that is not shown)" }
+}
+
 /// Names from outside as an error can list them: sorted, each once, and not too many.
 pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const MOST: usize = 40;
-    let names: BTreeSet<&str> = names.collect();
-    let mut listed: Vec<String> = names.iter().take(MOST).map(|name| printable(name)).collect();
+    let names: BTreeSet<&str> = names.map(unknown_name).collect();
+    let mut listed: Vec<String> = names.iter().take(MOST).map(|name| (*name).to_owned()).collect();
     match names.len() {
         0 => "none".to_owned(),
         count if count > MOST => {
@@ -431,5 +446,6 @@ pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
 /// Whether a letter only shows: no control character, and none that turns the direction or has no width.
 pub(super) fn is_plain(letter: char) -> bool {
     !letter.is_control()
+        && letter != NO_CHARACTER
         && !matches!(letter, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
 }

@@ -8,6 +8,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::body::{DEEPEST, ended_early, not_text, too_large};
+use super::fields::printable;
 use super::message::Message;
 use crate::source::{SourceError, SourceErrorKind};
 
@@ -37,7 +38,10 @@ impl<'de> Visitor<'de> for Fields {
         let mut refused = None;
         while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
             if !known.insert(name.to_ascii_lowercase()) {
-                refused = Some(bad_reply("an object in the reply has one name twice, and nothing tells which counts"));
+                let name = printable(&name);
+                refused = Some(bad_reply(format!(
+                    "the reply holds {name} twice in one object, and nothing tells which counts"
+                )));
             } else if fields.len() == MOST_FIELDS {
                 refused = Some(too_large("a record with hundreds of fields"));
             } else {

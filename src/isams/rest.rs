@@ -9,13 +9,16 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use super::body::{is_page, text_of, too_large, too_many};
-use super::fields::{flag, listed, printable};
+use super::fields::{
+    LONGEST_LETTER, LONGEST_NAME, LONGEST_TEXT, clipped, flag, is_at_most, is_id, listed, minutes, printable,
+};
 use super::message::Message;
 use super::page::{ListName, Object, Page, Paging, Unreadable, bad_reply};
 use super::source::Settings;
 use super::transport::{self, Budget, Failed};
 use crate::model::{
-    Code, FIRST_REAL_YEAR, FeedTime, PeriodId, Record, Registration, RegistrationPeriod, SourceVerdict, UnreadableField,
+    Code, FIRST_REAL_YEAR, FeedTime, PeriodId, Record, Registration, RegistrationPeriod, Session, SourceVerdict,
+    UnreadableField,
 };
 use crate::source::{Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord};
 
@@ -57,11 +60,17 @@ impl Fetch {
                 "iSAMS's REST interface gives today only; ask for today alone, or read the Batch interface",
             ));
         }
-        let codes = self.list(&["absencecodes"], ListName::Known("absenceCodes"), code).await?;
+        let codes = match self.settings.has_code_table {
+            true => Some(self.list(&["absencecodes"], ListName::Known("absenceCodes"), code).await?),
+            false => None,
+        };
         let name = ListName::Known("registrationPeriods");
         let periods = self.list(&["periods"], name, |item| period(item, window.from())).await?;
-        let counts = (codes.len() as u64, periods.len() as u64);
-        self.send(codes.into_iter().map(Record::Code).collect()).await;
+        let mut kinds = vec![(FetchedKind::Periods, periods.len() as u64)];
+        if let Some(codes) = codes {
+            kinds.push((FetchedKind::Codes, codes.len() as u64));
+            self.send(codes.into_iter().map(Record::Code).collect()).await;
+        }
 
         let date_of = |period: &RegistrationPeriod| match &self.request.zone {
             Some(zone) => period.at.school_time(zone).date(),
@@ -96,8 +105,7 @@ impl Fetch {
             self.send(register).await;
         }
         drop(registers);
-        let kinds =
-            [(FetchedKind::Codes, counts.0), (FetchedKind::Periods, counts.1), (FetchedKind::Registrations, rows)];
+        kinds.push((FetchedKind::Registrations, rows));
         let verdict = SourceRecord::Complete(Completeness::whole(window, kinds));
         let _ = self.sender.send(vec![verdict]).await;
         Ok(())
@@ -277,10 +285,12 @@ fn required(item: &Object<'_>, kind: FetchedKind, name: &str) -> Result<String, 
         ))
     })?;
     let text = text.map_err(|Unreadable| unreadable(kind, name))?;
-    if text.contains(char::is_control) {
-        return Err(unreadable(kind, name));
-    }
-    Ok(text)
+    Some(text).filter(|text| is_id(text)).ok_or_else(|| unreadable(kind, name))
+}
+
+/// An optional id. One that can't be read is an error all the same: without it the record would be another.
+fn optional_id(item: &Object<'_>, kind: FetchedKind, name: &str) -> Result<Option<String>, SourceError> {
+    item.text(name).map(|_| required(item, kind, name)).transpose()
 }
 
 fn bad_record(message: String) -> SourceError {
@@ -309,12 +319,24 @@ fn optional<T>(
     read
 }
 
+/// An optional name or free text. One that is too long is cut and noted.
+fn words(item: &Object<'_>, name: &str, unreadable: &mut Vec<UnreadableField>, longest: usize) -> Option<Box<str>> {
+    let text: String = optional(item, name, unreadable, |text| Some(text.to_owned()))?;
+    let cut = clipped(&text, longest);
+    if cut.len() < text.len() {
+        unreadable.push(UnreadableField(name.to_owned()));
+    }
+    Some(cut.trim_end().into())
+}
+
 fn code(item: &Object<'_>) -> Result<Code, SourceError> {
     let mut unreadable = Vec::new();
     Ok(Code {
         id: required(item, FetchedKind::Codes, "id")?.as_str().into(),
-        letter: optional(item, "code", &mut unreadable, |text| Some(text.into())),
-        name: optional(item, "name", &mut unreadable, |text| Some(text.into())),
+        letter: optional(item, "code", &mut unreadable, |text| {
+            (is_id(text) && is_at_most(text, LONGEST_LETTER)).then(|| text.into())
+        }),
+        name: words(item, "name", &mut unreadable, LONGEST_NAME),
         absence: true,
         active: true,
         unreadable,
@@ -331,13 +353,13 @@ fn period(item: &Object<'_>, today: NaiveDate) -> Result<RegistrationPeriod, Sou
     }
     let at = given.iter().find_map(|text| moment(text, today)).ok_or_else(|| unreadable(kind, "time"))?;
     let mut unreadable = Vec::new();
-    Ok(RegistrationPeriod {
-        id: required(item, kind, "id")?.as_str().into(),
-        at,
-        session: optional(item, "registrationType", &mut unreadable, |text| Some(text.into())),
-        name: optional(item, "friendlyName", &mut unreadable, |text| Some(text.into())),
-        unreadable,
-    })
+    let name = words(item, "friendlyName", &mut unreadable, LONGEST_NAME);
+    let session = match item.text("registrationType") {
+        Some(_) => words(item, "registrationType", &mut unreadable, LONGEST_NAME),
+        // A period without a flag of its own is flagged by its name if that is one.
+        None => name.clone().filter(|name| Session::BOTH.iter().any(|session| session.as_str() == &**name)),
+    };
+    Ok(RegistrationPeriod { id: required(item, kind, "id")?.as_str().into(), at, session, name, unreadable })
 }
 
 fn moment(text: &str, today: NaiveDate) -> Option<FeedTime> {
@@ -362,14 +384,12 @@ fn registration(item: &Object<'_>, period: &RegistrationPeriod) -> Result<Record
         taken: required_flag(item, kind, "isRegistered")?,
         out_of_school: required_flag(item, kind, "isOutOfSchool")?,
     });
+    let own_period = optional_id(item, kind, "registrationPeriodId")?;
+    row.period = Some(own_period.map_or_else(|| period.id.clone(), PeriodId::new));
+    row.code = optional_id(item, kind, "absenceCodeId")?.as_deref().map(Into::into);
     let unreadable = &mut row.unreadable;
-    let own_period = optional(item, "registrationPeriodId", unreadable, |text| Some(PeriodId::new(text)));
-    row.period = Some(own_period.unwrap_or_else(|| period.id.clone()));
-    row.code = optional(item, "absenceCodeId", unreadable, |text| Some(text.into()));
-    row.comment = optional(item, "registrationComment", unreadable, |text| Some(text.into()));
+    row.comment = words(item, "registrationComment", unreadable, LONGEST_TEXT);
     row.late = optional(item, "isLate", unreadable, flag).unwrap_or(false);
-    let minutes = optional(item, "numberOfMinutesLate", unreadable, |text| text.parse::<i64>().ok());
-    // Negative minutes are missing (R2).
-    row.minutes_late = minutes.and_then(|minutes| minutes.try_into().ok());
+    row.minutes_late = optional(item, "numberOfMinutesLate", unreadable, minutes).flatten();
     Ok(Record::Registration(row))
 }

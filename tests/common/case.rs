@@ -94,6 +94,10 @@ impl Case {
         }
     }
 
+    pub fn has_codes(&self) -> bool {
+        !self.codes.is_empty()
+    }
+
     pub fn records(&self) -> Vec<Record> {
         let codes = self.codes.iter().cloned().map(Record::Code);
         let periods = self.periods.iter().map(|row| {

@@ -10,7 +10,6 @@ use serde_json::{Map, Value, json};
 
 use super::{Reply, State};
 use crate::model::FeedTime;
-use crate::source::FakeSchool;
 
 /// A method of the Batch API, the filter element that it needs, and the container that it fills.
 pub(super) struct BatchMethod {
@@ -219,7 +218,7 @@ impl Row {
 fn containers(asked: &[&BatchMethod], filters: &Filters, state: &State) -> Vec<(&'static str, Vec<Row>)> {
     let container = |method: &&BatchMethod| {
         let always = (NaiveDateTime::MIN, NaiveDateTime::MAX);
-        let mut rows = rows(method, &state.school, filters.range_of(method).unwrap_or(always));
+        let mut rows = rows(method, state, filters.range_of(method).unwrap_or(always));
         for (name, _) in rows.iter_mut().flat_map(|row| &mut row.fields) {
             if let Some(other) = state.renamed.get(name) {
                 name.clone_from(other);
@@ -260,7 +259,8 @@ fn json(containers: &[(&str, Vec<Row>)]) -> String {
 }
 
 /// The rows of a method within [start, end).
-fn rows(method: &BatchMethod, school: &FakeSchool, (start, end): (NaiveDateTime, NaiveDateTime)) -> Vec<Row> {
+fn rows(method: &BatchMethod, state: &State, (start, end): (NaiveDateTime, NaiveDateTime)) -> Vec<Row> {
+    let school = &state.school;
     let is_in = |time: FeedTime| (start..end).contains(&time.as_written());
     let flag = |value: bool| Some(u8::from(value));
     match method.container {
@@ -272,7 +272,7 @@ fn rows(method: &BatchMethod, school: &FakeSchool, (start, end): (NaiveDateTime,
                     .node("Absence", flag(code.absence))
                     .node("Active", flag(code.active))
             };
-            school.codes().iter().map(row).collect()
+            state.codes().iter().map(row).collect()
         }
         "PresentCodes" => vec![Row::new("PresentCode", Some(1)).node("Code", Some("/")).node("Name", Some("Present"))],
         // The days and times of registers, whatever the date (assumed).

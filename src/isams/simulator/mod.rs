@@ -32,6 +32,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::model::Code;
 use crate::source::{FakeSchool, TestClock};
 
 /// The largest request that is read.
@@ -63,6 +64,10 @@ pub enum Fault {
     WrongContentType,
     /// The reply's first bytes, then a byte now and then, without an end.
     SlowDrip,
+    /// A JSON object with a `message`, as the REST API says no, but with status 200.
+    ErrorObject,
+    /// The right reply, but without any absence code.
+    NoCodes,
 }
 
 /// An iSAMS tenant on a loopback port. It stops when it is dropped.
@@ -104,6 +109,8 @@ struct State {
     cache: Option<(TimeDelta, TestClock)>,
     replies: HashMap<String, (DateTime<Utc>, Bytes)>,
     faults: VecDeque<Fault>,
+    /// While a request meets [`Fault::NoCodes`].
+    hides_codes: bool,
     requests: u64,
 }
 
@@ -145,6 +152,7 @@ impl Simulator {
             cache: None,
             replies: HashMap::new(),
             faults: VecDeque::new(),
+            hides_codes: false,
             requests: 0,
         }));
         let serving = tokio::spawn(serve(listener, Arc::clone(&state)));
@@ -243,6 +251,10 @@ impl Simulator {
 }
 
 impl State {
+    fn codes(&self) -> &[Code] {
+        if self.hides_codes { &[] } else { self.school.codes() }
+    }
+
     /// What this request meets, if it is one of every so many.
     fn regular_fault(&self) -> Option<Fault> {
         let (every, faults) = &self.regular_faults;
@@ -290,6 +302,12 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
         }
         (Some(Fault::WrongContentType), Ok(body)) => {
             Reply { content_type: "text/html", ..route(&head, &body, &mut state) }
+        }
+        (Some(Fault::NoCodes), Ok(body)) => {
+            state.hides_codes = true;
+            let reply = route(&head, &body, &mut state);
+            state.hides_codes = false;
+            reply
         }
         (Some(fault), _) => faulty(fault),
         (None, Ok(body)) => route(&head, &body, &mut state),
@@ -480,6 +498,7 @@ fn faulty(fault: Fault) -> Reply {
             let page = "<!DOCTYPE html>\n<html><head><title>Log in</title></head><body><form></form></body></html>";
             Reply { content_type: "text/html", ..Reply::xml(StatusCode::OK, page) }
         }
+        Fault::ErrorObject => rest::error(StatusCode::OK, "The registration period has been archived."),
         Fault::NotXml => Reply::xml(StatusCode::OK, "Service temporarily unavailable"),
         _ => Reply::xml(StatusCode::OK, ""),
     }

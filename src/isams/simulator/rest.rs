@@ -34,7 +34,7 @@ pub(super) fn answer(path: &str, query: &HashMap<String, String>, state: &State)
     let parts: Vec<&str> = path.trim_end_matches('/').split('/').collect();
     let is = |name: &str, wanted: &str| name.eq_ignore_ascii_case(wanted);
     let (name, mut rows) = match parts[..] {
-        [name] if is(name, "absencecodes") => ("absenceCodes", state.school.codes().iter().map(absence_code).collect()),
+        [name] if is(name, "absencecodes") => ("absenceCodes", state.codes().iter().map(absence_code).collect()),
         [name] if is(name, "presentcodes") => ("presentCodes", vec![present_code()]),
         [name] if is(name, "periods") => match query.get("divisionid").map(|division| division.parse()) {
             None | Some(Ok(DIVISION)) => ("registrationPeriods", periods(state)),

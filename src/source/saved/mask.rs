@@ -13,15 +13,21 @@ pub(super) type Masks = Arc<Mutex<BTreeMap<StudentId, StudentId>>>;
 /// What one student's records hold. Ids and texts decide ties between records of one student (R1.4, R4, R6.2), so their
 /// order stays within a student; across students it would be the order of the roll.
 #[derive(Default)]
-struct Own<Id, Text> {
-    ids: Id,
-    texts: Text,
+struct Held {
+    ids: BTreeSet<RecordId>,
+    texts: BTreeSet<Box<str>>,
+}
+
+/// What replaces what of one student's records.
+struct Own {
+    ids: BTreeMap<RecordId, RecordId>,
+    texts: BTreeMap<Box<str>, Box<str>>,
 }
 
 /// What replaces what.
 pub(super) struct Mask {
     students: BTreeMap<StudentId, StudentId>,
-    own: BTreeMap<StudentId, Own<BTreeMap<RecordId, RecordId>, BTreeMap<Box<str>, Box<str>>>>,
+    own: BTreeMap<StudentId, Own>,
     periods: BTreeMap<PeriodId, PeriodId>,
     period_names: BTreeMap<Box<str>, Box<str>>,
     flags: BTreeMap<Box<str>, Box<str>>,
@@ -40,22 +46,22 @@ impl Mask {
     }
 
     fn of(records: &[Record]) -> Self {
-        let mut found: BTreeMap<StudentId, Own<BTreeSet<RecordId>, BTreeSet<Box<str>>>> = BTreeMap::new();
+        let mut found: BTreeMap<StudentId, Held> = BTreeMap::new();
         let (mut periods, mut period_names) = (BTreeSet::new(), BTreeSet::new());
         let (mut flags, mut codes, mut known_codes) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for record in records {
             match record {
                 Record::Registration(row) => {
-                    let own = found.entry(row.student.clone()).or_default();
-                    own.ids.extend(row.id.clone());
-                    own.texts.extend(row.comment.clone());
+                    let held = found.entry(row.student.clone()).or_default();
+                    held.ids.extend(row.id.clone());
+                    held.texts.extend(row.comment.clone());
                     periods.extend(row.period.clone());
                     codes.extend(row.code.as_ref().map(|code| Box::from(code.as_str())));
                 }
                 Record::OutOfSchool(span) => {
-                    let own = found.entry(span.student.clone()).or_default();
-                    own.ids.extend(span.id.clone());
-                    own.texts.extend(span.reason.clone());
+                    let held = found.entry(span.student.clone()).or_default();
+                    held.ids.extend(span.id.clone());
+                    held.texts.extend(span.reason.clone());
                     codes.extend(span.code.as_ref().map(|code| Box::from(code.as_str())));
                 }
                 Record::Period(period) => {
@@ -71,7 +77,7 @@ impl Mask {
         }
         let (mut next_id, mut next_text) = (1_u64.., 1_u64..);
         let mut own = BTreeMap::new();
-        for (student, Own { ids, texts }) in shuffled(found) {
+        for (student, Held { ids, texts }) in shuffled(found) {
             let mut ids: Vec<RecordId> = ids.into_iter().collect();
             ids.sort_by(|a, b| compare_ids(Some(a.as_str()), Some(b.as_str())));
             let new_ids = next_id.by_ref().map(|number| RecordId::new(number.to_string()));
@@ -95,9 +101,8 @@ impl Mask {
             map?.get(&key?).cloned()
         }
         let student = |id: &StudentId| self.students.get(id).cloned().unwrap_or_else(|| StudentId::new(""));
-        let code = |code: Option<RawCode>| {
-            code.map(|code| self.codes.get(code.as_str()).map_or(code.clone(), |masked| RawCode::new(masked)))
-        };
+        let code =
+            |code: Option<RawCode>| code.map(|code| self.codes.get(code.as_str()).map_or(code.clone(), RawCode::new));
         match record {
             Record::Registration(mut row) => {
                 let own = self.own.get(&row.student);

@@ -102,6 +102,13 @@ fn failed(doing: &str, path: &Path, error: &std::io::Error) -> SourceError {
     SourceError::permanent(SourceErrorKind::Configuration, message)
 }
 
+fn in_use(folder: &Path) -> SourceError {
+    SourceError::permanent(
+        SourceErrorKind::Configuration,
+        format!("the folder {} holds saved replies already; name another", folder.display()),
+    )
+}
+
 /// Whether a time with this year can stand in a feed.
 fn is_real(year: i32) -> bool {
     (1..=9999).contains(&year)
@@ -174,10 +181,7 @@ impl SavingSource {
                 continue;
             }
             if name.ends_with(".json") {
-                return Err(SourceError::permanent(
-                    SourceErrorKind::Configuration,
-                    format!("the folder {} holds saved replies already; name another", folder.display()),
-                ));
+                return Err(in_use(&folder));
             }
             // Records without a manifest do not count either.
             if name.ends_with(UNFINISHED) || name.ends_with(RECORDS) {
@@ -279,7 +283,7 @@ impl Recorder {
                 has_out_of_school: capabilities.has_out_of_school,
                 has_code_table: capabilities.has_code_table,
                 today_only: capabilities.today_only,
-                cache_seconds: capabilities.cache_expiry.num_seconds(),
+                cache_seconds: capabilities.cache_expiry.num_seconds().clamp(0, LONGEST_CACHE_S),
                 records: 0,
                 records_sha256: String::new(),
                 parts: Vec::new(),
@@ -332,6 +336,10 @@ impl Recorder {
         let sealed = Sealed { fetch: self.manifest.clone(), sha256 };
         let mut manifest = create_private(&unfinished(&self.manifest_path))?;
         serde_json::to_writer_pretty(&mut manifest, &sealed).map_err(|error| write_failed(error.into()))?;
+        // Another run can have been faster.
+        if self.manifest_path.exists() {
+            return Err(in_use(self.manifest_path.parent().unwrap_or(&self.manifest_path)));
+        }
         // The manifest comes last: records without one do not count.
         for path in [&self.records_path, &self.manifest_path] {
             fs::rename(unfinished(path), path).map_err(|error| failed("write", path, &error))?;

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
 use super::migration;
 use super::rows;
@@ -164,12 +164,14 @@ pub(super) fn patiently<T>(longest: Duration, mut work: impl FnMut() -> Outcome<
 ///
 /// What can't be looked at is an error: it must not pass for a store that holds nothing.
 fn locate(path: &Path) -> Outcome<Option<PathBuf>> {
-    if path.as_os_str().is_empty() || path == Path::new(":memory:") || path.to_string_lossy().starts_with("file:") {
-        return refused(
-            path,
-            StoreErrorKind::CannotOpen,
-            "is not named by the path of a file; a file of that very name is written ./NAME",
-        );
+    if path.as_os_str().is_empty() {
+        let message = "the path of the store is empty; name a file";
+        return Err(StoreError::new(StoreErrorKind::CannotOpen, message).into());
+    }
+    // SQLite takes these for something else than a file.
+    if path == Path::new(":memory:") || path.to_string_lossy().starts_with("file:") {
+        let what = "is not named by a path; name a file (one of that very name is written ./NAME)";
+        return refused(path, StoreErrorKind::CannotOpen, what);
     }
     let unreachable = |error| {
         let what = format!("can't be reached ({error}); check the path, its links and the rights");
@@ -262,7 +264,8 @@ fn empty() -> Outcome<Connection> {
 fn migrated_copy(connection: &Connection) -> Outcome<Connection> {
     let mut copy = Connection::open_in_memory()?;
     if Backup::new(connection, &mut copy)?.step(-1)? != StepResult::Done {
-        return Err(Failure::Damaged);
+        // Another program is writing.
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None).into());
     }
     let transaction = copy.transaction()?;
     migration::from_1(&transaction)?;
