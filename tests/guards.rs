@@ -295,3 +295,23 @@ fn a_letter_that_the_code_table_has_lost_is_kept() {
     })]);
     assert_eq!(plan(&before, &corrected).counts.changed, 1, "another code is a correction");
 }
+
+#[test]
+fn closed_dates_stand_outside_the_question_of_who_has_vanished() {
+    let before = term(0..40, 6, &[]);
+    let closed = ["2026-11-01"];
+    let scope = before.scope().clone();
+    let resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope);
+    let mut resolver = resolver.closed(closed.iter().map(|date| date.parse().unwrap()));
+    for number in 0..40 {
+        for day in 1..=6 {
+            // Of student 0 nothing but a row of the closed date is left.
+            if number > 0 || day == 1 {
+                let at = format!("2026-11-{day:02}T08:40:00").parse().unwrap();
+                resolver.push(Record::Registration(Registration::new(student(number).as_str(), at)));
+            }
+        }
+    }
+    let plan = plan(&before, &resolver.finish().unwrap());
+    assert_eq!((plan.counts.kept, plan.counts.removed), (5, 40));
+}

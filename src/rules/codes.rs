@@ -31,12 +31,12 @@ impl CodeTable {
         self.by_id.is_empty()
     }
 
-    /// Every record, for the issues it raises.
+    /// The records that count, for the issues that they raise.
     pub(super) fn records(&self) -> impl Iterator<Item = &Code> {
-        self.by_id.values().flatten()
+        self.by_id.values().filter_map(BTreeSet::last)
     }
 
-    /// The ids that more than one record claims, with how many claim it in vain.
+    /// The ids that more than one record has, with the number of records that do not count.
     pub(super) fn conflicts(&self) -> impl Iterator<Item = (&CodeId, usize)> {
         self.by_id.iter().filter(|(_, records)| records.len() > 1).map(|(id, records)| (id, records.len() - 1))
     }

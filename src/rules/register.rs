@@ -74,10 +74,9 @@ impl StudentDays {
 /// What a fetch holds beside what marks are made of.
 #[derive(Clone, Debug)]
 pub(super) struct FetchFacts {
-    /// All students of whom a record lies in or reaches into the window, in scope or not.
+    /// All students of whom a record lies in or reaches into the window on a date on which the school was not closed, in scope
+    /// or not.
     pub(super) students: HashSet<StudentId>,
-    /// The dates with registrations of any student.
-    pub(super) dates: BTreeSet<NaiveDate>,
     pub(super) has_coded_records: bool,
     pub(super) midnight_ends_are_meant: bool,
     pub(super) closed: BTreeSet<NaiveDate>,
@@ -201,14 +200,15 @@ impl Register {
     }
 
     /// Whether any record of the student lies in or reaches into the window: a row of any period, or an out-of-school
-    /// record, also one that counts no more (R11.4).
+    /// record, also one that counts no more (R11.4). Dates on which the school was closed do not count.
     pub fn has_records_of(&self, student: &StudentId) -> bool {
         self.facts.students.contains(student)
     }
 
-    /// On how many dates of the window any student has a registration; dates on which the school was closed do not count.
+    /// On how many dates of the window any student has a registration of a session (R11.4). Dates on which the school was
+    /// closed do not count.
     pub fn dates_with_registrations(&self) -> usize {
-        self.facts.dates.len()
+        self.assigned.iter().map(|(date, _)| date).collect::<BTreeSet<_>>().len()
     }
 
     /// Whether the caller said that the school was closed on this date.

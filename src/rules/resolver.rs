@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, Utc};
 
@@ -67,8 +67,9 @@ pub struct Resolver {
     /// Rows in scope that raise, or may raise, an issue of their content.
     noted: HashSet<Registration>,
     out_of_school: HashSet<OutOfSchool>,
-    /// All students of whom a record lies in or reaches into the window, in scope or not.
-    students: HashSet<StudentId>,
+    /// All students of whom a record lies in or reaches into the window, in scope or not; and whether one does on a date on
+    /// which the school was not closed.
+    students: HashMap<StudentId, bool>,
     /// Whether any record that lies in or reaches into the window has a code.
     has_coded_records: bool,
     closed: BTreeSet<NaiveDate>,
@@ -91,7 +92,7 @@ impl Resolver {
             unplaced: HashSet::new(),
             noted: HashSet::new(),
             out_of_school: HashSet::new(),
-            students: HashSet::new(),
+            students: HashMap::new(),
             has_coded_records: false,
             closed: BTreeSet::new(),
         }
@@ -124,11 +125,10 @@ impl Resolver {
         if !self.scope.window.contains(at.date()) {
             return;
         }
-        if !self.students.contains(&row.student) {
-            self.students.insert(row.student.clone());
-        }
+        let is_open = !self.closed.contains(&at.date());
+        self.note_student(&row.student, is_open);
         self.has_coded_records |= row.code.is_some();
-        if !self.closed.contains(&at.date()) {
+        if is_open {
             self.dates.insert(at.date());
         }
         if self.scope.has_student(&row.student) && self.may_raise_issue(&row) {
@@ -155,6 +155,15 @@ impl Resolver {
                         self.unplaced.insert(row);
                     }
                 }
+            }
+        }
+    }
+
+    fn note_student(&mut self, student: &StudentId, is_open: bool) {
+        match self.students.get_mut(student) {
+            Some(known) => *known |= is_open,
+            None => {
+                self.students.insert(student.clone(), is_open);
             }
         }
     }
@@ -187,10 +196,14 @@ impl Resolver {
 
     fn push_out_of_school(&mut self, record: OutOfSchool) {
         let is_in_scope = self.scope.has_student(&record.student);
-        let is_known = self.students.contains(&record.student) && (self.has_coded_records || record.code.is_none());
-        if !is_known && Span::new(record.clone(), &self.rules).reaches_into(self.scope.window) {
-            self.has_coded_records |= record.code.is_some();
-            self.students.insert(record.student.clone());
+        let is_known = self.students.get(&record.student) == Some(&true);
+        if !is_known || (record.code.is_some() && !self.has_coded_records) {
+            let span = Span::new(record.clone(), &self.rules);
+            if span.reaches_into(self.scope.window) {
+                self.has_coded_records |= record.code.is_some();
+                let is_open = span.dates_in(self.scope.window).any(|date| !self.closed.contains(&date));
+                self.note_student(&record.student, is_open);
+            }
         }
         if is_in_scope {
             self.out_of_school.insert(record);
@@ -278,7 +291,7 @@ impl Resolver {
                 spans.insert(student, counting);
             }
         }
-        raise_similar_ids(&self.students, &self.scope, &mut issues);
+        raise_similar_ids(self.students.keys(), &self.scope, &mut issues);
 
         let zone = self.rules.zone();
         let mut period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>> = BTreeMap::new();
@@ -300,8 +313,7 @@ impl Resolver {
             period_times,
             unknown_period_days,
             facts: FetchFacts {
-                students: self.students,
-                dates: self.dates,
+                students: self.students.into_iter().filter_map(|(student, is_open)| is_open.then_some(student)).collect(),
                 has_coded_records: self.has_coded_records,
                 midnight_ends_are_meant: ends.contains(&End::SameMidnight) && ends.contains(&End::LaterMidnight),
                 closed: self.closed,
@@ -317,19 +329,19 @@ impl Resolver {
             for _ in 1..records.len() {
                 issues.raise(Issue::ConflictingRecord, id);
             }
-            for period in records {
-                if period.session.as_deref().is_some_and(|text| !text.trim().is_empty()) && session_of(period).is_none()
-                {
+            // Only a record that counts raises the issues of its content (R1.5).
+            let Some(period) = records.last() else { continue };
+            if !period.unreadable.is_empty() {
+                issues.raise(Issue::BadValue, id);
+            }
+            match session_of(period) {
+                Some(session) => {
+                    flagged.insert((period.at.school_time(self.rules.zone()).date(), session));
+                }
+                None if period.session.as_deref().is_some_and(|text| !text.trim().is_empty()) => {
                     issues.raise(Issue::UnknownSessionFlag, id);
                 }
-                if !period.unreadable.is_empty() {
-                    issues.raise(Issue::BadValue, id);
-                }
-            }
-            if let Some(period) = records.last()
-                && let Some(session) = session_of(period)
-            {
-                flagged.insert((period.at.school_time(self.rules.zone()).date(), session));
+                None => {}
             }
         }
         for date in &self.dates {
@@ -406,9 +418,9 @@ impl Extend<Record> for Resolver {
 }
 
 /// Once for each pair of which one is in scope (R1.7).
-fn raise_similar_ids(students: &HashSet<StudentId>, scope: &Scope, issues: &mut Issues) {
+fn raise_similar_ids<'a>(students: impl Iterator<Item = &'a StudentId>, scope: &Scope, issues: &mut Issues) {
     let mut alike: BTreeMap<String, BTreeSet<&StudentId>> = BTreeMap::new();
-    for student in students.iter().filter(|student| student.as_str().contains(char::is_alphabetic)) {
+    for student in students.filter(|student| student.as_str().contains(char::is_alphabetic)) {
         alike.entry(student.as_str().to_lowercase()).or_default().insert(student);
     }
     for ids in alike.values() {

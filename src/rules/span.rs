@@ -80,6 +80,13 @@ impl Span {
         }
     }
 
+    /// The dates of the window on which the record lies.
+    pub(super) fn dates_in(&self, window: Window) -> impl Iterator<Item = NaiveDate> + use<> {
+        let last = if self.is_valid() { (self.to - TimeDelta::nanoseconds(1)).date() } else { self.from.date() };
+        let (first, last) = (self.from.date().max(window.from()), last.min(window.to()));
+        first.iter_days().take_while(move |date| *date <= last)
+    }
+
     /// R6.2 between out-of-school records of equal stamps: the greater wins.
     pub(super) fn compare_ties(&self, other: &Self) -> Ordering {
         (self.from, Reverse(self.length()))
