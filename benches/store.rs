@@ -39,7 +39,7 @@ async fn main() {
     let mut diagnosing = Vec::new();
     for _ in 0..ROUNDS {
         let source = Isams::batch(&url, "key").unwrap().suspicious_rows(None);
-        let rules = Rules::new(chrono_tz::Europe::London);
+        let rules = Rules::new("Europe/London".parse().unwrap());
         let sync = AttendanceSync::new(source, MemoryStore::new(), "school", rules);
         let question = Question::new("4733683260", today, scope.window);
         let started = Instant::now();
@@ -115,10 +115,12 @@ fn change_set(scope: &Scope, writes: Vec<Write>) -> ChangeSet {
         number: 0,
         freshness: Freshness::new(fetched_at, TimeDelta::zero()),
         scope: scope.clone(),
-        rules: Rules::new(chrono_tz::Europe::London),
+        rules: Rules::new("Europe/London".parse().unwrap()),
         marks: MarkCounts::default(),
         withheld: Default::default(),
         issues: Default::default(),
+        zone_edition: None,
+        closed: Default::default(),
         reply_age: ReplyAge::default(),
     };
     ChangeSet { revision: 0, writes, run, lease: None }
@@ -136,7 +138,7 @@ fn registers(scope: &Scope) -> impl Iterator<Item = (u64, String, String)> {
 }
 
 fn resolve(scope: &Scope) -> Register {
-    let mut resolver = Resolver::new(Rules::new(chrono_tz::Europe::London), scope.clone());
+    let mut resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope.clone());
     for (number, (student, at, updated)) in registers(scope).enumerate() {
         let mut row = Registration::new(student.to_string().as_str(), at.parse().unwrap());
         row.id = Some(number.to_string().as_str().into());

@@ -3,13 +3,11 @@
 
 mod common;
 
-use std::error::Error;
-use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use common::output::{say, say_json};
+use common::program::{self, Failure, wrong_flags};
 use common::{ReplyFlags, RuleFlags, SourceFlags, WindowFlags};
 use rollmark::isams::simulator::Simulator;
 use rollmark::source::FakeSchool;
@@ -34,22 +32,12 @@ struct Flags {
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    match run(Flags::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(1)
-        }
-    }
+async fn main() {
+    program::run(audit(program::flags())).await
 }
 
-fn wrong_flags(message: String) -> ! {
-    Flags::command().error(ErrorKind::ValueValidation, message).exit()
-}
-
-async fn run(mut flags: Flags) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let source = common::source(&flags.source, &flags.replies, &mut flags.window, wrong_flags)?;
+async fn audit(mut flags: Flags) -> Result<u8, Failure> {
+    let source = common::source(&flags.source, &flags.replies, &mut flags.window)?;
     let rules = flags.rules.rules();
     let window = flags.window.window(rules.zone()).unwrap_or_else(|error| wrong_flags(error));
     // It serves until it is dropped.
@@ -66,12 +54,13 @@ async fn run(mut flags: Flags) -> Result<(), Box<dyn Error + Send + Sync>> {
     let sync = AttendanceSync::shared(source, Arc::new(MemoryStore::new()), "school", rules);
     let audit = sync.audit_pm(window).await?;
     if flags.json {
-        return say_json(&audit);
+        say_json(&audit)?;
+        return Ok(0);
     }
-    say(&audit.to_string());
+    audit.to_string().lines().for_each(say);
     if !audit.would_change.is_empty() {
         say(&format!("{} marks would change with the start that agrees best:", audit.would_change.len()));
         audit.would_change.iter().take(20).for_each(|change| say(&format!("  {change}")));
     }
-    Ok(())
+    Ok(0)
 }

@@ -3,11 +3,11 @@
 
 mod common;
 
-use std::process::ExitCode;
-
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::Parser;
 use common::StorePlace;
+use common::output::{say, tell};
+use common::program::{self, Failure};
 use rollmark::explain::MeasuredAge;
 use rollmark::model::{SchoolId, Session, StudentId, stamp_text};
 use rollmark::rules::Window;
@@ -37,27 +37,21 @@ struct Flags {
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    match show(Flags::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(1)
-        }
-    }
+async fn main() {
+    program::run(show(program::flags())).await
 }
 
-async fn show(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
+async fn show(flags: Flags) -> Result<u8, Failure> {
     let store = flags.store.open(true)?;
     let school = SchoolId::new(&flags.school);
     let runs = store.runs(&school).await?;
     if runs.is_empty() {
-        eprintln!("the store holds no run of school {school}; check --store and --school");
+        tell(&format!("the store holds no run of school {school}; check --store and --school"));
     }
     let Some(student) = flags.student.as_deref().map(StudentId::new) else {
         for run in &runs {
             let (marks, window) = (run.marks, run.scope.window);
-            println!(
+            say(&format!(
                 "run {}, {}: {} to {}, {} added, {} changed, {} removed, {} withheld",
                 run.number,
                 stamp_text(run.freshness.fetched_at),
@@ -67,16 +61,16 @@ async fn show(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
                 marks.changed,
                 marks.removed,
                 marks.withheld
-            );
+            ));
         }
         if let Some(last) = runs.last() {
             let setting = last.freshness.cache_expiry();
             let same = runs.iter().filter(|run| run.freshness.cache_expiry() == setting);
-            println!("measured: {}", MeasuredAge::over(same.map(|run| run.reply_age), setting));
+            say(&format!("measured: {}", MeasuredAge::over(same.map(|run| run.reply_age), setting)));
         }
-        return Ok(());
+        return Ok(0);
     };
-    let Some(last) = runs.last().map(|run| run.scope.window) else { return Ok(()) };
+    let Some(last) = runs.last().map(|run| run.scope.window) else { return Ok(0) };
     let window = Window::between(flags.from.unwrap_or(last.from()), flags.to.unwrap_or(last.to()))?;
     let dates = window.from().iter_days().take_while(|date| *date <= window.to());
     for (date, session) in dates.flat_map(|date| Session::BOTH.map(|session| (date, session))) {
@@ -85,7 +79,7 @@ async fn show(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
         let place = format!("{} {}", key.date, key.session);
         if let Some(moment) = flags.as_of {
             if let Some(mark) = as_of(&history, moment) {
-                println!("{place}: {mark}");
+                say(&format!("{place}: {mark}"));
             }
             continue;
         }
@@ -94,8 +88,8 @@ async fn show(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
                 Some(mark) => format!("{mark}, because {}", mark.decision()),
                 None => "removed, because the source no longer yielded it".to_owned(),
             };
-            println!("{place}, run {} at {}: {text}", change.run, stamp_text(change.seen_at));
+            say(&format!("{place}, run {} at {}: {text}", change.run, stamp_text(change.seen_at)));
         }
     }
-    Ok(())
+    Ok(0)
 }

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example portal_tests`
 
+use std::io::Write;
+
 use rollmark::model::{Session, StudentId};
 use rollmark::rules::Rules;
 use rollmark::source::{Capabilities, FakeSchool, FakeSource, MockAttendanceSource, SourceError, SourceErrorKind};
@@ -21,7 +23,7 @@ async fn line_for_parent(store: &MemoryStore, student: &str, request: &SyncReque
 async fn main() {
     let today = "2026-11-20".parse().expect("a date");
     let request = SyncRequest::overnight(today);
-    let rules = Rules::new(chrono_tz::Europe::London);
+    let rules = Rules::new("Europe/London".parse().expect("a zone"));
     let amelia = "4733683260";
 
     // Amelia is registered at 08:52, then her school saves an out-of-school record.
@@ -30,7 +32,7 @@ async fn main() {
     school.registration("100", amelia, "2026-11-20T08:40:00").present().updated("2026-11-20T08:52:00");
     let source = FakeSource::new(school);
     let store = MemoryStore::new();
-    let sync = AttendanceSync::new(source.clone(), store.clone(), "school", rules);
+    let sync = AttendanceSync::new(source.clone(), store.clone(), "school", rules.clone());
     sync.run(request.clone()).await.expect("the fake answers");
     assert_eq!(line_for_parent(&store, amelia, &request).await, "present");
 
@@ -47,9 +49,10 @@ async fn main() {
     refusing
         .expect_fetch()
         .returning(|_| Err(SourceError::permanent(SourceErrorKind::Credentials, "the API key is refused")));
-    let failing = AttendanceSync::new(refusing, store.clone(), "school", rules);
+    let failing = AttendanceSync::new(refusing, store.clone(), "school", rules.clone());
     let error = failing.run(request.clone()).await.expect_err("the key is refused");
     assert_eq!(error.to_string(), "the API key is refused");
     assert_eq!(line_for_parent(&store, amelia, &request).await, "M (medical)");
-    println!("the portal shows what the school has recorded, and keeps it when a sync fails");
+    let _ =
+        writeln!(std::io::stdout(), "the portal shows what the school has recorded, and keeps it when a sync fails");
 }

@@ -3,11 +3,9 @@
 
 mod common;
 
-use std::process::ExitCode;
-
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use common::output::{say, say_json};
+use common::program::{self, Failure, wrong_flags};
 use common::{SourceFlags, WindowFlags};
 use rollmark::isams::simulator::Simulator;
 use rollmark::rules::SyncWindow;
@@ -27,35 +25,26 @@ struct Flags {
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    match run(Flags::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(1)
-        }
-    }
+async fn main() {
+    program::run(probe(program::flags())).await
 }
 
-fn wrong_flags(message: String) -> ! {
-    Flags::command().error(ErrorKind::ValueValidation, message).exit()
-}
-
-async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let zone = chrono_tz::UTC;
+async fn probe(flags: Flags) -> Result<u8, Failure> {
+    let zone = rollmark::model::Zone::utc();
     // A week, so that a school day is among them.
     let few_days = SyncWindow { days: 6, look_ahead: 0 };
-    let window = flags.window.window_or(zone, few_days).unwrap_or_else(|error| wrong_flags(error));
+    let window = flags.window.window_or(&zone, few_days).unwrap_or_else(|error| wrong_flags(error));
     let probe = match flags.source.tenant().unwrap_or_else(|error| wrong_flags(error)) {
         Some(tenant) => tenant.probe(window).await?,
         None => {
-            let simulator = Simulator::start(FakeSchool::demo(flags.window.today(zone))).await?;
+            let simulator = Simulator::start(FakeSchool::demo(flags.window.today(&zone))).await?;
             flags.source.simulated(&simulator)?.probe(window).await?
         }
     };
     if flags.json {
-        return say_json(&probe);
+        say_json(&probe)?;
+    } else {
+        probe.to_string().lines().for_each(say);
     }
-    say(&probe.to_string());
-    Ok(())
+    Ok(0)
 }

@@ -1,11 +1,13 @@
 //! Serves a made-up school as an iSAMS tenant, for clients in any language: `cargo run --example simulator`.
 
-use std::convert::Infallible;
+mod common;
+
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::ExitCode;
 
 use chrono::{Days, NaiveDate, Utc};
 use clap::Parser;
+use common::output::say;
+use common::program::{self, Failure};
 use rollmark::isams::simulator::{Fault, Simulator};
 use rollmark::source::FakeSchool;
 
@@ -56,13 +58,11 @@ fn parse_fault(text: &str) -> Result<Fault, String> {
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    let Err(error) = serve(Flags::parse()).await;
-    eprintln!("error: {error}");
-    ExitCode::from(1)
+async fn main() {
+    program::run(serve(program::flags())).await
 }
 
-async fn serve(flags: Flags) -> Result<Infallible, String> {
+async fn serve(flags: Flags) -> Result<u8, Failure> {
     let today = flags.today.unwrap_or_else(|| Utc::now().date_naive());
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, flags.port));
     let simulator = Simulator::start_at(FakeSchool::demo(today), address)
@@ -76,12 +76,12 @@ async fn serve(flags: Flags) -> Result<Infallible, String> {
         simulator.fail_every(requests, [Fault::Status(429, Some(0))]);
     }
     flags.faults.into_iter().for_each(|fault| simulator.fail_next(fault));
-    say(&simulator, today);
+    tell_how(&simulator, today);
     Ok(std::future::pending().await)
 }
 
 /// How to call it, to be copied and pasted.
-fn say(simulator: &Simulator, today: NaiveDate) {
+fn tell_how(simulator: &Simulator, today: NaiveDate) {
     let (url, key) = (simulator.url(), simulator.api_key());
     let (id, secret) = (simulator.client_id(), simulator.client_secret());
     let from = today.checked_sub_days(Days::new(30)).unwrap_or(today);
@@ -111,7 +111,7 @@ fn say(simulator: &Simulator, today: NaiveDate) {
         )
     };
     let bearer = "-H 'Authorization: Bearer TOKEN'";
-    println!(
+    let text = format!(
         "A made-up school is served at {url} until you press Ctrl+C.\n\
          It has registers from {from} to {today}. API key {key}, OAuth client {id}, its secret {secret}.\n\n\
          Batch API, with the key; the end date is not included. GetPresentCodes and GetDatesAndTimes are there too.\n\n\
@@ -132,4 +132,5 @@ fn say(simulator: &Simulator, today: NaiveDate) {
         token("apiv1"),
         token("restapi"),
     );
+    text.lines().for_each(say);
 }

@@ -5,17 +5,16 @@
 
 mod common;
 
-use std::error::Error;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 
-use chrono::TimeDelta;
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
-use common::output::{Output, plain, say};
-use common::{LONGEST_WAIT, ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags};
+use chrono::{NaiveDate, TimeDelta};
+use clap::Parser;
+use common::output::{Output, check_targets, is_standard_output, json, plain, say, tell};
+use common::program::{Failure, Stop, end, log, stop, unless_stopped, wrong_flags};
+use common::{LONGEST_WAIT, ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date};
+use futures::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use rollmark::isams::simulator::Simulator;
 use rollmark::model::{Mark, SchoolId, StudentId};
@@ -51,123 +50,144 @@ struct Flags {
     /// Writes the run's report as a JSON object
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// The school was closed on this date, so its marks go; can be repeated
+    #[arg(long, value_name = "DATE", value_parser = parse_date)]
+    closed: Vec<NaiveDate>,
+    /// Students of whom nothing is read any more have left
+    #[arg(long)]
+    leavers: bool,
     /// Plans and prints, writes nothing
     #[arg(long)]
     dry_run: bool,
-    /// Lifts the limits on removals and on vanished records, never the proof
+    /// Lifts the limits on removals, vanished records and vanished students, never the proof
     #[arg(long)]
     allow_removals: bool,
-    /// Lifts the stop on mass change
+    /// Lifts the stop on mass change and on vanished codes
     #[arg(long)]
     allow_mass_change: bool,
 }
 
-type Failure = Box<dyn Error + Send + Sync>;
-
 #[tokio::main]
-async fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match run(Flags::parse()).await {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(1)
-        }
-    }
+async fn main() {
+    let flags: Flags = common::program::flags();
+    log();
+    let (result, stopped) = match stop() {
+        Ok(stop) => (run(flags, &stop).await, stop.now_or_never()),
+        Err(error) => (Err(error), None),
+    };
+    end(result, stopped)
 }
 
-async fn run(mut flags: Flags) -> Result<ExitCode, Failure> {
-    let source = common::source(&flags.source, &flags.replies, &mut flags.window, wrong_flags)?;
+async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
+    let source = common::source(&flags.source, &flags.replies, &mut flags.window)?;
     let window = flags.window.window(flags.rules.rules().zone()).unwrap_or_else(|error| wrong_flags(error));
+    check_targets(&flags.targets(), flags.store.file()).unwrap_or_else(|error| wrong_flags(error));
+    let outputs = unless_stopped(stop, Outputs::open(&flags)).await?;
     match source {
-        Some(source) => sync_source(&flags, source, window).await,
-        None => tell_story(&flags, window).await,
+        Some(source) => sync_source(&flags, source, window, outputs, stop).await,
+        None => tell_story(&flags, window, outputs, stop).await,
     }
 }
 
-fn wrong_flags(message: String) -> ! {
-    Flags::command().error(ErrorKind::ValueValidation, message).exit()
-}
-
-async fn sync_source(flags: &Flags, source: Arc<dyn AttendanceSource>, window: Window) -> Result<ExitCode, Failure> {
+async fn sync_source(
+    flags: &Flags,
+    source: Arc<dyn AttendanceSource>,
+    window: Window,
+    mut outputs: Outputs,
+    stop: &Stop,
+) -> Result<u8, Failure> {
     let (source, kept) = flags.replies.keeping(source, flags.window.now())?;
     let store = flags.store.open(flags.dry_run)?;
-    let mut outputs = Outputs::default();
     let mut planned_changes = Vec::new();
     let report = flags
-        .sync(source, store)
+        .sync(source, store, stop)
         .run_with(flags.request(window), |planned| {
             planned_changes = sentences(&planned.plan.changes);
-            outputs = Outputs::prepare(flags, planned)?;
-            Ok(())
+            outputs.prepare(planned)
         })
         .await?;
-    outputs.finish(&report)?;
+    outputs.finish(&report, stop).await?;
     kept.tell(flags.students.iter().map(StudentId::new));
     if flags.dry_run {
         planned_changes.iter().for_each(|line| flags.say(line));
     }
-    flags.say(&report.to_string());
-    Ok(if report.marks.withheld > 0 { ExitCode::from(3) } else { ExitCode::SUCCESS })
+    flags.say_report(&report);
+    Ok(if report.marks.withheld > 0 { 3 } else { 0 })
 }
 
 /// Two syncs of a made-up school that changes in between.
-async fn tell_story(flags: &Flags, window: Window) -> Result<ExitCode, Failure> {
-    let zone = flags.rules.rules().zone();
+async fn tell_story(flags: &Flags, window: Window, mut outputs: Outputs, stop: &Stop) -> Result<u8, Failure> {
+    let rules = flags.rules.rules();
+    let zone = rules.zone();
     let (today, now) = (flags.window.today(zone), flags.window.now_of_story(zone));
     let simulator = Simulator::start(FakeSchool::demo(today)).await?;
     let store = flags.store.open(flags.dry_run)?;
-    flags.say(&format!("A made-up school is served at {}.\n\nFirst sync", simulator.url()));
+    flags.say(&format!("A made-up school is served at {}.", simulator.url()));
+    flags.say("");
+    flags.say("First sync");
     let source = Arc::new(flags.source.simulated(&simulator)?);
     let (source, kept) = flags.replies.keeping(source, now)?;
-    let sync = flags.sync(source, Arc::clone(&store));
+    let sync = flags.sync(source, Arc::clone(&store), stop);
     // A day before the second, so that what the school changes in between is younger.
     let report = sync.run(flags.request(window).at(now - TimeDelta::days(1))).await?;
-    flags.say(&report.to_string());
+    flags.say_report(&report);
 
     simulator.change(|school| school.demo_changes(today));
-    flags.say(
-        "\nThen the school corrects a register, resaves an out-of-school record, and takes a PM register.\n\nSecond sync",
-    );
-    let mut outputs = Outputs::default();
+    flags.say("");
+    flags.say("Then the school corrects a register, resaves an out-of-school record, and takes a PM register.");
+    flags.say("");
+    flags.say("Second sync");
     let mut changes = Vec::new();
     let report = sync
         .run_with(flags.request(window).at(now), |planned| {
             changes = sentences(&planned.plan.changes);
-            outputs = Outputs::prepare(flags, planned)?;
-            Ok(())
+            outputs.prepare(planned)
         })
         .await?;
-    outputs.finish(&report)?;
+    outputs.finish(&report, stop).await?;
     kept.tell(flags.students.iter().map(StudentId::new));
     changes.iter().for_each(|line| flags.say(line));
-    flags.say(&report.to_string());
-    Ok(ExitCode::SUCCESS)
+    flags.say_report(&report);
+    Ok(0)
 }
 
 impl Flags {
-    fn sync(&self, source: Arc<dyn AttendanceSource>, store: Arc<dyn MarkStore>) -> AttendanceSync {
+    fn sync(&self, source: Arc<dyn AttendanceSource>, store: Arc<dyn MarkStore>, stop: &Stop) -> AttendanceSync {
         let school = SchoolId::new(&self.school);
         AttendanceSync::shared(source, store, school, self.rules.rules())
             .wait_for_other_run(LONGEST_WAIT)
+            .stop_when(stop.clone().map(|_| ()))
             .on_event(progress())
     }
 
     fn request(&self, window: Window) -> SyncRequest {
         let mut guards = Guards::default();
         guards.allow_removals = self.allow_removals;
+        guards.leavers = self.leavers;
         guards.allow_mass_change = self.allow_mass_change;
-        let request = SyncRequest::targeted(window).guards(guards).dry_run(self.dry_run).at(self.window.now());
+        let request = SyncRequest::targeted(window)
+            .guards(guards)
+            .closed(self.closed.iter().copied())
+            .dry_run(self.dry_run)
+            .at(self.window.now());
         if self.students.is_empty() { request } else { request.students(self.students.iter().map(String::as_str)) }
     }
 
-    /// Prints for people; standard output is theirs unless the marks go there.
-    fn say(&self, text: &str) {
-        match self.marks.as_deref() {
-            Some(path) if path == Path::new("-") => eprintln!("{}", plain(text)),
-            _ => say(text),
-        }
+    fn targets(&self) -> Vec<&Path> {
+        [&self.marks, &self.report].into_iter().flatten().map(PathBuf::as_path).collect()
+    }
+
+    /// Prints a line for people; standard output is theirs unless an output goes there.
+    fn say(&self, line: &str) {
+        if self.targets().into_iter().any(is_standard_output) { tell(line) } else { say(line) }
+    }
+
+    fn say_report(&self, report: &SyncReport) {
+        // Its lines are its own: the values in it have one line each.
+        let mut report = report.clone();
+        let examples = report.issue_examples.values_mut().flatten();
+        examples.chain(&mut report.advice).for_each(|value| *value = plain(value));
+        report.to_string().lines().for_each(|line| self.say(line));
     }
 }
 
@@ -190,39 +210,56 @@ fn sentences(changes: &[PlannedChange]) -> Vec<String> {
     lines
 }
 
-/// The output files, written before the commit and put in their places after it.
-#[derive(Default)]
+/// The output files, filled before the commit and put in their places after it.
 struct Outputs {
     marks: Option<Output>,
     report: Option<Output>,
 }
 
 impl Outputs {
-    fn prepare(flags: &Flags, planned: &Planned) -> Result<Self, Failure> {
-        let marks = flags.marks.as_deref().map(Output::create).transpose()?;
-        let mut outputs = Self { marks, report: flags.report.as_deref().map(Output::create).transpose()? };
-        if let Some(output) = &mut outputs.marks {
-            output.write(|file| {
-                for mark in planned.marks_after() {
-                    writeln!(file, "{}", mark.to_json_line())?;
-                }
-                Ok(())
-            })?;
+    async fn open(flags: &Flags) -> Result<Self, Failure> {
+        let mut outputs = Self { marks: None, report: None };
+        if let Some(path) = &flags.marks {
+            outputs.marks = Some(Output::open(path).await?);
         }
-        // The report goes in once without its last figures, so that a full disk shows before the commit.
-        outputs.write_report(&planned.report)?;
+        if let Some(path) = &flags.report {
+            outputs.report = Some(Output::open(path).await?);
+        }
         Ok(outputs)
     }
 
-    fn write_report(&mut self, report: &SyncReport) -> Result<(), Failure> {
-        let Some(output) = &mut self.report else { return Ok(()) };
-        let text = serde_json::to_string_pretty(report)?;
-        output.write(|file| writeln!(file, "{text}"))
+    fn prepare(&mut self, planned: &Planned) -> Result<(), Failure> {
+        if let Some(output) = &mut self.marks {
+            output.write(|file| {
+                planned.marks_after().iter().try_for_each(|mark| writeln!(file, "{}", json(&mark.to_json_line())))
+            })?;
+        }
+        // The report still lacks its last figures; the spaces hold room for them, so that a full disk shows now.
+        self.write_report(&planned.report, &" ".repeat(64))
     }
 
-    fn finish(mut self, report: &SyncReport) -> Result<(), Failure> {
-        self.write_report(report)?;
-        [self.marks, self.report].into_iter().flatten().try_for_each(Output::put)
+    fn write_report(&mut self, report: &SyncReport, room: &str) -> Result<(), Failure> {
+        let Some(output) = &mut self.report else { return Ok(()) };
+        let text = json(&serde_json::to_string_pretty(report)?);
+        output.write(|file| writeln!(file, "{text}{room}"))
+    }
+
+    /// After the commit. A stream whose reader is slow can be left by a signal.
+    async fn finish(mut self, report: &SyncReport, stop: &Stop) -> Result<(), Failure> {
+        self.write_report(report, "")?;
+        let outputs = [self.marks, self.report].into_iter().flatten();
+        let (files, streams): (Vec<_>, Vec<_>) = outputs.partition(Output::is_file);
+        let put = async {
+            let mut first_error = Ok(());
+            for output in files.into_iter().chain(streams) {
+                first_error = first_error.and(output.put().await);
+            }
+            first_error
+        };
+        unless_stopped(stop, put).await.map_err(|error| match report.run {
+            Some(run) => format!("{error}; the store was written, as run {run}").into(),
+            None => error,
+        })
     }
 }
 
@@ -249,7 +286,7 @@ fn progress() -> impl Fn(SyncEvent) + Send + Sync + 'static {
                 spinner.tick();
             }
             (None, SyncEvent::Read { .. }) => {}
-            (None, _) => eprintln!("{message}"),
+            (None, _) => tell(&message),
         }
     }
 }

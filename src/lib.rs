@@ -12,7 +12,7 @@
 //!
 //! let today = "2026-11-20".parse()?;
 //! let scope = Scope::all(SyncWindow::default().ending(today));
-//! let mut resolver = Resolver::new(Rules::new(chrono_tz::Europe::London), scope);
+//! let mut resolver = Resolver::new(Rules::new("Europe/London".parse()?), scope);
 //! resolver.push(Record::OutOfSchool(dentist));
 //! resolver.push(Record::Registration(row));
 //! let mark = resolver.finish()?.mark(&student, today, Session::Am).ok_or("no mark")?;

@@ -17,7 +17,7 @@ fn window() -> Window {
 }
 
 fn rules() -> Rules {
-    Rules::new(chrono_tz::Europe::London)
+    Rules::new("Europe/London".parse().unwrap())
 }
 
 /// Two students, registers at 08:40 and 13:30 on every day of two weeks; Mondays have a lesson at 12:10, in which the
@@ -88,6 +88,28 @@ fn without_flags_the_starts_are_compared_with_the_rules_in_force_and_none_is_bes
     assert_eq!(audit.best, None);
     assert_eq!(audit.starts[0].differing, 0, "noon is in force");
     assert_eq!(audit.starts[2].differing, 2, "from 13:30 on, the lesson no longer counts");
+}
+
+/// One register a minute of each hour from 11 to 14, on one date; 12:59 on two.
+fn crowded(order: impl Iterator<Item = u32>) -> PmAudit {
+    let mut school = FakeSchool::new();
+    for minute in order {
+        let at = format!("2026-11-19T{:02}:{:02}:00", 11 + minute / 60, minute % 60);
+        school.registration(&minute.to_string(), "1", &at).present().updated(&at);
+    }
+    school.registration("1000", "1", "2026-11-20T12:59:00").present().updated("2026-11-20T12:59:00");
+    let mut auditor = PmAuditor::new(rules(), window());
+    auditor.extend(school.records());
+    auditor.finish().unwrap()
+}
+
+#[test]
+fn of_many_register_times_those_of_most_dates_are_tried() {
+    let audit = crowded(0..240);
+    let starts: Vec<NaiveTime> = audit.starts.iter().map(|start| start.pm_start).collect();
+    assert_eq!(starts.len(), 25, "24 of the feed, and noon");
+    assert!(starts.contains(&clock("12:59:00")) && starts.contains(&clock("12:00:00")), "{starts:?}");
+    assert_eq!(audit, crowded((0..240).rev()), "the order of arrival decides nothing");
 }
 
 #[tokio::test]

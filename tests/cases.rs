@@ -53,7 +53,8 @@ async fn check_sync(path: &Path) {
     case.records().into_iter().for_each(|record| school.add(record));
     let simulator = Simulator::start(school).await.unwrap();
     simulator.shuffle(5);
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().cache_expiry(TimeDelta::zero());
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    let source = source.cache_expiry(TimeDelta::zero()).has_code_table(case.has_codes());
     let store = MemoryStore::new();
     let sync = AttendanceSync::new(source, store.clone(), "school", case.rules());
     let mut request = SyncRequest::targeted(case.scope().window);
@@ -72,15 +73,17 @@ async fn check_sync(path: &Path) {
 
 #[tokio::test]
 async fn the_cases_of_this_crate_give_their_marks_and_issues() {
-    assert_eq!(check_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")).await, 2);
+    assert_eq!(check_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")).await, 3);
 }
 
 #[tokio::test]
 async fn the_shared_cases_give_their_marks_and_issues_where_they_exist() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/cases");
-    if folder.is_dir() {
-        assert!(check_folder(&folder).await > 0, "{} holds no case", folder.display());
-    } else {
-        println!("there is no folder of shared cases beside this checkout: only the two of the crate were checked");
+    for name in ["cases", "cases-2"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(name);
+        if folder.is_dir() {
+            assert!(check_folder(&folder).await > 0, "{} holds no case", folder.display());
+        } else {
+            println!("{} is not beside this checkout: only the crate's own cases were checked", folder.display());
+        }
     }
 }

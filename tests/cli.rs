@@ -3,12 +3,14 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 use common::program::program;
-use common::tenant::{answering, ok};
+use common::tenant::{answering, answering_with, ok};
 use rollmark::isams::simulator::Simulator;
 use rollmark::source::FakeSchool;
+use rollmark::store::{MarkStore, SqliteStore};
 
 const KEY: &str = "5f7e6c1a-0000-4000-8000-0123456789ab";
 
@@ -46,8 +48,15 @@ fn a_wrong_flag_exits_with_two() {
         &["--from", "2026-11-20", "--to", "2026-11-19"],
         &["--from", "2026-11-20"],
         &["--from", "2026-11-20", "--to", "2026-11-20", "--days", "3"],
-        &["--cache-expiry", "1h30m"],
         &["--cache-expiry", "5"],
+        &["--cache-expiry", "soon"],
+        &["--cache-expiry", "999999999999999999y"],
+        &["--midnight-end", "noon"],
+        &["--closed", "20/11/2026"],
+        &["--field", "SavedAt"],
+        &["--field", "no_such_list=SavedAt"],
+        &["--field", "out_of_school_updated="],
+        &["--field", "out_of_school_updated=SavedAt,"],
         &["--today", "20/11/2026"],
         &["--pm-start", "1330"],
         &["--days", "-1"],
@@ -276,4 +285,485 @@ async fn every_way_in_gives_the_same_marks_of_today() {
         marks.lines().map(code).collect()
     };
     assert_eq!(codes(&over_rest), codes(&expected));
+}
+
+const TODAY: [&str; 2] = ["--today", "2026-11-20"];
+
+/// Runs a line of shell in a folder, where the programs stand for themselves.
+#[cfg(unix)]
+fn in_shell(folder: &Path, line: &str) -> Output {
+    let mut shell = Command::new("bash");
+    let programs = program("sync").parent().unwrap().to_owned();
+    let path = std::env::join_paths([programs, "/usr/bin".into(), "/bin".into()]).unwrap();
+    shell.current_dir(folder).env("PATH", path).args(["-c", line]);
+    shell.output().unwrap()
+}
+
+/// How many runs the store of a folder holds.
+fn runs(folder: &Path) -> usize {
+    let store = SqliteStore::open_read_only(folder.join("marks.db")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(store.runs(&"school".into())).unwrap().len()
+}
+
+#[cfg(unix)]
+const STORY: &str = "sync --today 2026-11-20 --store sqlite:marks.db";
+
+#[cfg(unix)]
+#[test]
+fn marks_go_through_standard_output_a_pipe_and_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir_in("/dev/shm").unwrap();
+    let elsewhere = other.path().join("marks");
+    for (line, file) in [
+        ("--marks - > marks", folder.path().join("marks")),
+        ("--marks /dev/stdout > marks", folder.path().join("marks")),
+        ("--marks marks > marks", folder.path().join("marks")),
+        ("--marks - | cat > marks", folder.path().join("marks")),
+        ("--marks >(cat > marks; touch done); until [ -e done ]; do sleep 0.01; done", folder.path().join("marks")),
+        ("--marks /dev/fd/3 3> marks", folder.path().join("marks")),
+        ("--marks link", elsewhere.clone()),
+        ("--marks link", elsewhere.clone()),
+    ] {
+        let _ = std::os::unix::fs::symlink(&elsewhere, folder.path().join("link"));
+        let output = in_shell(folder.path(), &format!("{STORY} {line}"));
+        assert_eq!(output.status.code(), Some(0), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(std::fs::read_to_string(file).unwrap().lines().count(), 1840, "{line}");
+    }
+    assert!(folder.path().join("link").is_symlink());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_target_that_cannot_be_written_shows_before_the_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
+    for line in [
+        "--marks folder",
+        "--marks folder/",
+        "--marks new/",
+        "--marks missing/marks",
+        "--marks loop",
+        "--marks /dev/full",
+        "--marks - > /dev/full",
+        "--report /dev/full",
+        "--marks /proc/marks",
+        "--marks /proc/version",
+        "--report fine --marks /sys/marks",
+    ] {
+        let output = in_shell(folder.path(), &format!("{STORY} {line}"));
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        assert!(error_line(&output).contains("can't write"), "{line}: {}", error_line(&output));
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.count(), 2, "{line} leaves nothing, and no store");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_that_closes_leaves_the_store_written_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = in_shell(folder.path(), &format!("{STORY} --marks - | head -1; exit ${{PIPESTATUS[0]}}"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error_line(&output).contains("the store was written"), "{}", error_line(&output));
+    assert_eq!(runs(folder.path()), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn one_target_for_two_outputs_and_the_stores_own_files_are_wrong_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    assert_eq!(in_shell(path, &format!("{STORY} --marks marks")).status.code(), Some(0));
+    std::fs::create_dir(path.join("folder")).unwrap();
+    for (target, link) in [("new", "to-new"), ("marks.db", "to-store"), ("marks", "to-marks")] {
+        std::os::unix::fs::symlink(target, path.join(link)).unwrap();
+    }
+    std::fs::hard_link(path.join("marks"), path.join("twin")).unwrap();
+    std::fs::hard_link(path.join("marks.db"), path.join("store-twin")).unwrap();
+    let marks = std::fs::read(path.join("marks")).unwrap();
+    for line in [
+        "--marks new --report new",
+        "--marks new --report ./folder/../new",
+        "--marks new --report to-new",
+        "--marks twin --report to-marks",
+        "--marks - --report -",
+        "--marks - --report /dev/stdout | cat; exit ${PIPESTATUS[0]}",
+        "--marks - --report marks >> marks",
+        "--marks marks.db",
+        "--marks to-store",
+        "--report store-twin",
+        "--report ./marks.db-wal",
+        "--report folder/../marks.db-shm",
+        "--report marks.db-journal",
+        "--store sqlite:to-store --marks marks.db-wal",
+        "--store sqlite:later.db --marks ./later.db",
+    ] {
+        let store = if line.contains("--store") { "" } else { "--store sqlite:marks.db" };
+        let output = in_shell(path, &format!("sync {store} {line}"));
+        assert_eq!(output.status.code(), Some(2), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(std::fs::read(path.join("marks")).unwrap(), marks);
+    assert!(!path.join("new").exists());
+    assert_eq!(runs(path), 2);
+    let page = run("diagnose", &["--store", "sqlite:marks.db", "--html", "marks.db"]);
+    assert_eq!(page.status.code(), Some(2));
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_panics_where_standard_output_or_error_is_closed_or_full() {
+    let folder = tempfile::tempdir().unwrap();
+    for stream in ["2>&-", ">&-", ">&- 2>&-", "2>/dev/full", ">/dev/full", ">/dev/full 2>&1", "2> >(true)", "> >(true)"]
+    {
+        for (name, flags, code) in [
+            ("sync", "--today 2026-11-20", 0),
+            ("sync", "--today 2026-11-20 --marks /dev/null", 0),
+            ("sync", "--marks folder-that-is-missing/marks", 1),
+            ("sync", "--unknown", 2),
+            ("sync", "--days 1 --pm-start 1", 2),
+            ("sync", "--help", 0),
+            ("diagnose", "", 0),
+            ("diagnose", "--json", 0),
+            ("audit", "--today 2026-11-20", 0),
+            ("probe", "--today 2026-11-20", 0),
+            ("history", "--store sqlite:nothing.db", 0),
+        ] {
+            let output = in_shell(folder.path(), &format!("env RUST_LOG=trace,=[ {name} {flags} {stream}"));
+            assert_eq!(output.status.code(), Some(code), "{name} {flags} {stream}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_mode_of_a_target_stays_and_a_new_file_is_its_owners() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |name: &str| folder.path().join(name).metadata().unwrap().permissions().mode() & 0o777;
+    std::fs::write(folder.path().join("shared"), "as it was").unwrap();
+    std::fs::set_permissions(folder.path().join("shared"), PermissionsExt::from_mode(0o640)).unwrap();
+    let output = in_shell(folder.path(), &format!("umask 0; {STORY} --marks shared --report new"));
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!((mode("shared"), mode("new")), (0o640, 0o600));
+    assert_eq!(std::fs::read_to_string(folder.path().join("shared")).unwrap().lines().count(), 1840);
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.path().join("new")).unwrap()).unwrap();
+    assert_eq!(report["run"], 2);
+}
+
+/// A tenant that answers half of a reply, and says when it was asked.
+#[cfg(unix)]
+fn stalling() -> (String, std::sync::mpsc::Receiver<()>) {
+    use std::io::Write;
+    let (asked, was_asked) = std::sync::mpsc::channel();
+    let url = answering_with(move |stream| {
+        let half = "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n<iSAMS><RegistrationManager><RegistrationStatuses>";
+        stream.write_all(half.as_bytes()).unwrap();
+        asked.send(()).unwrap();
+        // Until the program goes away.
+        let _ = std::io::copy(stream, &mut std::io::sink());
+    });
+    (url, was_asked)
+}
+
+#[cfg(unix)]
+fn signalled(mut child: std::process::Child, signal: &str) -> Option<i32> {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    child.wait().unwrap().code()
+}
+
+#[cfg(unix)]
+fn spawned(folder: &Path, name: &str, flags: &[&str]) -> std::process::Child {
+    use std::process::Stdio;
+    let mut command = Command::new(program(name));
+    command.current_dir(folder).args(flags).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+#[cfg(unix)]
+fn names(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_during_a_fetch_gives_the_lease_back_and_leaves_nothing() {
+    let outputs = ["--marks", "marks", "--report", "report"];
+    let store = ["--store", "sqlite:marks.db"];
+    let student = ["--student", "1", "--date", "2026-11-20"];
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        for (name, more) in [
+            ("sync", [&outputs[..], &store].concat()),
+            ("diagnose", [&["--html", "page"], &student[..]].concat()),
+            ("audit", vec![]),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let (url, was_asked) = stalling();
+            let tenant = ["--url", &url, "--api-key", KEY, "--save-replies", "kept"];
+            let child = spawned(folder.path(), name, &[&tenant[..], &more].concat());
+            was_asked.recv().unwrap();
+            assert_eq!(signalled(child, signal), Some(code), "{name}");
+            assert_eq!(names(&folder.path().join("kept")), [""; 0], "{name}");
+            let left = names(folder.path());
+            assert!(left.iter().all(|name| ["kept", "marks.db"].contains(&name.as_str())), "{name}: {left:?}");
+            if name == "sync" {
+                assert_eq!(runs(folder.path()), 0);
+                assert_lease_is_free(folder.path());
+            }
+        }
+    }
+}
+
+/// The next run need not wait.
+fn assert_lease_is_free(folder: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let lease = runtime.block_on(async {
+        let store = SqliteStore::open(folder.join("marks.db")).unwrap();
+        store.acquire_lease(&"school".into(), std::time::Duration::from_millis(1)).await.unwrap()
+    });
+    assert!(lease.is_some(), "the lease is held");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_while_another_run_holds_the_lease_ends_the_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("marks.db")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let held = runtime.block_on(store.acquire_lease(&"school".into(), std::time::Duration::from_secs(600))).unwrap();
+    assert!(held.is_some());
+    let child = spawned(folder.path(), "sync", &["--marks", "marks", "--store", "sqlite:marks.db"]);
+    until_it_has_opened_its_outputs(folder.path());
+    assert_eq!(signalled(child, "-TERM"), Some(143));
+    assert_eq!(names(folder.path()).iter().filter(|name| !name.starts_with("marks.db")).count(), 0);
+}
+
+#[cfg(unix)]
+fn until_it_has_opened_its_outputs(folder: &Path) {
+    while !names(folder).iter().any(|name| name.starts_with(".rollmark-")) {
+        std::thread::yield_now();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_at_any_moment_leaves_whole_runs_and_a_free_lease() {
+    for moment in 0..12 {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = ["--store", "sqlite:marks.db", "--save-replies", "kept", "--marks", "marks"];
+        let child = spawned(folder.path(), "sync", &[&TODAY[..], &flags].concat());
+        until_it_has_opened_its_outputs(folder.path());
+        std::thread::sleep(std::time::Duration::from_millis(moment * 60));
+        let code = signalled(child, "-TERM");
+        assert!([Some(143), Some(0)].contains(&code), "{code:?}");
+        assert_eq!(names(folder.path()).iter().filter(|name| name.starts_with('.')).count(), 0);
+        if folder.path().join("marks").exists() {
+            assert_eq!(runs(folder.path()), 2, "the marks are those of the run");
+        }
+        if folder.path().join("kept").exists() {
+            let kept = names(&folder.path().join("kept"));
+            assert_eq!(kept.len() % 2, 0, "{kept:?}");
+        }
+        assert_lease_is_free(folder.path());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_the_wait_for_a_reader() {
+    for (marks, is_written) in [("pipe", false), ("-", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let made = Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
+        assert!(made.success());
+        let flags = ["--store", "sqlite:marks.db", "--report", "report", "--marks", marks];
+        let child = spawned(folder.path(), "sync", &[&TODAY[..], &flags].concat());
+        if is_written {
+            // The report is in its place before the marks wait for their reader.
+            while !folder.path().join("report").exists() {
+                std::thread::yield_now();
+            }
+            assert_eq!(signalled(child, "-INT"), Some(130));
+            assert_eq!(runs(folder.path()), 2);
+        } else {
+            until_signals_are_caught(child.id());
+            assert_eq!(signalled(child, "-INT"), Some(130));
+            assert_eq!(names(folder.path()), ["pipe"]);
+        }
+    }
+}
+
+/// SIGINT and SIGTERM are the second and the fifteenth bit.
+#[cfg(unix)]
+fn until_signals_are_caught(process: u32) {
+    let caught = || {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?.trim().to_owned();
+        u64::from_str_radix(&mask, 16).ok()
+    };
+    while caught().is_none_or(|mask| mask & 0x4002 != 0x4002) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_a_killed_run_left_does_not_block_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    std::fs::create_dir(&kept).unwrap();
+    for name in ["replies-1.records.jsonl", "replies-1.part", "replies-2.records.jsonl"] {
+        std::fs::write(kept.join(name), "{\"regi").unwrap();
+    }
+    std::fs::write(folder.path().join(".rollmark-aB3xyz"), "half").unwrap();
+    let flags =
+        ["--save-replies", kept.to_str().unwrap(), "--marks", &folder.path().join("marks").display().to_string()];
+    assert_eq!(sync(&[&TODAY[..], &flags].concat()).status.code(), Some(0));
+    let replay = ["--replay", kept.to_str().unwrap()];
+    assert_eq!(sync(&[&TODAY[..], &replay].concat()).status.code(), Some(0));
+    let again = sync(&[&TODAY[..], &flags].concat());
+    assert_eq!(again.status.code(), Some(1));
+    assert!(error_line(&again).contains("already"), "whole replies are not replaced");
+}
+
+#[test]
+fn a_secret_at_a_wrong_place_is_not_repeated() {
+    for (name, flags) in [
+        ("sync", &[&*format!("--api-kye={KEY}")][..]),
+        ("sync", &["--api-kye", KEY]),
+        ("sync", &[KEY]),
+        ("sync", &["--", "hunter2"]),
+        ("sync", &["hunter2"]),
+        ("sync", &["--format", KEY]),
+        ("sync", &["--mask=hunter2", "--save-replies", "kept"]),
+        ("sync", &["--days", KEY]),
+        ("sync", &["--now", KEY]),
+        ("sync", &["--store", KEY]),
+        ("sync", &["--field", KEY]),
+        ("sync", &["--field", &format!("{KEY}=SavedAt")]),
+        ("sync", &[&format!("--dry-run={KEY}")]),
+        ("sync", &[&format!("-p{KEY}")]),
+        ("sync", &[&format!("--{KEY}")]),
+        ("sync", &["--url", KEY, "--api-key", "k"]),
+        ("history", &["--store", "memory", KEY]),
+        ("probe", &[KEY]),
+        ("audit", &[KEY]),
+        ("diagnose", &["--date", KEY]),
+        ("simulator", &["--fault", KEY]),
+    ] {
+        let output = run(name, flags);
+        assert_eq!(output.status.code(), Some(2), "{name} {flags:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!text.contains("hunter2"), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        error_line(&output);
+    }
+}
+
+/// An id that would forge a line, turn it round or clear the terminal.
+const FORGED: &str = "1\nPM 2026-11-20: present\r\u{1b}[2J\u{85}a\u{2028}b\u{2029}c\u{202e}d\u{2066}e\u{61c}f";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_from_outside_has_no_line_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    std::fs::create_dir(&kept).unwrap();
+    // Kept replies reach every program as they are, whatever reading them from a tenant would have replaced.
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let (url, key, store) =
+        (simulator.url(), simulator.api_key(), folder.path().join("marks.db").display().to_string());
+    let tenant = ["--url", &url, "--api-key", &key, "--now", "2026-11-20T18:00:00Z"];
+    let saved = sync(&[&tenant[..], &["--save-replies", kept.to_str().unwrap()]].concat());
+    assert_eq!(saved.status.code(), Some(0));
+    let records = kept.join("replies-1.records.jsonl");
+    let forged = format!("\"id\":{}", serde_json::to_string(FORGED).unwrap());
+    let text = std::fs::read_to_string(&records).unwrap().replace("\"id\":\"103521\"", &forged);
+    assert!(text.contains("PM 2026-11-20"), "the student's row of the day has the id");
+    std::fs::write(&records, text).unwrap();
+
+    let (replay, store) = (["--replay", kept.to_str().unwrap()], format!("sqlite:{store}"));
+    let written = sync(&[&replay[..], &["--store", &store, "--marks", "-"]].concat());
+    let planned = sync(&[&replay[..], &["--dry-run"]].concat());
+    let changed = run("history", &["--store", &store, "--student", "4733683200"]);
+    let listed = run("history", &["--store", &store]);
+    let question = ["--student", "4733683200", "--date", "2026-11-20", "--store", &store];
+    let answered = run("diagnose", &[&replay[..], &question].concat());
+    let answered_json = run("diagnose", &[&replay[..], &question, &["--json"]].concat());
+    let page = run("diagnose", &[&replay[..], &question, &["--html", "-"]].concat());
+    let audited = run("audit", &replay);
+    let history = String::from_utf8_lossy(&changed.stdout).into_owned();
+    assert!(history.contains("1\u{fffd}PM 2026-11-20: present"), "{history}");
+    for output in [written, planned, changed, listed, answered, answered_json, page, audited] {
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(!text.lines().any(|line| line.starts_with("PM 2026-11-20: present")), "{text}");
+        let acts = |letter: char| {
+            (letter.is_control() && letter != '\n') || "\u{2028}\u{2029}\u{202e}\u{2066}\u{61c}".contains(letter)
+        };
+        assert!(!text.contains(acts), "{text:?}");
+    }
+}
+
+#[test]
+fn the_flags_of_a_source_and_of_midnights_reach_the_marks() {
+    let registers: String = [18, 19, 20]
+        .map(|day| {
+            format!(
+                "<Row><Id>{day}</Id><PupilId>1</PupilId><Registered>0</Registered>\
+                 <RegistrationDateTime>2026-11-{day}T08:40:00</RegistrationDateTime></Row>"
+            )
+        })
+        .concat();
+    let away = |id| {
+        format!(
+            "<Row><Id>{id}</Id><PupilId>{id}</PupilId><StartDate>2026-11-18T00:00:00</StartDate>\
+             <EndDate>2026-11-20T00:00:00</EndDate><Code>17</Code><SavedAt>2026-11-18T09:30:00</SavedAt></Row>"
+        )
+    };
+    let away: String = (1..=5).map(away).collect();
+    let url = answering(ok(format!(
+        "<iSAMS><RegistrationStatuses>{registers}</RegistrationStatuses><OutOfSchoolPupils>{away}</OutOfSchoolPupils></iSAMS>"
+    )));
+    let run = |flags: &[&str]| {
+        let tenant = ["--url", &url, "--api-key", KEY, "--student", "1", "--marks", "-", "--cache-expiry", "1h 30m"];
+        sync(&[&tenant[..], &["--from", "2026-11-18", "--to", "2026-11-20"], flags].concat())
+    };
+    assert!(error_line(&run(&[])).contains("RegistrationCodes"));
+    assert!(error_line(&run(&["--no-code-table"])).contains("SavedAt"));
+    let marks = |flags: &[&str]| {
+        let output = run(&[&["--no-code-table"], flags].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let absent = lines.lines().filter(|line| line.contains("\"absent\"")).count();
+        (absent, lines.contains("2026-11-18T09:30:00Z"))
+    };
+    assert_eq!(marks(&["--ignore-field", "SavedAt"]), (2, false));
+    assert_eq!(marks(&["--field", "out_of_school_updated=LastSaved,SavedAt"]), (2, true));
+    assert_eq!(marks(&["--ignore-field", "SavedAt", "--midnight-end", "included"]), (3, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_day_and_leavers_are_said_by_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
+    let (url, key) = (simulator.url(), simulator.api_key());
+    let store = format!("sqlite:{}", folder.path().join("marks.db").display());
+    let run = |flags: &[&str]| {
+        let tenant = ["--url", &url, "--api-key", &key, "--store", &store, "--cache-expiry", "0s"];
+        let output = sync(&[&tenant[..], &TODAY, &["--report", report.to_str().unwrap()], flags].concat());
+        let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
+        (output.status.code(), report["marks"]["removed"].as_u64().unwrap(), report["marks"]["kept"].as_u64().unwrap())
+    };
+    assert_eq!(run(&[]), (Some(0), 0, 0));
+    simulator.change(|school| school.remove_registrations(|row| row.student == "4733683200".into()));
+    let (_, removed, kept) = run(&[]);
+    assert!(removed == 0 && kept > 0, "{removed} {kept}");
+    assert_eq!(run(&["--closed", "2026-11-19", "--closed", "2020-01-01", "--allow-removals"]), (Some(0), 80, kept - 2));
+    let (_, removed, kept) = run(&["--leavers", "--closed", "2026-11-19", "--allow-removals"]);
+    assert!(removed > 0 && kept == 0, "{removed} {kept}");
 }

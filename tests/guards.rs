@@ -48,7 +48,7 @@ fn out_of_school(number: usize) -> Record {
 
 fn register(records: impl IntoIterator<Item = Record>) -> Register {
     let scope = Scope::all(Window::between(date(), date()).unwrap());
-    let mut resolver = Resolver::new(Rules::new(chrono_tz::Europe::London), scope);
+    let mut resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope);
     resolver.push(Record::Code(Code {
         id: "17".into(),
         letter: Some("M".into()),
@@ -198,4 +198,100 @@ fn the_marks_after_a_plan_are_those_of_the_register() {
     let marks: Vec<Mark> =
         planned.applied_to(&stored(&before, fetched_at())).iter().map(|mark| Mark::clone(mark)).collect();
     assert_eq!(marks, after.marks().collect::<Vec<_>>());
+}
+
+/// Morning rows of these students on each of so many dates, and the closed dates.
+fn term(students: std::ops::Range<usize>, dates: u32, closed: &[&str]) -> Register {
+    let scope = Scope::all(Window::between("2026-11-01".parse().unwrap(), date()).unwrap());
+    let resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope);
+    let mut resolver = resolver.closed(closed.iter().map(|date| date.parse().unwrap()));
+    for number in students {
+        for day in 1..=dates {
+            let at = format!("2026-11-{day:02}T08:40:00").parse().unwrap();
+            resolver.push(Record::Registration(Registration::new(student(number).as_str(), at)));
+        }
+    }
+    resolver.finish().unwrap()
+}
+
+fn plan_with(before: &Register, after: &Register, set: impl FnOnce(&mut Guards)) -> Plan {
+    let mut guards = Guards::default();
+    set(&mut guards);
+    Plan::new(&stored(before, fetched_at()), after, fresh(), 1, &guards).unwrap()
+}
+
+#[test]
+fn marks_of_a_student_of_whom_nothing_is_read_are_kept() {
+    let plan = plan(&term(0..40, 5, &[]), &term(1..40, 5, &[]));
+    assert_eq!((plan.counts.kept, plan.counts.removed, plan.counts.withheld), (5, 0, 0));
+    assert_eq!(plan.vanished_students, [student(0).as_str().into()]);
+    assert!(plan.changes.is_empty());
+}
+
+#[test]
+fn on_few_dates_a_missing_student_says_nothing() {
+    let plan = plan(&term(0..40, 4, &[]), &term(1..40, 4, &[]));
+    assert_eq!((plan.counts.kept, plan.counts.removed), (0, 4));
+}
+
+#[test]
+fn many_vanished_students_raise_an_alarm_until_the_caller_says_that_they_have_left() {
+    for (gone, before, is_alarm) in [(11, 219, true), (11, 220, false), (10, 20, false)] {
+        let (old, new) = (term(0..before, 5, &[]), term(gone..before, 5, &[]));
+        let marks = 5 * gone as u64;
+        let expected = if is_alarm { (0, marks) } else { (marks, 0) };
+        let found = plan(&old, &new);
+        assert_eq!((found.counts.kept, found.counts.withheld), expected, "{gone} of {before}");
+        let left = plan_with(&old, &new, |guards| guards.leavers = true);
+        assert_eq!((left.counts.kept, left.counts.withheld), (marks, 0));
+        let allowed = plan_with(&old, &new, |guards| guards.allow_removals = true);
+        assert_eq!((allowed.counts.kept, allowed.counts.removed), (0, marks));
+    }
+}
+
+#[test]
+fn an_out_of_school_record_or_a_lesson_shows_that_a_student_is_still_there() {
+    let before = term(0..40, 5, &[]);
+    let scope = before.scope().clone();
+    let mut resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope);
+    resolver.push(out_of_school(0));
+    for number in 1..40 {
+        for day in 1..=5 {
+            let at = format!("2026-11-{day:02}T08:40:00").parse().unwrap();
+            resolver.push(Record::Registration(Registration::new(student(number).as_str(), at)));
+        }
+    }
+    let plan = plan(&before, &resolver.finish().unwrap());
+    assert_eq!((plan.counts.kept, plan.counts.removed), (0, 5));
+}
+
+#[test]
+fn closed_dates_lose_their_marks_before_any_guard_looks() {
+    let before = term(0..60, 5, &[]);
+    let closed = ["2026-11-01", "2026-11-02", "2026-11-03"];
+    let cached = Freshness::new(fetched_at(), TimeDelta::hours(24));
+    let after = term(0..60, 5, &closed);
+    let plan = Plan::new(&stored(&before, fetched_at()), &after, cached, 0, &Guards::default()).unwrap();
+    assert_eq!((plan.counts.removed, plan.counts.withheld, plan.counts.unchanged), (180, 0, 120));
+    let nothing_read = term(0..0, 0, &closed);
+    let empty = Plan::new(&stored(&before, fetched_at()), &nothing_read, cached, 0, &Guards::default()).unwrap();
+    assert_eq!((empty.counts.removed, empty.counts.withheld), (180, 120), "the proof is still needed elsewhere");
+}
+
+#[test]
+fn a_letter_that_the_code_table_has_lost_is_kept() {
+    let before = register([absent(1, "2026-11-20T09:00:00")]);
+    let scope = before.scope().clone();
+    let mut resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope);
+    resolver.push(absent(1, "2026-11-20T09:00:00"));
+    let after = resolver.finish().unwrap();
+    assert_eq!(reasons(&plan(&before, &after)), [(WithheldReason::CodeVanished, 1)]);
+    let allowed = plan_with(&before, &after, |guards| guards.allow_mass_change = true);
+    assert_eq!(allowed.counts.changed, 1);
+    let corrected = register([Record::Registration(Registration {
+        registered: false,
+        code: Some("99".into()),
+        ..Registration::new(student(1).as_str(), "2026-11-20T08:40:00".parse().unwrap())
+    })]);
+    assert_eq!(plan(&before, &corrected).counts.changed, 1, "another code is a correction");
 }

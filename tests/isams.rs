@@ -71,7 +71,8 @@ async fn a_school_arrives_as_it_is_with_a_verdict_at_the_end() {
     let Some((SourceRecord::Complete(verdict), records)) = items.split_last() else { panic!("no verdict") };
     assert!(verdict.covers(FetchedKind::Registrations, window()));
     assert!(verdict.covers(FetchedKind::OutOfSchool, window()));
-    let is_in_window = |row: &&Registration| window().contains(row.at.school_time(chrono_tz::Europe::London).date());
+    let is_in_window =
+        |row: &&Registration| window().contains(row.at.school_time(&"Europe/London".parse().unwrap()).date());
     let expected: Vec<_> = school.registrations().iter().filter(is_in_window).collect();
     let rows: Vec<_> = records
         .iter()
@@ -330,7 +331,7 @@ async fn no_row_of_a_large_reply_that_breaks_off_counts() {
         });
         let source = Isams::batch(&url, KEY).unwrap();
         let store = MemoryStore::new();
-        let sync = AttendanceSync::new(source, store.clone(), "school", Rules::new(chrono_tz::Europe::London));
+        let sync = AttendanceSync::new(source, store.clone(), "school", Rules::new("Europe/London".parse().unwrap()));
         let report = sync.run(SyncRequest::targeted(window())).await.unwrap();
         assert_eq!((report.marks.added, report.fetched.registrations, report.fetched.retries), (1, 1, 1));
         assert_eq!(report.fetched.requests, 4, "the codes and the rows, twice");
@@ -347,7 +348,7 @@ async fn one_deadline_holds_for_a_fetch_however_often_it_is_started_again() {
     });
     // The waits between four tries alone are longer; each try alone would keep to it.
     let source = Isams::batch(&url, KEY).unwrap().total_deadline(Duration::from_millis(1_500));
-    let sync = AttendanceSync::new(source, MemoryStore::new(), "school", Rules::new(chrono_tz::Europe::London));
+    let sync = AttendanceSync::new(source, MemoryStore::new(), "school", Rules::new("Europe/London".parse().unwrap()));
     let error = sync.run(SyncRequest::targeted(window())).await.unwrap_err();
     assert!(error.to_string().contains("within the time that is set for a fetch"), "{error}");
 }
@@ -363,7 +364,8 @@ async fn a_large_reply_that_looks_cut_is_asked_for_day_by_day() {
     let simulator = Simulator::start(school).await.unwrap();
     simulator.cap_rows(2_000);
     let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
-    let sync = AttendanceSync::new(source.clone(), MemoryStore::new(), "school", Rules::new(chrono_tz::Europe::London));
+    let sync =
+        AttendanceSync::new(source.clone(), MemoryStore::new(), "school", Rules::new("Europe/London".parse().unwrap()));
     let report = sync.run(SyncRequest::targeted(window())).await.unwrap();
     assert_eq!(report.fetched.registrations, 4_500);
 
@@ -372,7 +374,7 @@ async fn a_large_reply_that_looks_cut_is_asked_for_day_by_day() {
         source.suspicious_rows(Some(1_400)),
         MemoryStore::new(),
         "school",
-        Rules::new(chrono_tz::UTC),
+        Rules::new(rollmark::model::Zone::utc()),
     );
     let error = sync.run(SyncRequest::targeted(window())).await.unwrap_err();
     assert!(error.to_string().contains("the reply for 2026-11-"), "{error}");
@@ -507,22 +509,68 @@ async fn a_refused_oauth_client_is_named_and_its_secret_is_not() {
 
 #[tokio::test]
 async fn a_message_is_quoted_without_the_key_in_any_form() {
-    let key = "{1B2C3D4E-secret key+}";
-    let echoes = [key, "1b2c3d4e-SECRET KEY", "1b2c3d4esecretkey", "apiKey=1b2c3d4e-secret+key"].join(" ");
-    let reply =
-        with_status("500 Oops", format!("<Message><Title>T</Title><Description>Got {echoes}.</Description></Message>"));
-    let error = fetch(&Isams::batch(&answering(reply), key).unwrap()).await.unwrap_err();
-    assert!(error.to_string().ends_with("T: Got … … … apiKey=…."), "{error}");
+    let key = "{1B2C3D4E-0000-4000-8000-0123456789AB}";
+    let bare = key.trim_matches(['{', '}']);
+    let entities: String = bare.chars().map(|letter| format!("&amp;#{};", letter as u32)).collect();
+    let escapes: String = bare.chars().map(|letter| format!("\\u{:04x}", letter as u32)).collect();
+    let hex: String = bare.bytes().map(|byte| format!("{byte:02x}")).collect();
+    for echo in [
+        key,
+        bare,
+        &bare.to_lowercase(),
+        &bare.replace('-', ""),
+        &bare[..18],
+        &format!("apiKey=%7B{bare}%7D&amp;x=1"),
+        &entities,
+        &escapes,
+        &hex,
+        "ezFCMkMzRDRFLTAwMDAtNDAwMC04MDAwLTAxMjM0NTY3ODlBQn0=",
+        &format!("{}\u{200B}{}", &bare[..10], &bare[10..]),
+    ] {
+        let said = format!("<Message><Title>T {echo}</Title><Description>Got {echo} here.</Description></Message>");
+        let source = Isams::batch(&answering(with_status("500 Oops", said)), key).unwrap();
+        let error = fetch(&source).await.unwrap_err();
+        assert!(error.to_string().ends_with("T …: Got … here."), "{echo}: {error}");
+    }
+    // A secret without a digit, or a short one, is known by itself.
+    for secret in ["correct horse battery", "tiger", "tiger7"] {
+        let said = format!(
+            "<Message><Title>T</Title><Description>Got x{secret}x\n{}.</Description></Message>",
+            secret.to_uppercase()
+        );
+        let said = said.replace(' ', "\n");
+        let error = fetch(&Isams::batch(&answering(with_status("500 Oops", said)), secret).unwrap()).await.unwrap_err();
+        assert!(error.to_string().ends_with("T: Got x…x …."), "{error}");
+    }
 }
 
 #[tokio::test]
-async fn a_message_that_is_nothing_but_the_key_costs_little() {
+async fn a_field_whose_name_holds_the_key_is_not_named() {
     let key = "1b2c3d4e-0000-4000-8000-0123456789ab";
-    let echoes = key.to_uppercase().repeat(25_000);
+    let long = "A".repeat(41);
+    let escaped = key.chars().map(|letter| format!("\\u{:04x}", letter as u32)).collect::<String>();
+    for name in [key, "X1b2c3d4e-0000-4000", &escaped, "%31%62%32", "two words", &long, "plain-secret", ""] {
+        let body = format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{"Pupil":"1","{name}":"1"}}}}}}}}"#);
+        for key in [key, "plain-secret"] {
+            let source = Isams::batch(&answering(ok(&body)), key).unwrap().format(Format::Json);
+            let error = fetch(&source).await.unwrap_err().to_string();
+            assert!(error.contains("its fields are:") && error.contains("Pupil"), "{error}");
+            assert!(!error.contains(&key[..12]), "{error}");
+            assert!(error.contains("(a name that is not shown)") || name == "plain-secret", "{name}: {error}");
+        }
+        let twice = format!(r#"{{"iSAMS":{{"{name}":"1","{name}":"1"}}}}"#);
+        let error = json(twice).await.unwrap_err().to_string();
+        assert!(error.contains("twice") && !error.contains("1b2c3d4e"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_message_costs_little_and_is_cut() {
+    let echoes = "1b2c3d4e-0000-4000-8000-0123456789ab ".repeat(25_000);
     let reply = with_status("500 Oops", format!("<Message><Description>{echoes}</Description></Message>"));
-    let error = fetch(&Isams::batch(&answering(reply), key).unwrap()).await.unwrap_err();
+    let error = fetch(&Isams::batch(&answering(reply), KEY).unwrap()).await.unwrap_err();
     let said = error.to_string().rsplit(": ").next().unwrap().to_owned();
-    assert!(said.chars().count() > 50 && said.chars().all(|letter| letter == '…'), "{error}");
+    assert!(said.chars().count() == 300 && said.chars().all(|letter| matches!(letter, '…' | ' ')), "{error}");
 }
 
 #[tokio::test]
@@ -1195,4 +1243,111 @@ async fn a_name_twice_in_one_object_is_refused() {
     }
     let error = error_of(&answering(ok(document("<Row Id=\"1\" Id=\"2\"/>")))).await;
     assert!(error.to_string().contains("stands twice"), "{error}");
+}
+
+#[tokio::test]
+async fn an_id_that_is_too_long_is_an_error_that_names_its_field() {
+    let (longest, longer) = ("7".repeat(64), "7".repeat(65));
+    for field in ["PupilId", "Id", "PeriodId", "Code"] {
+        for row in rows_with(&[(field, longest.as_str())]).await {
+            assert!(row.unwrap().unreadable.is_empty());
+        }
+        for row in rows_with(&[(field, longer.as_str())]).await {
+            let error = row.unwrap_err();
+            assert_eq!(error.kind(), SourceErrorKind::BadRecord);
+            assert!(error.to_string().contains(&format!("in its field {field}")), "{error}");
+        }
+    }
+    for (format, body) in in_both(&[("RegistrationCodes", vec![vec![("Id", &*longer), ("Absence", "1")]])]) {
+        let error = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap_err();
+        assert!(error.to_string().contains("in its field Id"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_is_too_long_is_cut_and_noted() {
+    let (longest, longer) = ("é".repeat(1_000), "é".repeat(900_000 / 2));
+    for row in rows_with(&[("Reason", longest.as_str())]).await {
+        let row = row.unwrap();
+        assert_eq!((row.comment.as_deref(), row.unreadable.len()), (Some(&*longest), 0));
+    }
+    for row in rows_with(&[("Reason", longer.as_str())]).await {
+        let row = row.unwrap();
+        assert_eq!((row.comment.as_deref(), row.unreadable.len()), (Some(&*longest), 1));
+    }
+    let code = vec![("Id", "17"), ("Code", "ABCDEFGHIJKLMNOPQ"), ("Name", &*longer), ("Absence", "1")];
+    let containers = [
+        ("RegistrationCodes", vec![code]),
+        ("RegistrationStatuses", vec![]),
+        ("OutOfSchoolPupils", vec![vec![("PupilId", "1"), ("StartDate", "2026-11-20"), ("Notes", &*longer)]]),
+    ];
+    for (format, body) in in_both(&containers) {
+        let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap();
+        let [
+            SourceRecord::Record(Record::Code(code)),
+            SourceRecord::Record(Record::OutOfSchool(record)),
+            SourceRecord::Complete(_),
+        ] = items.as_slice()
+        else {
+            panic!("{} items", items.len())
+        };
+        assert_eq!((code.letter.as_ref(), code.name.as_ref().unwrap().chars().count()), (None, 200));
+        assert_eq!(code.unreadable.len(), 2);
+        assert_eq!((record.reason.as_deref(), record.unreadable.len()), (Some(&*longest), 1));
+    }
+}
+
+#[tokio::test]
+async fn the_texts_of_all_records_of_a_fetch_have_a_ceiling() {
+    let reason = "x".repeat(1_000);
+    let row = |id: usize| {
+        format!(
+            "<Row Id=\"{id}\"><PupilId>{id}</PupilId><StartDate>2026-11-20</StartDate><Reason>{reason}</Reason></Row>"
+        )
+    };
+    // Small replies and one that is read as it arrives.
+    for rows in [400, 6_000] {
+        let body = document("").replace(
+            "<OutOfSchoolPupils />",
+            &format!("<OutOfSchoolPupils>{}</OutOfSchoolPupils>", (0..rows).map(row).collect::<String>()),
+        );
+        let source = Isams::batch(&answering(ok(body)), KEY).unwrap();
+        assert!(fetch(&source.clone().max_held_bytes(rows as u64 * 1_010)).await.is_ok());
+        let error = fetch(&source.max_held_bytes(rows as u64 * 1_000)).await.unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::TooLarge);
+        assert!(error.to_string().contains("max_held_bytes"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_is_asked_for_in_parts_counts_once_toward_the_ceiling() {
+    let mut school = FakeSchool::new();
+    for (number, day) in (16..=17).flat_map(|day| (100..250).map(move |number| (number, day))) {
+        school.registration(&format!("{day}{number}"), &number.to_string(), &format!("2026-11-{day}T08:40:00"));
+    }
+    let simulator = Simulator::start(school).await.unwrap();
+    simulator.cap_rows(200);
+    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().suspicious_rows(Some(200));
+    // Each of the 300 rows has an id of 5 and a student of 3 bytes.
+    assert!(fetch(&source.clone().max_held_bytes(2_400)).await.is_ok());
+    assert_eq!(fetch(&source.max_held_bytes(2_399)).await.unwrap_err().kind(), SourceErrorKind::TooLarge);
+}
+
+#[tokio::test]
+async fn out_of_school_records_without_number_are_refused() {
+    let reply = |rows: usize| {
+        let row = |id: usize| format!("<R Id=\"{id}\" PupilId=\"{id}\" From=\"2026-11-20\"/>");
+        document("").replace(
+            "<OutOfSchoolPupils />",
+            &format!("<OutOfSchoolPupils>{}</OutOfSchoolPupils>", (0..rows).map(row).collect::<String>()),
+        )
+    };
+    // 185 days with 500 records each; on a single day everybody can be away.
+    for (look_back, most) in [(180, 92_500), (0, 5_000)] {
+        let source = |rows| Isams::batch(&answering(ok(reply(rows))), KEY).unwrap().look_back_days(look_back);
+        assert!(fetch(&source(most)).await.is_ok());
+        let error = fetch(&source(most + 1)).await.unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::TooLarge);
+        assert!(error.to_string().contains("500 out-of-school records for each day"), "{error}");
+    }
 }

@@ -137,3 +137,19 @@ async fn what_never_answers_and_what_is_not_batch_are_errors() {
     let rest = Isams::rest("https://school.example", "id", "secret").unwrap();
     assert_eq!(rest.probe(window()).await.unwrap_err().kind(), SourceErrorKind::Configuration);
 }
+
+#[tokio::test]
+async fn a_name_that_holds_the_key_is_not_shown() {
+    let key = "1b2c3d4e-0000-4000-8000-0123456789ab";
+    for key in [key, "plain-secret"] {
+        let escaped = key.chars().map(|letter| format!("\\u{:04x}", letter as u32)).collect::<String>();
+        let row = format!(r#""@{key}":"1","{escaped}x":"1","%31":"1","Pupil{key}":"1","PupilId":"1""#);
+        let body = format!(r#"{{"iSAMS":{{"C{key}":{{"R{key}":{{{row}}}}}}}}}"#);
+        let source = Isams::batch(&answering(ok(body)), key).unwrap().format(Format::Json);
+        let probe = source.probe(window()).await.unwrap();
+        let json = serde_json::to_string(&probe).unwrap();
+        for text in [probe.to_string(), format!("{probe:?}"), json] {
+            assert!(text.contains("PupilId") && !text.contains(&key[..12]) && !text.contains("%31"), "{text}");
+        }
+    }
+}

@@ -25,7 +25,7 @@ fn register(rules: Rules, scope: &Scope, records: &[Record]) -> Result<Register,
 }
 
 fn outcome(rules: Rules, scope: &Scope, records: &[Record]) -> Result<(Vec<Mark>, Issues), ResolveError> {
-    register(rules, scope, records).map(|register| (register.marks().collect(), register.issues().clone()))
+    register(rules.clone(), scope, records).map(|register| (register.marks().collect(), register.issues().clone()))
 }
 
 fn stamp_of(mark: &Mark) -> Option<DateTime<Utc>> {
@@ -47,12 +47,12 @@ proptest! {
             (Just(records), Just(sent).prop_shuffle())
         }),
     ) {
-        prop_assert_eq!(outcome(rules, &scope, &records), outcome(rules, &scope, &shuffled));
+        prop_assert_eq!(outcome(rules.clone(), &scope, &records), outcome(rules.clone(), &scope, &shuffled));
     }
 
     #[test]
     fn every_mark_is_in_scope_and_has_its_place_once((rules, scope, records) in (rules(), scope(), records())) {
-        if let Ok((marks, _)) = outcome(rules, &scope, &records) {
+        if let Ok((marks, _)) = outcome(rules.clone(), &scope, &records) {
             prop_assert!(marks.iter().all(|mark| scope.contains(&mark.student, mark.date)));
             prop_assert!(marks.is_sorted_by(|a, b| a.key() < b.key()));
         }
@@ -67,13 +67,13 @@ proptest! {
             Record::Period(period) => scope.window.contains(period.at.school_time(rules.zone()).date()),
             _ => true,
         }).cloned().collect();
-        prop_assert_eq!(outcome(rules, &scope, &records), outcome(rules, &scope, &inside));
+        prop_assert_eq!(outcome(rules.clone(), &scope, &records), outcome(rules.clone(), &scope, &inside));
     }
 
     #[test]
     fn naming_students_changes_none_of_their_marks((rules, scope, records) in (rules(), scope(), records())) {
         let everybody = Scope::all(scope.window);
-        if let (Ok((named, _)), Ok((all, _))) = (outcome(rules, &scope, &records), outcome(rules, &everybody, &records)) {
+        if let (Ok((named, _)), Ok((all, _))) = (outcome(rules.clone(), &scope, &records), outcome(rules.clone(), &everybody, &records)) {
             let of_named: Vec<Mark> = all.into_iter().filter(|mark| scope.has_student(&mark.student)).collect();
             prop_assert_eq!(named, of_named);
         }
@@ -87,8 +87,8 @@ proptest! {
         let older = time("2026-03-28T08:00:00Z");
         let added = OutOfSchool { id: Some("new".into()), last_updated: Some(older), ..late_comer };
         let with_it = [records.clone(), vec![Record::OutOfSchool(added)]].concat();
-        let before = register(rules, &scope, &records);
-        let after = register(rules, &scope, &with_it);
+        let before = register(rules.clone(), &scope, &records);
+        let after = register(rules.clone(), &scope, &with_it);
         if let (Ok(before), Ok(after)) = (before, after) {
             for mark in before.marks() {
                 let now = after.mark(&mark.student, mark.date, mark.session);
@@ -109,7 +109,7 @@ proptest! {
         (rules, scope, records) in (rules(), scope(), records()),
     ) {
         use rollmark::model::LoserReason::{Duplicate, NotTaken};
-        if let Ok((marks, _)) = outcome(rules, &scope, &records) {
+        if let Ok((marks, _)) = outcome(rules.clone(), &scope, &records) {
             for mark in marks {
                 let candidates = mark.decision.losers.iter().filter(|loser| !matches!(loser.why, Duplicate | NotTaken));
                 for loser in candidates {

@@ -9,12 +9,14 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use common::program::program;
 use rollmark::isams::simulator::Simulator;
-use rollmark::model::SchoolId;
+use rollmark::model::{SchoolId, Session};
 use rollmark::rules::{Rules, Scope, SyncWindow};
 use rollmark::source::{FakeSchool, FakeSource};
-use rollmark::store::{MarkKey, MarkStore, Snapshot, SqliteStore, StoreErrorKind};
+use rollmark::store::{Change, MarkKey, MarkStore, Run, Snapshot, SqliteStore, StoreError, StoreErrorKind};
 use rollmark::sync::{AttendanceSync, SyncRequest};
 use rusqlite::Connection;
+
+const FLIPS: usize = 200;
 
 fn today() -> NaiveDate {
     "2026-11-20".parse().unwrap()
@@ -29,7 +31,7 @@ fn request() -> SyncRequest {
 }
 
 fn sync(source: &FakeSource, store: &SqliteStore) -> AttendanceSync {
-    AttendanceSync::new(source.clone(), store.clone(), "school", Rules::new(chrono_tz::Europe::London))
+    AttendanceSync::new(source.clone(), store.clone(), "school", Rules::new("Europe/London".parse().unwrap()))
 }
 
 async fn all(store: &SqliteStore) -> Snapshot {
@@ -68,7 +70,7 @@ fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
     Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     let newer = folder.path().join("newer.db");
     drop(SqliteStore::open(&newer).unwrap());
-    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 3).unwrap();
     for (path, kind) in
         [(text, StoreErrorKind::Damaged), (other, StoreErrorKind::CannotOpen), (newer, StoreErrorKind::NewerVersion)]
     {
@@ -100,6 +102,349 @@ fn reading_only_creates_nothing() {
     let folder = tempfile::tempdir().unwrap();
     SqliteStore::open_read_only(folder.path().join("marks.db")).unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Small enough that every part of the file matters: two schools, a change, a removal, and a mark that came back.
+async fn small(path: &Path) {
+    let mut school = FakeSchool::new();
+    school.code("9", "I", "Illness", true);
+    school.code("17", "M", "Medical or dental appointment", true);
+    for student in 0..8 {
+        for day in 16..=20 {
+            let (date, student) = (format!("2026-11-{day}"), format!("473368320{student}"));
+            let row = school.registration(&format!("{day}{student}"), &student, &format!("{date}T08:40:00"));
+            row.updated(&format!("{date}T08:45:00"));
+            if (day + student.len() as u32).is_multiple_of(3) {
+                row.absent("9")
+            } else {
+                row.present()
+            };
+        }
+    }
+    let source = FakeSource::new(school);
+    for name in ["school", "other"] {
+        let store = SqliteStore::open(path).unwrap();
+        let sync = AttendanceSync::new(source.clone(), store, name, Rules::new("Europe/London".parse().unwrap()));
+        let request = |hour| SyncRequest::overnight(today()).at(format!("2026-11-20T{hour}:00:00Z").parse().unwrap());
+        sync.run(request(18)).await.unwrap();
+        source.change(|school| {
+            school.registration_mut("204733683200").unwrap().absent("17").updated("2026-11-20T16:00:00");
+            school.remove_registrations(|row| row.student == "4733683201".into());
+            school.registration("new", "4733683202", "2026-11-20T13:30:00").absent("9");
+        });
+        sync.run(request(19)).await.unwrap();
+    }
+}
+
+type Everything = Vec<(Snapshot, Snapshot, Vec<Run>, Vec<Vec<Change>>)>;
+
+/// All that a store says of the schools of [`small`].
+async fn everything(store: &SqliteStore) -> Result<Everything, StoreError> {
+    let mut all = Vec::new();
+    for name in ["school", "other"] {
+        let (name, window) = (SchoolId::new(name), SyncWindow::default().ending(today()));
+        let one = Scope { students: Some(["4733683203".into()].into()), ..Scope::all(window) };
+        let snapshot = store.read(&name, &Scope::all(window)).await?;
+        let mut histories = Vec::new();
+        for student in 0..8 {
+            for (day, session) in [(16, Session::Am), (20, Session::Am), (20, Session::Pm)] {
+                let date = NaiveDate::from_ymd_opt(2026, 11, day).unwrap();
+                let key = MarkKey { student: format!("473368320{student}").as_str().into(), date, session };
+                histories.push(store.history(&name, &key).await?);
+            }
+        }
+        all.push((snapshot, store.read(&name, &one).await?, store.runs(&name).await?, histories));
+    }
+    Ok(all)
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_an_error_or_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    small(&path).await;
+    let expected = everything(&SqliteStore::open(&path).unwrap()).await.unwrap();
+    let sound = std::fs::read(&path).unwrap();
+    let (mut number, mut found) = (7_u64, 0);
+    for _ in 0..FLIPS {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let bit = (number >> 16) as usize % (sound.len() * 8);
+        let mut flipped = sound.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&path, flipped).unwrap();
+        let answer = match SqliteStore::open_read_only(&path) {
+            Ok(store) => everything(&store).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(answer) => assert_eq!(answer, expected, "bit {bit}"),
+            Err(_) => found += 1,
+        }
+    }
+    // The rest hit the free space of the pages.
+    assert!(found > FLIPS / 4, "only {found} were found");
+}
+
+#[tokio::test]
+async fn a_row_that_was_altered_or_points_elsewhere_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let sound = folder.path().join("sound.db");
+    small(&sound).await;
+    for (number, tampering) in [
+        "UPDATE changes SET mark = replace(mark, 'present', 'absent') WHERE id = 1",
+        "UPDATE changes SET seen_at = '2026-11-19T18:00:00+00:00' WHERE id = 1",
+        "UPDATE changes SET run = 2 WHERE id = 1",
+        "UPDATE changes SET previous = 1 WHERE previous IS NOT NULL",
+        "UPDATE changes SET code_name = 2 WHERE code_name = 1",
+        "UPDATE texts SET text = 'Holiday' WHERE id = 1",
+        "DELETE FROM texts",
+        "DELETE FROM changes WHERE id = 1",
+        "UPDATE marks SET change = 1",
+        "UPDATE marks SET change = (SELECT previous FROM changes WHERE id = change) WHERE change IN
+            (SELECT id FROM changes WHERE previous IS NOT NULL)",
+        "UPDATE marks SET change = 41 - change WHERE change < 41",
+        "UPDATE marks SET student = '1' WHERE student = '4733683200'",
+        "UPDATE marks SET date = '2026-01-01' WHERE student = '4733683200' AND date = '2026-11-20' AND session = 'AM'",
+        "UPDATE marks SET school = 3 - school WHERE student = '4733683201'",
+        "UPDATE runs SET run = replace(run, '\"number\":1', '\"number\":2') WHERE number = 1",
+        "UPDATE runs SET number = 3 WHERE number = 2",
+        "UPDATE runs SET school = 3 WHERE school = 1",
+        "UPDATE schools SET revision = revision + 1",
+        "UPDATE schools SET lease_token = lease_token - 1",
+        "UPDATE schools SET name = 'another' WHERE name = 'school'",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let path = folder.path().join(format!("{number}.db"));
+        std::fs::copy(&sound, &path).unwrap();
+        let changed = Connection::open(&path).unwrap().execute(tampering, []).unwrap();
+        assert!(changed > 0, "{tampering}");
+        let answer = match SqliteStore::open(&path) {
+            Ok(store) => everything(&store).await,
+            Err(error) => Err(error),
+        };
+        assert_eq!(answer.unwrap_err().kind(), StoreErrorKind::Damaged, "{tampering}");
+    }
+}
+
+/// What version 1 wrote: a change, a removal, an out-of-school record and two schools.
+const VERSION_1: &str = include_str!("stores/version_1.sql");
+
+#[tokio::test]
+async fn a_file_of_version_1_is_read_as_it_stands_and_brought_up_to_date_when_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    Connection::open(&path).unwrap().execute_batch(VERSION_1).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "journal_mode", "WAL").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let read_only = SqliteStore::open_read_only(&path).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let store = SqliteStore::open(&path).unwrap();
+    let again = SqliteStore::open(&path).unwrap();
+    for store in [read_only, store, again] {
+        let snapshot = all(&store).await;
+        assert_eq!(snapshot.revision, 2);
+        let marks: Vec<_> = snapshot.marks.iter().map(|stored| stored.mark.to_string()).collect();
+        assert_eq!(marks, ["I (illness)", "M (medical or dental appointment)"]);
+        assert_eq!(snapshot.marks[1].mark.decision.losers.len(), 1);
+        let am = |student: &str| MarkKey { student: student.into(), date: today(), session: Session::Am };
+        let changed = store.history(&school(), &am("4733683200")).await.unwrap();
+        assert_eq!(changed.iter().map(|change| change.run).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(changed[0].after, changed[1].before);
+        assert_eq!(changed[1].after.as_ref(), Some(&snapshot.marks[0].mark));
+        let removed = store.history(&school(), &am("4733683201")).await.unwrap();
+        assert_eq!(removed[1].after, None);
+        assert_eq!(store.runs(&school()).await.unwrap().len(), 2);
+        assert_eq!(store.runs(&"other".into()).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_code_s_name_is_held_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    let name = "A long name ".repeat(5_000);
+    let mut long = FakeSchool::new();
+    long.code("9", "I", name.trim(), true);
+    for student in 0..200 {
+        long.registration(&student.to_string(), &student.to_string(), "2026-11-20T08:40:00").absent("9");
+    }
+    let store = SqliteStore::open(&path).unwrap();
+    sync(&FakeSource::new(long), &store).run(request()).await.unwrap();
+    let snapshot = all(&store).await;
+    assert_eq!(snapshot.marks.len(), 200);
+    assert!(snapshot.marks.iter().all(|stored| stored.mark.code_name.as_deref() == Some(name.trim())));
+    drop(store);
+    assert!(std::fs::metadata(&path).unwrap().len() < 500_000);
+}
+
+#[tokio::test]
+async fn a_lease_further_ahead_than_its_length_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let length = Duration::from_secs(30);
+    let first = store.acquire_lease(&school(), length).await.unwrap().unwrap();
+    assert_eq!(store.acquire_lease(&school(), length).await.unwrap(), None);
+    // As if the clock had been set back by a minute since.
+    let breaker = Connection::open(&path).unwrap();
+    breaker.execute("UPDATE schools SET lease_until_ms = lease_until_ms + 60000", []).unwrap();
+    let second = store.acquire_lease(&school(), length).await.unwrap().unwrap();
+    assert!(second > first);
+    let lost = store.renew_lease(&school(), first, length).await.unwrap_err();
+    assert_eq!(lost.kind(), StoreErrorKind::LeaseLost);
+    assert_eq!(store.acquire_lease(&school(), length).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_runs_out_while_the_file_is_busy_is_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let length = Duration::from_millis(500);
+    let token = store.acquire_lease(&school(), length).await.unwrap().unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let renewing = tokio::spawn({
+        let store = store.clone();
+        async move { store.renew_lease(&school(), token, length).await }
+    });
+    tokio::time::sleep(length * 2).await;
+    other.execute_batch("COMMIT").unwrap();
+    renewing.await.unwrap().unwrap();
+}
+
+#[test]
+fn many_can_make_one_file_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..10 {
+        let path = folder.path().join(format!("{round}.db"));
+        let start = std::sync::Barrier::new(24);
+        std::thread::scope(|threads| {
+            for _ in 0..24 {
+                threads.spawn(|| {
+                    start.wait();
+                    SqliteStore::open(&path).map(drop).unwrap_or_else(|error| panic!("{error}"));
+                    SqliteStore::open_read_only(&path).map(drop).unwrap_or_else(|error| panic!("{error}"));
+                });
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_eight_schools_can_write_one_new_file_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    let source = FakeSource::new(FakeSchool::demo(today()));
+    let runs: Vec<_> = (0..48)
+        .map(|number| {
+            let (source, path) = (source.clone(), path.clone());
+            tokio::spawn(async move {
+                let store = tokio::task::spawn_blocking(|| SqliteStore::open(path)).await.unwrap().unwrap();
+                let rules = Rules::new("Europe/London".parse().unwrap());
+                AttendanceSync::new(source, store, format!("school {number}").as_str(), rules).run(request()).await
+            })
+        })
+        .collect();
+    for run in runs {
+        assert_eq!(run.await.unwrap().unwrap().marks.added, 1840);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_of_many_schools_can_make_one_file_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    let simulator = Simulator::start(FakeSchool::demo(today())).await.unwrap();
+    let (url, key) = (simulator.url(), simulator.api_key());
+    let running: Vec<_> = (0..12)
+        .map(|number| command(&url, &key, &path).args(["--school", &number.to_string()]).spawn().unwrap())
+        .collect();
+    for mut run in running {
+        assert!(run.wait().unwrap().success());
+    }
+}
+
+/// What can't be a store, and must never pass for an empty one.
+#[cfg(unix)]
+#[test]
+fn what_can_t_be_reached_is_an_error_also_where_it_is_only_read() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    symlink(at("loop"), at("loop")).unwrap();
+    symlink(at("nothing"), at("dangling")).unwrap();
+    assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    std::fs::create_dir(at("folder")).unwrap();
+    std::fs::write(at("file"), "").unwrap();
+    let names = ["loop", "loop/marks.db", "dangling", "pipe", "folder", "file/marks.db", "missing/marks.db"];
+    let unreachable = names.into_iter().map(at);
+    let others = ["/dev/null", "", ":memory:", "file:marks.db", "file:marks.db?mode=memory"].map(PathBuf::from);
+    for path in unreachable.chain(others) {
+        for outcome in [SqliteStore::open(&path), SqliteStore::open_read_only(&path)] {
+            let error = outcome.map(drop).unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::CannotOpen, "{error}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 5, "something was made");
+}
+
+#[test]
+fn names_that_mean_something_to_sqlite_are_names_of_files_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [":memory:", "file:marks.db?mode=memory", "marks.db?mode=ro"] {
+        let path = folder.path().join(name);
+        SqliteStore::open(&path).unwrap();
+        assert!(path.is_file(), "{name}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_the_owner_can_read_a_new_file_and_rights_that_are_there_stay() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    for mode in [0o600, 0o640] {
+        let path = folder.path().join(format!("{mode}.db"));
+        if mode != 0o600 {
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let store = SqliteStore::open(&path).unwrap();
+        store.acquire_lease(&school(), Duration::from_secs(1)).await.unwrap();
+        for companion in ["", "-wal", "-shm"] {
+            let file = format!("{}{companion}", path.display());
+            let rights = std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+            assert_eq!(rights, mode, "{file}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_in_the_place_of_a_companion_is_not_followed() {
+    for companion in ["-wal", "-shm", "-journal"] {
+        let (folder, path, _) = filled().await;
+        let victim = folder.path().join("victim");
+        std::fs::write(&victim, "as it was").unwrap();
+        std::os::unix::fs::symlink(&victim, format!("{}{companion}", path.display())).unwrap();
+        if let Ok(store) = SqliteStore::open(&path) {
+            let _ = store.acquire_lease(&school(), Duration::from_secs(1)).await;
+        }
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "as it was", "{companion}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_to_a_store_is_that_store() {
+    let (folder, path, _) = filled().await;
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert_eq!(all(&SqliteStore::open(&link).unwrap()).await.marks.len(), 1840);
+    assert_eq!(all(&SqliteStore::open_read_only(&link).unwrap()).await.marks.len(), 1840);
 }
 
 #[tokio::test]

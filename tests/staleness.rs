@@ -33,7 +33,7 @@ impl Portal {
         simulator.cache_for(cached_for, &clock);
         let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().cache_expiry(TimeDelta::hours(1));
         let store = MemoryStore::new();
-        let sync = AttendanceSync::new(source, store.clone(), "school", Rules::new(chrono_tz::Europe::London));
+        let sync = AttendanceSync::new(source, store.clone(), "school", Rules::new("Europe/London".parse().unwrap()));
         Self { simulator, clock, store, sync }
     }
 

@@ -20,7 +20,7 @@ fn at(text: &str) -> DateTime<Utc> {
 }
 
 fn rules() -> Rules {
-    Rules::new(chrono_tz::Europe::London)
+    Rules::new("Europe/London".parse().unwrap())
 }
 
 fn request() -> SyncRequest {

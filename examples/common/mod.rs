@@ -2,18 +2,20 @@
 #![allow(dead_code)] // Each example uses some of the flags.
 
 pub mod output;
+pub mod program;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
-use chrono_tz::Tz;
 use clap::{Args, ValueEnum};
-use rollmark::isams::{Format, Isams};
-use rollmark::model::{FeedTime, StudentId};
-use rollmark::rules::{PmRule, Rules, SyncWindow, TieBreak, Window};
-use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError};
+use output::tell;
+use program::{covered, wrong_flags};
+use rollmark::isams::{FieldNames, Format, Isams};
+use rollmark::model::{FeedTime, StudentId, Zone};
+use rollmark::rules::{MidnightEnd, PmRule, Rules, SyncWindow, TieBreak, Window};
+use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError, newest_zone};
 use rollmark::store::{MarkStore, MemoryStore, SqliteStore, StoreError};
 
 /// Where the records come from.
@@ -34,9 +36,18 @@ pub struct SourceFlags {
     /// Which interface to read
     #[arg(long, value_enum, default_value_t = Interface::Xml)]
     format: Interface,
-    /// What the key's cache expiry is set to: 24h, 90m, 0s [default: 24h; rest: 0s]
+    /// What the key's cache expiry is set to: 24h, 90m, 1h 30m, 0s [default: 24h; rest: 0s]
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
     cache_expiry: Option<TimeDelta>,
+    /// The source has no code table: it is not asked for one
+    #[arg(long)]
+    no_code_table: bool,
+    /// Under which names a field is looked for, such as out_of_school_updated=SavedAt; can be repeated
+    #[arg(long = "field", value_parser = parse_field, value_name = "LIST=NAME[,NAME]…")]
+    fields: Vec<(String, Vec<String>)>,
+    /// A field that decides nothing; can be repeated
+    #[arg(long = "ignore-field", value_name = "NAME")]
+    ignored_fields: Vec<String>,
 }
 
 #[derive(ValueEnum, Clone, Copy)]
@@ -72,7 +83,7 @@ impl SourceFlags {
             (None, Some(id), Some(secret)) => Isams::batch_oauth(&url, id, secret),
             _ => return Err("a --url needs either --api-key, or --client-id and --client-secret".to_owned()),
         };
-        tenant.map(|tenant| Some(self.set_up(tenant))).map_err(|error| error.to_string())
+        tenant.and_then(|tenant| self.set_up(tenant)).map(Some).map_err(|error| error.to_string())
     }
 
     /// The simulator, with the key or the client that it knows.
@@ -82,19 +93,24 @@ impl SourceFlags {
             Interface::Rest => Isams::rest(&url, simulator.client_id(), simulator.client_secret()),
             _ => Isams::batch(&url, simulator.api_key()),
         };
-        source.map(|source| self.set_up(source)).map_err(|error| error.to_string())
+        source.and_then(|source| self.set_up(source)).map_err(|error| error.to_string())
     }
 
-    fn set_up(&self, source: Isams) -> Isams {
+    fn set_up(&self, source: Isams) -> Result<Isams, SourceError> {
+        let mut names = FieldNames::default();
+        for (list, fields) in &self.fields {
+            names.set(list, fields.clone())?;
+        }
+        let source = source.field_names(names).ignored_fields(&self.ignored_fields).has_code_table(!self.no_code_table);
         let source = match self.format {
             Interface::Xml => source.format(Format::Xml),
             Interface::Json => source.format(Format::Json),
             Interface::Rest => source,
         };
-        match self.cache_expiry {
+        Ok(match self.cache_expiry {
             Some(expiry) => source.cache_expiry(expiry),
             None => source,
-        }
+        })
     }
 }
 
@@ -116,7 +132,10 @@ impl ReplyFlags {
     /// The kept replies, if the flags name any.
     fn replay(&self, source: &SourceFlags) -> Result<Option<ReplaySource>, SourceError> {
         let Some(folder) = &self.replay else { return Ok(None) };
-        let replay = ReplaySource::open(folder)?;
+        let mut replay = ReplaySource::open(folder)?;
+        if source.no_code_table {
+            replay = replay.has_code_table(false);
+        }
         Ok(Some(match source.cache_expiry {
             Some(expiry) => replay.cache_expiry(expiry),
             None => replay,
@@ -133,7 +152,7 @@ impl ReplyFlags {
         let saving = SavingSource::new(source, folder, now)?;
         let saving = Arc::new(if self.mask { saving.masked() } else { saving });
         if !self.mask {
-            eprintln!("warning: {} will hold pupils' data; --mask replaces ids and texts", folder.display());
+            tell(&format!("warning: {} will hold pupils' data; --mask replaces ids and texts", folder.display()));
         }
         Ok((Arc::clone(&saving) as Arc<dyn AttendanceSource>, Kept(Some(saving))))
     }
@@ -147,7 +166,7 @@ impl Kept {
     pub fn tell(&self, students: impl IntoIterator<Item = StudentId>) {
         for student in students {
             if let Some(masked) = self.0.as_ref().and_then(|saving| saving.masked_student(&student)) {
-                eprintln!("in the saved replies, student {student} is {masked}");
+                tell(&format!("in the saved replies, student {student} is {masked}"));
             }
         }
     }
@@ -158,7 +177,6 @@ pub fn source(
     flags: &SourceFlags,
     replies: &ReplyFlags,
     window: &mut WindowFlags,
-    wrong_flags: fn(String) -> !,
 ) -> Result<Option<Arc<dyn AttendanceSource>>, SourceError> {
     if let Some(replay) = replies.replay(flags)? {
         window.default_now(replay.fetched_at());
@@ -175,7 +193,7 @@ pub fn source(
 pub struct RuleFlags {
     /// The school's IANA time zone
     #[arg(long, default_value = "Europe/London", value_parser = parse_zone)]
-    timezone: Tz,
+    timezone: Zone,
     /// How AM and PM registers are told apart
     #[arg(long, value_enum, default_value_t = PmRuleName::Time)]
     pm_rule: PmRuleName,
@@ -185,6 +203,9 @@ pub struct RuleFlags {
     /// Which record wins a tie
     #[arg(long, value_enum, default_value_t = TieName::OutOfSchool)]
     tie: TieName,
+    /// What an end at midnight means where an out-of-school record spans whole days
+    #[arg(long, value_enum, default_value_t = MidnightEndName::Excluded)]
+    midnight_end: MidnightEndName,
 }
 
 #[derive(ValueEnum, Clone, Copy)]
@@ -199,6 +220,12 @@ enum TieName {
     Registration,
 }
 
+#[derive(ValueEnum, Clone, Copy)]
+enum MidnightEndName {
+    Excluded,
+    Included,
+}
+
 impl RuleFlags {
     pub fn rules(&self) -> Rules {
         let pm_rule = match self.pm_rule {
@@ -209,7 +236,11 @@ impl RuleFlags {
             TieName::OutOfSchool => TieBreak::OutOfSchool,
             TieName::Registration => TieBreak::Registration,
         };
-        Rules::new(self.timezone).pm(pm_rule).tie_break(tie_break)
+        let midnight_end = match self.midnight_end {
+            MidnightEndName::Excluded => MidnightEnd::Excluded,
+            MidnightEndName::Included => MidnightEnd::IncludesDate,
+        };
+        Rules::new(self.timezone.clone()).pm(pm_rule).tie_break(tie_break).midnight_end(midnight_end)
     }
 }
 
@@ -247,22 +278,22 @@ impl WindowFlags {
     }
 
     /// The moment of a run of a made-up school: of a today that is not the clock's, the evening.
-    pub fn now_of_story(&self, zone: Tz) -> DateTime<Utc> {
+    pub fn now_of_story(&self, zone: &Zone) -> DateTime<Utc> {
         let evening = self.today.and_then(|today| today.and_hms_opt(18, 0, 0)).filter(|_| self.now.is_none());
         evening.map_or(self.now(), |evening| FeedTime::School(evening).instant(zone))
     }
 
-    pub fn today(&self, zone: Tz) -> NaiveDate {
-        self.today.unwrap_or_else(|| self.now().with_timezone(&zone).date_naive())
+    pub fn today(&self, zone: &Zone) -> NaiveDate {
+        self.today.unwrap_or_else(|| zone.wall_time(self.now()).date())
     }
 
     /// The error is a wrong flag.
-    pub fn window(&self, zone: Tz) -> Result<Window, String> {
+    pub fn window(&self, zone: &Zone) -> Result<Window, String> {
         self.window_or(zone, SyncWindow::default())
     }
 
     /// The window of the flags, or this one.
-    pub fn window_or(&self, zone: Tz, default: SyncWindow) -> Result<Window, String> {
+    pub fn window_or(&self, zone: &Zone, default: SyncWindow) -> Result<Window, String> {
         let today = self.today(zone);
         match (self.from, self.to) {
             (Some(from), Some(to)) => {
@@ -297,6 +328,14 @@ impl std::str::FromStr for StorePlace {
 }
 
 impl StorePlace {
+    /// The store's file, where it has one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Memory => None,
+            Self::Sqlite(path) => Some(path),
+        }
+    }
+
     /// Opens the store; one that is only read is neither created nor migrated.
     pub fn open(&self, read_only: bool) -> Result<Arc<dyn MarkStore>, StoreError> {
         Ok(match self {
@@ -307,8 +346,8 @@ impl StorePlace {
     }
 }
 
-fn parse_zone(text: &str) -> Result<Tz, String> {
-    text.parse().map_err(|_| "not an IANA time zone; Europe/London is one".to_owned())
+fn parse_zone(text: &str) -> Result<Zone, String> {
+    newest_zone(text).map_err(|error| error.to_string())
 }
 
 fn parse_clock(text: &str) -> Result<NaiveTime, String> {
@@ -328,20 +367,18 @@ fn parse_instant(text: &str) -> Result<DateTime<Utc>, String> {
         .map_err(|_| "not a moment; 2026-11-20T18:00:00Z is one".to_owned())
 }
 
-/// A number with one unit: hours, minutes or seconds.
 fn parse_duration(text: &str) -> Result<TimeDelta, String> {
-    let wrong = || "not a duration; say 24h, 90m or 0s".to_owned();
-    let unit_at = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at)).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(unit_at);
-    let seconds = match unit {
-        "h" => 3_600,
-        "m" => 60,
-        "s" => 1,
-        _ => return Err(wrong()),
-    };
-    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    let number: i64 = number.parse().ok().filter(|_| digits).ok_or_else(wrong)?;
-    number.checked_mul(seconds).and_then(TimeDelta::try_seconds).ok_or_else(wrong)
+    let duration = humantime::parse_duration(text).ok().and_then(|duration| TimeDelta::from_std(duration).ok());
+    duration.ok_or_else(|| "not a duration; say 24h, 90m, 1h 30m or 0s".to_owned())
+}
+
+/// A list of field names with the names that replace it.
+fn parse_field(text: &str) -> Result<(String, Vec<String>), String> {
+    let (list, names) = text.split_once('=').ok_or("no names; out_of_school_updated=SavedAt gives a list one name")?;
+    let names: Vec<String> = names.split(',').map(str::to_owned).collect();
+    // What is wrong shows here, with all lists' names.
+    FieldNames::default().set(list, names.clone()).map_err(|error| covered(&error.to_string()))?;
+    Ok((list.to_owned(), names))
 }
 
 /// How long a second run of the same school waits for the first.

@@ -9,16 +9,14 @@ mod page;
 mod stories;
 mod table;
 
-use std::error::Error;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
+use clap::Parser;
 use clap::builder::NonEmptyStringValueParser;
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
-use common::output::{say, say_json};
+use common::output::{Output, check_targets, is_standard_output, say, say_json, tell};
+use common::program::{self, Failure, wrong_flags};
 use common::{ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date};
 use page::Page;
 use rollmark::explain::{Diagnosis, Expected, Question};
@@ -66,40 +64,29 @@ struct Flags {
     html: Option<PathBuf>,
 }
 
-type Failure = Box<dyn Error + Send + Sync>;
-
 #[tokio::main]
-async fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match run(Flags::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(1)
-        }
-    }
+async fn main() {
+    program::run(diagnose(program::flags())).await
 }
 
-async fn run(mut flags: Flags) -> Result<(), Failure> {
-    let source = common::source(&flags.source, &flags.replies, &mut flags.window, wrong_flags)?;
+async fn diagnose(mut flags: Flags) -> Result<u8, Failure> {
+    let source = common::source(&flags.source, &flags.replies, &mut flags.window)?;
     let window = flags.window.window(flags.rules.rules().zone()).unwrap_or_else(|error| wrong_flags(error));
-    if flags.json && flags.html.as_deref() == Some(Path::new("-")) {
-        wrong_flags("--json and --html - would both write to standard output; give the page a file".to_owned());
+    let html = flags.html.as_deref();
+    if flags.json && html.is_some_and(is_standard_output) {
+        wrong_flags("--json and --html would both write to standard output; give the page a file".to_owned());
     }
+    check_targets(html.as_slice(), flags.store.file()).unwrap_or_else(|error| wrong_flags(error));
     match (source, &flags.student, flags.date) {
         (Some(source), Some(student), Some(date)) => {
             let question = flags.question(student, date, window);
-            ask(&flags, source, question).await
+            ask(&flags, source, question).await?;
         }
-        (None, None, None) => stories::tell(&flags).await,
+        (None, None, None) => stories::tell(&flags).await?,
         (Some(_), ..) => wrong_flags("a diagnosis needs --student and --date".to_owned()),
         (None, ..) => wrong_flags("--student and --date need a tenant; name it with --url".to_owned()),
     }
-}
-
-fn wrong_flags(message: String) -> ! {
-    Flags::command().error(ErrorKind::ValueValidation, message).exit()
+    Ok(0)
 }
 
 fn parse_session(text: &str) -> Result<Session, String> {
@@ -120,34 +107,49 @@ impl Flags {
         question.expected = self.expected.clone();
         question
     }
+
+    async fn open_page(&self) -> Result<Option<Output>, Failure> {
+        Ok(match &self.html {
+            Some(path) => Some(Output::open(path).await?),
+            None => None,
+        })
+    }
+
+    /// Prints a line for people; standard output is theirs unless the page goes there.
+    fn say(&self, line: &str) {
+        if self.html.as_deref().is_some_and(is_standard_output) { tell(line) } else { say(line) }
+    }
 }
 
 async fn ask(flags: &Flags, source: Arc<dyn AttendanceSource>, question: Question) -> Result<(), Failure> {
+    let page_output = flags.open_page().await?;
     let (source, kept) = flags.replies.keeping(source, flags.window.now())?;
     let store = flags.store.open(true)?;
     let school = SchoolId::new(&flags.school);
     let rules = flags.rules.rules();
-    let sync = AttendanceSync::shared(source, Arc::clone(&store), school.clone(), rules);
+    let sync = AttendanceSync::shared(source, Arc::clone(&store), school.clone(), rules.clone());
     if matches!(flags.store, StorePlace::Sqlite(_)) && store.runs(&school).await?.is_empty() {
-        eprintln!(
+        tell(&format!(
             "warning: the store holds no run of school {school}, so it is not compared; check --store and --school"
-        );
+        ));
     }
     let diagnosis = sync.diagnose(question, flags.window.now()).await?;
     kept.tell([diagnosis.student.clone()]);
     let history = history(&*store, &school, &diagnosis).await?;
     let title = format!("Student {}, {}", diagnosis.student, diagnosis.date);
-    let mut page = Page::new(rules);
+    let mut page = Page::new(rules.clone());
     let complaint =
         flags.expected.as_ref().map_or("The marks of the day".to_owned(), |code| format!("The school expects {code}"));
     page.add(&complaint, &diagnosis, &history);
-    if let Some(path) = &flags.html {
-        page.write(path)?;
+    if let Some(output) = page_output {
+        page.write(output).await?;
     }
     if flags.json {
         say_json(&diagnosis)?;
     } else {
-        say(&format!("{title}\n\n{}", table::text(&diagnosis, rules.zone())));
+        flags.say(&title);
+        flags.say("");
+        table::lines(&diagnosis, rules.zone()).iter().for_each(|line| flags.say(line));
     }
     Ok(())
 }

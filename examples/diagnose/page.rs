@@ -1,12 +1,9 @@
 //! The diagnosis as one page of HTML that needs nothing else, prints well, and works without colour.
 
-use std::path::Path;
-
 use chrono::{Days, NaiveDateTime, NaiveTime, Timelike};
-use chrono_tz::Tz;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use rollmark::explain::{DayRecord, Diagnosis, SessionDiagnosis};
-use rollmark::model::{Mark, Session, clock_text};
+use rollmark::model::{Mark, Session, Zone, clock_text};
 use rollmark::rules::{PmRule, Rules};
 use rollmark::store::Change;
 
@@ -59,7 +56,7 @@ impl Page {
                 @if diagnosis.day.is_empty() {
                     p { "Nothing of this student and date was read." }
                 } @else {
-                    (drawing(diagnosis, self.rules))
+                    (drawing(diagnosis, self.rules.clone()))
                     (records(diagnosis, self.rules.zone()))
                 }
                 @for answer in &diagnosis.sessions { (session(answer, self.rules.zone())) }
@@ -68,7 +65,7 @@ impl Page {
         });
     }
 
-    pub fn write(&self, path: &Path) -> Result<(), Failure> {
+    pub async fn write(&self, mut output: Output) -> Result<(), Failure> {
         let page = html! {
             (DOCTYPE)
             html lang="en" {
@@ -84,15 +81,14 @@ impl Page {
                 }
             }
         };
-        let mut output = Output::create(path)?;
-        // Ids and codes come from outside, and could turn the direction of a line.
-        let text = plain(&page.into_string());
-        output.write(|file| file.write_all(text.as_bytes()))?;
-        output.put()
+        // Ids and codes come from outside, and could turn the direction of a line. A line's end has no meaning in a page.
+        let text = page.into_string();
+        output.write(|file| text.lines().try_for_each(|line| writeln!(file, "{}", plain(line))))?;
+        output.put().await
     }
 }
 
-fn session(answer: &SessionDiagnosis, zone: Tz) -> Markup {
+fn session(answer: &SessionDiagnosis, zone: &Zone) -> Markup {
     html! {
         h3 {
             (answer.session) ": "
@@ -116,7 +112,7 @@ fn capitalised(text: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-fn records(diagnosis: &Diagnosis, zone: Tz) -> Markup {
+fn records(diagnosis: &Diagnosis, zone: &Zone) -> Markup {
     html! {
         table {
             tr {
@@ -134,7 +130,7 @@ fn records(diagnosis: &Diagnosis, zone: Tz) -> Markup {
     }
 }
 
-fn changes(history: &[(Session, Change)], zone: Tz) -> Markup {
+fn changes(history: &[(Session, Change)], zone: &Zone) -> Markup {
     let shown = |mark: &Option<std::sync::Arc<Mark>>| mark.as_ref().map_or("no mark".to_owned(), ToString::to_string);
     html! {
         h3 { "What the store has shown" }

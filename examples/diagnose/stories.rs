@@ -12,7 +12,7 @@ use rollmark::source::{FakeSchool, TestClock};
 use rollmark::store::MemoryStore;
 use rollmark::sync::{AttendanceSync, SyncRequest};
 
-use super::common::output::{say, say_json};
+use super::common::output::say_json;
 use super::page::Page;
 use super::{Failure, Flags, history, table};
 
@@ -137,8 +137,9 @@ fn school() -> FakeSchool {
 
 /// Plays each case: a sync in the afternoon, what the school does then, and the complaint.
 pub async fn tell(flags: &Flags) -> Result<(), Failure> {
-    let rules = Rules::new(chrono_tz::Europe::London);
-    let mut page = Page::new(rules);
+    let rules = Rules::new("Europe/London".parse()?);
+    let page_output = flags.open_page().await?;
+    let mut page = Page::new(rules.clone());
     for story in &STORIES {
         let mut school = school();
         (story.before)(&mut school);
@@ -152,7 +153,7 @@ pub async fn tell(flags: &Flags) -> Result<(), Failure> {
         let source = Isams::batch(&simulator.url(), simulator.api_key())?.cache_expiry(expiry);
         let store = Arc::new(MemoryStore::new());
         let id = SchoolId::new(&flags.school);
-        let sync = AttendanceSync::shared(Arc::new(source), store.clone(), id.clone(), rules);
+        let sync = AttendanceSync::shared(Arc::new(source), store.clone(), id.clone(), rules.clone());
         let question = |now: DateTime<Utc>| -> Result<Question, Failure> {
             let window = SyncWindow::default().ending(now.date_naive());
             Ok(Question::new(STUDENT, date, window).session(story.session).expected(story.expected.parse()?))
@@ -168,12 +169,15 @@ pub async fn tell(flags: &Flags) -> Result<(), Failure> {
         if flags.json {
             say_json(&diagnosis)?;
         } else {
-            let complaint = format!("The school expects {} in the {} session.", story.expected, story.session);
-            say(&format!("{}\n{complaint}\n\n{}", story.title, table::text(&diagnosis, rules.zone())));
+            flags.say(story.title);
+            flags.say(&format!("The school expects {} in the {} session.", story.expected, story.session));
+            flags.say("");
+            table::lines(&diagnosis, rules.zone()).iter().for_each(|line| flags.say(line));
+            flags.say("");
         }
     }
-    if let Some(path) = &flags.html {
-        page.write(path)?;
+    if let Some(output) = page_output {
+        page.write(output).await?;
     }
     Ok(())
 }

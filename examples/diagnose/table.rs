@@ -3,9 +3,8 @@
 use std::fmt::Write;
 
 use chrono::NaiveDate;
-use chrono_tz::Tz;
 use rollmark::explain::{DayRecord, Diagnosis, SessionDiagnosis};
-use rollmark::model::{LoserReason, RecordKind, Status, clock_text};
+use rollmark::model::{LoserReason, RecordKind, Status, Zone, clock_text};
 
 /// What a record says: the code's letter, or the status; a row of a register says that the student is there whatever its code.
 pub fn says(record: &DayRecord) -> String {
@@ -59,13 +58,13 @@ pub fn role(record: &DayRecord, answer: &SessionDiagnosis) -> &'static str {
 }
 
 /// When the record was last updated, in school time.
-pub fn updated(record: &DayRecord, zone: Tz) -> String {
+pub fn updated(record: &DayRecord, zone: &Zone) -> String {
     let at = record.record.last_updated;
     at.map_or("never".to_owned(), |at| clock_text(at, zone))
 }
 
-/// The records of the day, then each session's mark and findings.
-pub fn text(diagnosis: &Diagnosis, zone: Tz) -> String {
+/// The records of the day, then each session's mark and findings. What comes from outside never makes a line of its own.
+pub fn lines(diagnosis: &Diagnosis, zone: &Zone) -> Vec<String> {
     let mut rows = vec![vec!["when".to_owned(), "record".to_owned(), "says".to_owned(), "updated".to_owned()]];
     if let Some(header) = rows.first_mut() {
         header.extend(diagnosis.sessions.iter().map(|answer| answer.session.to_string()));
@@ -77,23 +76,22 @@ pub fn text(diagnosis: &Diagnosis, zone: Tz) -> String {
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for row in &rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        let _ = writeln!(text, "  {}", cells.join("  ").trim_end());
+        lines.push(format!("  {}", cells.join("  ").trim_end()));
     }
     for answer in &diagnosis.sessions {
-        match &answer.mark {
-            Some(mark) => {
-                let _ = writeln!(text, "\n{}: {mark} – {}.", answer.session, mark.decision.in_school_time(zone));
-            }
-            None => {
-                let _ = writeln!(text, "\n{}: no mark.", answer.session);
-            }
-        }
+        lines.push(String::new());
+        lines.push(match &answer.mark {
+            Some(mark) => format!("{}: {mark} – {}.", answer.session, mark.decision.in_school_time(zone)),
+            None => format!("{}: no mark.", answer.session),
+        });
         for (number, finding) in (1..).zip(&answer.findings) {
-            let _ = writeln!(text, "  {number}. {}\n     {}\n     → {}", finding.name, finding.summary, finding.advice);
+            lines.push(format!("  {number}. {}", finding.name));
+            lines.push(format!("     {}", finding.summary));
+            lines.push(format!("     → {}", finding.advice));
         }
     }
-    text
+    lines
 }

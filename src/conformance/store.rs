@@ -3,7 +3,7 @@
 //! Each function needs a store that holds nothing of the schools `conformance` and `conformance-other`; [`every`] asks for
 //! a new one for each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ fn scope() -> Scope {
 /// The AM mark of a register that was taken at this minute past nine; 0 is an out-of-school record without an id.
 fn mark(student: &str, day: u32, minute: u32) -> Arc<Mark> {
     let time = |text: String| text.parse().unwrap_or_else(|error| panic!("{error}"));
-    let mut resolver = Resolver::new(Rules::new(chrono_tz::Europe::London), scope());
+    let mut resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope());
     let mut row = Registration::new(student, time(format!("{}T08:40:00", date(day))));
     row.id = Some("1".into());
     row.last_updated = Some(time(format!("{}T09:{minute:02}:00.123456", date(day))));
@@ -72,10 +72,12 @@ fn changes(revision: u64, hour: i64, writes: Vec<Write>) -> ChangeSet {
         number: 0,
         freshness: Freshness::new(instant(hour), TimeDelta::zero()),
         scope: scope(),
-        rules: Rules::new(chrono_tz::Europe::London),
+        rules: Rules::new("Europe/London".parse().unwrap()),
         marks: MarkCounts::default(),
         withheld: BTreeMap::new(),
         issues: Issues::default(),
+        zone_edition: None,
+        closed: BTreeSet::new(),
         reply_age: ReplyAge::default(),
     };
     ChangeSet { revision, writes, run, lease: None }
@@ -216,6 +218,10 @@ pub async fn gives_a_lease_to_one_at_a_time(store: &dyn MarkStore) {
     store.release_lease(&school, first).await.unwrap_or_else(|error| panic!("a lease can't be given back: {error}"));
     let second = acquire(store, TTL).await.unwrap_or_else(|| panic!("a lease that was given back is refused"));
     assert!(second > first, "tokens do not grow");
+    store.release_lease(&school, second).await.unwrap_or_else(|error| panic!("a lease can't be given back: {error}"));
+    let longest = acquire(store, Duration::MAX).await;
+    assert!(longest.is_some(), "a lease without an end is refused");
+    assert_eq!(acquire(store, TTL).await, None, "a lease without an end is over");
 }
 
 /// A lease that ran out is free; its old holder can neither renew it nor write, and giving it back takes it from nobody.

@@ -1,3 +1,4 @@
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -11,7 +12,8 @@ use crate::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, Windo
 /// Which PM start fits a school: the time rule with each likely start, beside the flags of the registration periods.
 ///
 /// For the time before a school goes live, and after each change of its timetable. Takes the records of a window in any
-/// order and holds them until [`finish`](Self::finish), which resolves them once for each start.
+/// order and holds them until [`finish`](Self::finish), which resolves them once for each start. The starts are noon, the
+/// one in force, and the 24 register times between 11:00 and 15:00 that stand on most dates.
 ///
 /// ```
 /// use rollmark::explain::PmAuditor;
@@ -19,7 +21,7 @@ use crate::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, Windo
 /// use rollmark::source::FakeSchool;
 ///
 /// let today = "2026-11-20".parse()?;
-/// let mut auditor = PmAuditor::new(Rules::new(chrono_tz::Europe::London), SyncWindow::default().ending(today));
+/// let mut auditor = PmAuditor::new(Rules::new("Europe/London".parse()?), SyncWindow::default().ending(today));
 /// auditor.extend(FakeSchool::demo(today).records());
 /// let audit = auditor.finish()?;
 /// assert_eq!(audit.best, Some("13:30:00".parse()?));
@@ -61,7 +63,7 @@ pub struct StartAudit {
     pub pm_start: NaiveTime,
     /// How many marks differ.
     pub differing: u64,
-    /// Where they differ, by weekday and register.
+    /// Where they differ, by weekday and register; of very many, the 50 with the most marks.
     pub cells: Vec<Cell>,
 }
 
@@ -89,6 +91,15 @@ pub struct PatternChange {
     pub after: BTreeSet<NaiveTime>,
 }
 
+type RegisterTimes = BTreeMap<NaiveDate, BTreeSet<NaiveTime>>;
+
+/// So many register times are tried as starts; a school has fewer in the middle of its day.
+const MOST_STARTS: usize = 24;
+/// So many weekdays and registers are kept of each start.
+const MOST_CELLS: usize = 50;
+/// So many times stand in one line of the report.
+const MOST_IN_LINE: usize = 12;
+
 impl PmAuditor {
     /// An audit of these dates; the zone and the tie-break are the rules'.
     pub fn new(rules: Rules, window: Window) -> Self {
@@ -109,9 +120,7 @@ impl PmAuditor {
             PmRule::FirstFrom(start) => Some(start),
             PmRule::RegistrationPeriods => None,
         });
-        // Nobody's afternoon begins outside these hours.
-        let [earliest, latest] = [PmRule::NOON - TimeDelta::hours(1), PmRule::NOON + TimeDelta::hours(3)];
-        starts.extend(all.values().flatten().filter(|time| (earliest..=latest).contains(*time)));
+        starts.extend(likely_starts(&flagged, &all));
         let audits = starts.into_iter().map(|pm_start| {
             let found = differences(&base, &self.resolve(PmRule::FirstFrom(pm_start))?);
             Ok(StartAudit { pm_start, differing: found.len() as u64, cells: cells(&found) })
@@ -135,14 +144,14 @@ impl PmAuditor {
     }
 
     fn resolve(&self, pm_rule: PmRule) -> Result<Register, ResolveError> {
-        let mut resolver = Resolver::new(self.rules.pm(pm_rule), Scope::all(self.window));
+        let mut resolver = Resolver::new(self.rules.clone().pm(pm_rule), Scope::all(self.window));
         resolver.extend(self.records.iter().cloned());
         resolver.finish()
     }
 
     /// The times of each date's registers: of all, or of those with a session flag.
-    fn register_times(&self, only_flagged: bool) -> BTreeMap<NaiveDate, BTreeSet<NaiveTime>> {
-        let mut dates: BTreeMap<NaiveDate, BTreeSet<NaiveTime>> = BTreeMap::new();
+    fn register_times(&self, only_flagged: bool) -> RegisterTimes {
+        let mut dates = RegisterTimes::new();
         for record in &self.records {
             let (at, flag) = match record {
                 Record::Period(period) => (period.at, period.session.as_deref().and_then(Session::from_flag)),
@@ -164,6 +173,25 @@ impl Extend<Record> for PmAuditor {
     }
 }
 
+/// The times at which most dates have a register, those with a session flag first.
+fn likely_starts(flagged: &RegisterTimes, all: &RegisterTimes) -> Vec<NaiveTime> {
+    // Nobody's afternoon begins outside these hours.
+    let hours = PmRule::NOON - TimeDelta::hours(1)..=PmRule::NOON + TimeDelta::hours(3);
+    let mut counts: BTreeMap<NaiveTime, (usize, usize)> = BTreeMap::new();
+    for time in all.values().flatten().filter(|time| hours.contains(time)) {
+        counts.entry(*time).or_default().1 += 1;
+    }
+    for time in flagged.values().flatten() {
+        if let Some(count) = counts.get_mut(time) {
+            count.0 += 1;
+        }
+    }
+    let mut times: Vec<(NaiveTime, (usize, usize))> = counts.into_iter().collect();
+    // Of equals, the earlier.
+    times.sort_by_key(|(_, count)| Reverse(*count));
+    times.into_iter().take(MOST_STARTS).map(|(time, _)| time).collect()
+}
+
 fn cells(found: &[MarkDifference]) -> Vec<Cell> {
     let mut counts: BTreeMap<(u32, Option<NaiveTime>), (Weekday, u64)> = BTreeMap::new();
     for difference in found {
@@ -173,11 +201,15 @@ fn cells(found: &[MarkDifference]) -> Vec<Cell> {
         let key = (weekday.num_days_from_monday(), picked.map(|picked| picked.at.time()));
         counts.entry(key).or_insert((weekday, 0)).1 += 1;
     }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, (_, differing))| Reverse(*differing));
+    counts.truncate(MOST_CELLS);
+    counts.sort_by_key(|(place, _)| *place);
     let cell = |((_, register), (weekday, differing))| Cell { weekday, register, differing };
     counts.into_iter().map(cell).collect()
 }
 
-fn changes(dates: &BTreeMap<NaiveDate, BTreeSet<NaiveTime>>) -> Vec<PatternChange> {
+fn changes(dates: &RegisterTimes) -> Vec<PatternChange> {
     let mut known: BTreeMap<u32, &BTreeSet<NaiveTime>> = BTreeMap::new();
     let mut changes = Vec::new();
     for (date, times) in dates {
@@ -190,7 +222,12 @@ fn changes(dates: &BTreeMap<NaiveDate, BTreeSet<NaiveTime>>) -> Vec<PatternChang
 }
 
 fn list(times: &BTreeSet<NaiveTime>) -> String {
-    times.iter().map(|time| time.format("%H:%M").to_string()).collect::<Vec<_>>().join(" ")
+    let shown = times.iter().take(MOST_IN_LINE).map(|time| time.format("%H:%M").to_string()).collect::<Vec<_>>();
+    let more = match times.len().saturating_sub(MOST_IN_LINE) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    shown.join(" ") + &more
 }
 
 impl fmt::Display for PmAudit {

@@ -2,9 +2,9 @@
 
 use super::diagnosis::Contender;
 use super::findings::Situation;
-use super::words::{capitalised, listed, named, short};
+use super::words::{MOST_NAMED, capitalised, clock, kind, listed, named, setting};
 use super::{DayRecord, Expected};
-use crate::model::{LoserReason, Session};
+use crate::model::{LoserReason, RecordKind, Session, Status};
 use crate::rules::PmRule;
 
 /// Whether a register is of the half of the day that people call so, whatever the rules.
@@ -13,22 +13,76 @@ pub(super) fn is_of_half_day(register: &DayRecord, session: Session) -> bool {
 }
 
 impl Situation<'_> {
-    /// What has to be saved before a record can become the newest: rivals whose time of update lies in the future.
-    pub(super) fn future_rivals(&self, record: Option<&DayRecord>) -> String {
+    /// The record by its id; with its times where it has none, or where others of the day share it.
+    pub(super) fn short(&self, record: &DayRecord) -> String {
+        let own = &record.record;
+        let shares = |one: &&Contender| one.record.record.kind == own.kind && one.record.record.id == own.id;
+        match &own.id {
+            Some(id) if self.contenders.iter().filter(shares).nth(1).is_none() => {
+                format!("the {} {id}", kind(own.kind))
+            }
+            _ => named(record),
+        }
+    }
+
+    /// What has to be done before a saved record of the kind is the newest, as the beginning of a sentence.
+    pub(super) fn first(&self, of_kind: RecordKind, record: Option<&DayRecord>) -> String {
+        let steps = [self.name_field(of_kind, record), self.save_future(record)];
+        let steps: Vec<String> = steps.into_iter().flatten().collect();
+        match steps.is_empty() {
+            true => String::new(),
+            false => format!("first {}; then ", steps.join(", and ")),
+        }
+    }
+
+    /// Saving a record makes it the newest only where a time of update is read of its kind.
+    pub(super) fn name_field(&self, of_kind: RecordKind, record: Option<&DayRecord>) -> Option<String> {
+        let winner = self.winner()?;
+        let decides = record.is_some_and(|record| std::ptr::eq(winner, record));
+        let needs_time = !decides && winner.status != Status::NotTaken;
+        (needs_time && !self.facts.has_stamps(of_kind)).then(|| {
+            let (kind, setting) = (kind(of_kind), setting(of_kind));
+            format!(
+                "name the field that holds the time of update of {kind}s ({setting}), since no {kind} was read with one"
+            )
+        })
+    }
+
+    /// Nothing is newer than a rival whose time of update lies in the future, until that rival is saved.
+    fn save_future(&self, record: Option<&DayRecord>) -> Option<String> {
         let is_ahead = |one: &&Contender| {
             !record.is_some_and(|record| std::ptr::eq(&one.record, record))
                 && !matches!(one.why, Some(LoserReason::NotCovering | LoserReason::OtherRegistration))
                 && one.record.record.last_updated > Some(self.facts.freshness.fetched_at)
         };
-        let ahead: Vec<String> = self.contenders.iter().filter(is_ahead).map(|one| short(&one.record)).collect();
-        match ahead.is_empty() {
-            true => String::new(),
-            false => format!("first save {} again (updated in the future, as it seems); then ", listed(&ahead)),
-        }
+        let ahead = || self.contenders.iter().filter(is_ahead);
+        let names: Vec<String> = ahead().take(MOST_NAMED).map(|one| self.short(&one.record)).collect();
+        let more = ahead().skip(MOST_NAMED).count();
+        let whose = if names.len() == 1 { "its time of update lies" } else { "their times of update lie" };
+        (!names.is_empty()).then(|| format!("save {} again, because {whose} in the future", listed(&names, more)))
     }
 
     pub(super) fn save_again(&self, record: &DayRecord) -> String {
-        format!("{}save {} again, so that it is the newest", self.future_rivals(Some(record)), short(record))
+        let first = self.first(record.record.kind, Some(record));
+        format!("{first}save {} again, so that it is the newest", self.short(record))
+    }
+
+    /// How the out-of-school records that count before a record can leave the session to it; `None` where they are many, or
+    /// others count before it too.
+    pub(super) fn end_rivals(&self, record: &DayRecord) -> Option<String> {
+        let rivals = self.contenders.iter().map(|one| &one.record).take_while(|one| !std::ptr::eq(*one, record));
+        let rivals: Vec<&DayRecord> = rivals.take(MOST_NAMED + 1).collect();
+        if rivals.len() > MOST_NAMED || rivals.iter().any(|rival| rival.to.is_none()) {
+            return None;
+        }
+        let names: Vec<String> = rivals.iter().map(|rival| self.short(rival)).collect();
+        let names = listed(&names, 0);
+        Some(match self.row() {
+            Some(row) if rivals.iter().all(|rival| rival.from < row.from) => {
+                format!("if the student was back by then, end {names} at {}", clock(row.from.time()))
+            }
+            _ => format!("change the times of {names}, so that the {} session is left out", self.session),
+        })
     }
 
     /// What makes the session's mark the expected one, and leaves other sessions as they are: an out-of-school record can
@@ -36,15 +90,22 @@ impl Situation<'_> {
     pub(super) fn correction(&self, expected: &Expected) -> String {
         let (session, date) = (self.session, self.facts.question.date);
         let row = self.row();
-        let what = match (expected, row) {
-            (Expected::Code(letter), Some(row)) => format!("give {} the code {letter}", named(row)),
-            (Expected::Present, Some(row)) => format!("mark the student as present in {}", named(row)),
-            (Expected::Code(letter), None) => {
-                format!("enter an out-of-school record with the code {letter} for the {session} session of {date}")
+        let (of_kind, what) = match (expected, row) {
+            (Expected::Code(letter), Some(row)) => {
+                (RecordKind::Registration, format!("give {} the code {letter}", named(row)))
             }
-            (Expected::Present, None) => format!("enter the student as present in the {session} register of {date}"),
+            (Expected::Present, Some(row)) => {
+                (RecordKind::Registration, format!("mark the student as present in {}", named(row)))
+            }
+            (Expected::Code(letter), None) => (
+                RecordKind::OutOfSchool,
+                format!("enter an out-of-school record with the code {letter} for the {session} session of {date}"),
+            ),
+            (Expected::Present, None) => {
+                (RecordKind::Registration, format!("enter the student as present in the {session} register of {date}"))
+            }
         };
-        format!("{}{what}", self.future_rivals(row))
+        format!("{}{what}", self.first(of_kind, row))
     }
 
     /// What to enter where nothing is.
@@ -65,8 +126,8 @@ impl Situation<'_> {
             (
                 format!("No registration period of {} is flagged {session}", facts.question.date),
                 format!(
-                    "flag the period of the {session} register as {session} in the management system, or let the API key \
-                     read it"
+                    "flag the period of the {session} register as {session} in the management system, or give the API \
+                     key access to it"
                 ),
             )
         })
@@ -82,20 +143,21 @@ impl Situation<'_> {
         if let (Some((row, period)), true) = (unlisted, self.is_by_periods()) {
             return (
                 format!(
-                    "{} is of the registration period {period}, which was not read, so it is passed over",
+                    "{} belongs to the registration period {period}, which was not read, so it does not count",
                     capitalised(&named(row))
                 ),
-                format!("let the API key read the registration period {period} too"),
+                format!("give the API key access to the registration period {period}"),
             );
         }
         match self.flagging() {
             Some(flagging) => flagging,
-            None if self.has_school => {
-                (format!("The student has nothing that makes a mark in this {session} session"), self.entry(expected))
-            }
+            None if self.has_school => (
+                format!("Nothing that was read makes a mark for this student in the {session} session"),
+                self.entry(expected),
+            ),
             None => (
                 format!("No student has a register in the {session} session of {date}, so there are no marks for it"),
-                format!("take the {session} register{with}, provided that there was school"),
+                format!("take the {session} register{with}, if there was school"),
             ),
         }
     }

@@ -4,12 +4,15 @@ use chrono::{NaiveDate, NaiveDateTime};
 use serde::{Serialize, Serializer};
 
 use super::findings::Situation;
-use super::{Finding, Question, ShownMark};
+use super::{Expected, Finding, Question, ShownMark};
 use crate::model::{
-    Decision, Loser, LoserReason, Mark, PeriodId, Record, RecordReference, Registration, RegistrationPeriod, Session,
-    Status, StudentId,
+    Decision, FeedTime, Loser, LoserReason, Mark, PeriodId, Record, RecordKind, RecordReference, Registration,
+    RegistrationPeriod, Session, Status, StudentId,
 };
 use crate::rules::{Candidate, Freshness, Register, ResolveError, Resolver, Rules, Scope, Window};
+
+/// So many of the records that did not decide are listed; a student's day has some fifteen.
+const MOST_LISTED: usize = 40;
 
 /// One record of the student's day.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,12 @@ pub struct DayRecord {
     pub period: Option<PeriodId>,
     /// The session that the registration's period is flagged with.
     pub flag: Option<Session>,
+}
+
+impl DayRecord {
+    pub(super) fn says(&self, expected: &Expected) -> bool {
+        expected.is_met(self.status, self.code.as_deref())
+    }
 }
 
 /// A record of the day beside one session.
@@ -51,11 +60,12 @@ pub struct SessionDiagnosis {
     /// The mark that the source yields now; as in a marks file where it is serialised.
     #[serde(serialize_with = "as_line")]
     pub mark: Option<Mark>,
-    /// The mark's decision, with every other record of the day among the losers.
+    /// The mark's decision, with the other records of the day among the losers: all of them, or 40 where there are more.
+    /// Those that say what is expected come into the list first.
     pub decision: Option<Decision>,
     /// What was found, the one that explains most first; never empty.
     pub findings: Vec<Finding>,
-    /// What became of each record of the day: the one that decided first, then the others in the order of the decision's
+    /// What became of the listed records: the one that decided first, then the others in the order of the decision's
     /// losers.
     #[serde(skip)]
     pub contenders: Vec<Contender>,
@@ -75,9 +85,13 @@ pub struct Diagnosis {
     pub date: NaiveDate,
     /// AM before PM, or the one that was asked about.
     pub sessions: Vec<SessionDiagnosis>,
-    /// Every record of the student's day, by time: what a drawing of the day shows.
+    /// The records of the student's day, by time: what a drawing of the day shows. Where there are very many, those that
+    /// a session lists.
     #[serde(skip)]
     pub day: Vec<DayRecord>,
+    /// How many more records the day has.
+    #[serde(skip)]
+    pub more_in_day: usize,
 }
 
 /// Takes the records of a fetch that holds the date, in any order, and answers a question about them.
@@ -100,7 +114,7 @@ pub struct Diagnosis {
 ///
 /// let question = Question::new("4733683260", today, SyncWindow::default().ending(today)).expected("M".parse()?);
 /// let freshness = Freshness::new(Utc::now(), TimeDelta::hours(4));
-/// let mut diagnoser = Diagnoser::new(Rules::new(chrono_tz::Europe::London), question, freshness);
+/// let mut diagnoser = Diagnoser::new(Rules::new("Europe/London".parse()?), question, freshness);
 /// school.records().for_each(|record| diagnoser.push(record));
 /// let diagnosis = diagnoser.finish()?;
 /// assert_eq!(diagnosis.sessions[0].findings[0].name, FindingName::OutOfSchoolOlderThanRegistration);
@@ -122,18 +136,33 @@ pub(super) struct Facts {
     /// The student's rows of the date.
     pub(super) rows: BTreeSet<Registration>,
     /// The periods of the date; of two that share an id the greater counts (R1.5).
-    periods: BTreeMap<PeriodId, RegistrationPeriod>,
-    /// Codes, and the student's out-of-school records.
-    others: Vec<Record>,
+    pub(super) periods: BTreeMap<PeriodId, RegistrationPeriod>,
+    /// The letters of the code table.
+    pub(super) letters: BTreeSet<Box<str>>,
+    /// Another student has a registration on the date.
+    pub(super) others_have_rows: bool,
+    /// At least one registration, of any student, has a time of update.
+    rows_have_stamps: bool,
+    /// At least one out-of-school record, of any student, has a time of update.
+    spans_have_stamps: bool,
 }
 
 impl Diagnoser {
     /// A diagnosis by a school's rules, from a fetch of this freshness.
     pub fn new(rules: Rules, question: Question, freshness: Freshness) -> Self {
-        let resolver = Resolver::new(rules, scope_of(&question));
-        let (shown, others) = (Vec::new(), Vec::new());
-        let (rows, periods) = (BTreeSet::new(), BTreeMap::new());
-        let facts = Facts { question, rules, freshness, shown, rows, periods, others };
+        let resolver = Resolver::new(rules.clone(), scope_of(&question));
+        let facts = Facts {
+            question,
+            rules,
+            freshness,
+            shown: Vec::new(),
+            rows: BTreeSet::new(),
+            periods: BTreeMap::new(),
+            letters: BTreeSet::new(),
+            others_have_rows: false,
+            rows_have_stamps: false,
+            spans_have_stamps: false,
+        };
         Self { resolver, facts }
     }
 
@@ -144,23 +173,7 @@ impl Diagnoser {
 
     /// Takes one record.
     pub fn push(&mut self, record: Record) {
-        let Facts { question, rules, rows, periods, others, .. } = &mut self.facts;
-        match &record {
-            Record::Registration(row) => {
-                if row.student == question.student && row.at.school_time(rules.zone()).date() == question.date {
-                    rows.insert(row.clone());
-                }
-            }
-            Record::OutOfSchool(span) if span.student != question.student => {}
-            Record::Period(period) => {
-                if period.at.school_time(rules.zone()).date() == question.date
-                    && periods.get(&period.id).is_none_or(|known| known < period)
-                {
-                    periods.insert(period.id.clone(), period.clone());
-                }
-            }
-            _ => others.push(record.clone()),
-        }
+        self.facts.note(&record);
         self.resolver.push(record);
     }
 
@@ -171,10 +184,20 @@ impl Diagnoser {
     pub fn finish(self) -> Result<Diagnosis, ResolveError> {
         let register = self.resolver.finish()?;
         let facts = self.facts;
-        let day = facts.day(&register);
+        let mut day = facts.day(&register);
         let session = |session| facts.session(&register, session, !day.is_empty());
-        let sessions = facts.question.sessions().map(session).collect();
-        Ok(Diagnosis { student: facts.question.student, date: facts.question.date, sessions, day })
+        let sessions: Vec<SessionDiagnosis> = facts.question.sessions().map(session).collect();
+        let all = day.len();
+        if all > MOST_LISTED {
+            let is_listed = |record: &DayRecord| {
+                sessions.iter().flat_map(|answer| &answer.contenders).any(|one| one.record == *record)
+            };
+            day.retain(is_listed);
+            // Rows that differ in a comment alone look alike here.
+            day.truncate(2 * (MOST_LISTED + 1));
+        }
+        let more_in_day = all - day.len();
+        Ok(Diagnosis { student: facts.question.student, date: facts.question.date, sessions, day, more_in_day })
     }
 }
 
@@ -191,19 +214,35 @@ fn scope_of(question: &Question) -> Scope {
 }
 
 impl Facts {
+    fn note(&mut self, record: &Record) {
+        let Question { student, date, .. } = &self.question;
+        let is_of_date = |at: FeedTime| at.school_time(self.rules.zone()).date() == *date;
+        match record {
+            Record::Registration(row) => {
+                self.rows_have_stamps |= row.last_updated.is_some();
+                if row.student != *student {
+                    self.others_have_rows = self.others_have_rows || is_of_date(row.at);
+                } else if is_of_date(row.at) {
+                    self.rows.insert(row.clone());
+                }
+            }
+            Record::OutOfSchool(span) => self.spans_have_stamps |= span.last_updated.is_some(),
+            Record::Period(period) => {
+                if is_of_date(period.at) && self.periods.get(&period.id).is_none_or(|known| known < period) {
+                    self.periods.insert(period.id.clone(), period.clone());
+                }
+            }
+            Record::Code(code) => self.letters.extend(code.letter.clone()),
+        }
+    }
+
     fn session(&self, register: &Register, session: Session, has_records: bool) -> SessionDiagnosis {
         let Question { student, date, .. } = &self.question;
         let mark = register.mark(student, *date, session);
         let contenders = self.contenders(register, session);
-        let decision = mark.as_ref().map(|mark| {
-            let losers = contenders
-                .iter()
-                .filter_map(|contender| Some(Loser { record: contender.record.record.clone(), why: contender.why? }))
-                .collect();
-            Decision { losers, ..mark.decision.clone() }
-        });
         let findings = Situation {
             facts: self,
+            register,
             session,
             mark: mark.as_ref(),
             contenders: &contenders,
@@ -211,6 +250,14 @@ impl Facts {
             has_records,
         }
         .findings();
+        let (contenders, more_losers) = listed(contenders);
+        let decision = mark.as_ref().map(|mark| {
+            let losers = contenders
+                .iter()
+                .filter_map(|contender| Some(Loser { record: contender.record.record.clone(), why: contender.why? }))
+                .collect();
+            Decision { losers, more_losers, ..mark.decision.clone() }
+        });
         SessionDiagnosis { session, mark, decision, findings, contenders }
     }
 
@@ -230,15 +277,23 @@ impl Facts {
         all.extend(others);
         let expected = self.question.expected.as_ref();
         all.into_iter()
-            .map(|(candidate, why)| Contender {
-                record: self.day_record(register, &candidate),
-                why,
-                is_expected: expected.is_some_and(|expected| expected.is_carried_by(&register.outcome(&candidate))),
+            .map(|(candidate, why)| {
+                let record = self.day_record(register, &candidate);
+                let is_expected = expected.is_some_and(|expected| record.says(expected));
+                Contender { record, why, is_expected }
             })
             .collect()
     }
 
-    fn day_record(&self, register: &Register, candidate: &Candidate<'_>) -> DayRecord {
+    /// Whether any record of the kind has a time of update.
+    pub(super) fn has_stamps(&self, kind: RecordKind) -> bool {
+        match kind {
+            RecordKind::Registration => self.rows_have_stamps,
+            RecordKind::OutOfSchool => self.spans_have_stamps,
+        }
+    }
+
+    pub(super) fn day_record(&self, register: &Register, candidate: &Candidate<'_>) -> DayRecord {
         let outcome = register.outcome(candidate);
         let (from, to, period) = match candidate {
             Candidate::Registration(row, _) => (row.at.school_time(self.rules.zone()), None, row.period.clone()),
@@ -261,14 +316,6 @@ impl Facts {
         record.to.is_none() && record.period.as_ref().is_none_or(|period| !self.periods.contains_key(period))
     }
 
-    /// The letters of the code table.
-    pub(super) fn letters(&self) -> impl Iterator<Item = &str> {
-        self.others.iter().filter_map(|record| match record {
-            Record::Code(code) => code.letter.as_deref(),
-            _ => None,
-        })
-    }
-
     pub(super) fn flag(&self, id: &PeriodId) -> Option<Session> {
         Session::from_flag(self.periods.get(id)?.session.as_deref()?)
     }
@@ -287,13 +334,15 @@ impl Facts {
         day.sort_by_key(|record| record.from);
         day
     }
+}
 
-    /// What the day's mark would be by other rules.
-    pub(super) fn mark_under(&self, rules: Rules, session: Session) -> Option<Mark> {
-        let mut resolver = Resolver::new(rules, scope_of(&self.question));
-        let rows = self.rows.iter().cloned().map(Record::Registration);
-        let periods = self.periods.values().cloned().map(Record::Period);
-        self.others.iter().cloned().chain(periods).chain(rows).for_each(|record| resolver.push(record));
-        resolver.finish().ok()?.mark(&self.question.student, self.question.date, session)
-    }
+/// The contenders that are listed, in their order, and how many others there are.
+fn listed(contenders: Vec<Contender>) -> (Vec<Contender>, u64) {
+    let room = MOST_LISTED + usize::from(contenders.iter().any(|one| one.why.is_none()));
+    let more = contenders.len().saturating_sub(room);
+    let mut numbered: Vec<(usize, Contender)> = contenders.into_iter().enumerate().collect();
+    numbered.sort_by_key(|(_, one)| one.why.is_some() && !one.is_expected);
+    numbered.truncate(room);
+    numbered.sort_by_key(|(place, _)| *place);
+    (numbered.into_iter().map(|(_, one)| one).collect(), more as u64)
 }

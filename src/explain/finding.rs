@@ -16,6 +16,8 @@ pub enum FindingName {
     MissingTimestamp,
     /// An out-of-school record says what is expected, but another record is newer.
     OutOfSchoolOlderThanRegistration,
+    /// The session's registration says what is expected, but an out-of-school record is as new or newer, and counts.
+    RegistrationOlderThanOutOfSchool,
     /// A row of the same register says what is expected, but another row of it counts.
     DuplicateRegistrations,
     /// An out-of-school record says what is expected, but not at the session's time.
@@ -44,6 +46,7 @@ impl FindingName {
             Self::StoreBehindSource => "store_behind_source",
             Self::MissingTimestamp => "missing_timestamp",
             Self::OutOfSchoolOlderThanRegistration => "out_of_school_older_than_registration",
+            Self::RegistrationOlderThanOutOfSchool => "registration_older_than_out_of_school",
             Self::DuplicateRegistrations => "duplicate_registrations",
             Self::OutOfSchoolDoesNotCoverSession => "out_of_school_does_not_cover_session",
             Self::PmRulePicksOtherRegistration => "pm_rule_picks_other_registration",

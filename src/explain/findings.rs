@@ -1,16 +1,14 @@
 //! Which findings a session has, the one that explains most first.
 
-use std::collections::BTreeSet;
-
-use chrono::{DateTime, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
 use super::cures::is_of_half_day;
 use super::diagnosis::{Contender, DayRecord, Facts};
-use super::words::{capitalised, clock, named, or_none, short, then_sync};
+use super::words::{capitalised, clock, kind, named, or_none, setting, then_sync};
 use super::{Expected, Finding, FindingName};
-use crate::model::{LoserReason, Mark, PickedRegistration, RecordKind, Session, Status, clock_text, stamp_text};
-use crate::rules::{Freshness, PmRule};
+use crate::model::{LoserReason, Mark, RecordKind, Session, Status, clock_text, stamp_text};
+use crate::rules::{Freshness, PmRule, Register};
 
 fn finding(name: FindingName, summary: String, advice: String, evidence: Value) -> Finding {
     let evidence = match evidence {
@@ -38,9 +36,6 @@ fn record_json(day: &DayRecord) -> Value {
     json
 }
 
-/// So many other registers of the day are tried, the likeliest first; a student has some ten.
-const MOST_TRIED: usize = 20;
-
 /// Whether a record lost to another candidate of the session (R6).
 fn is_beaten(contender: &Contender) -> bool {
     matches!(contender.why, Some(LoserReason::Older | LoserReason::Tie | LoserReason::NoTimestamp))
@@ -49,6 +44,7 @@ fn is_beaten(contender: &Contender) -> bool {
 /// One session of the student's day.
 pub(super) struct Situation<'a> {
     pub(super) facts: &'a Facts,
+    pub(super) register: &'a Register,
     pub(super) session: Session,
     pub(super) mark: Option<&'a Mark>,
     pub(super) contenders: &'a [Contender],
@@ -105,7 +101,6 @@ impl Situation<'_> {
         let has_stamp = |one: &Contender| one.record.record.last_updated.is_some();
         let is_span = |one: &Contender| one.record.record.kind == RecordKind::OutOfSchool;
         let why = |why: LoserReason| move |one: &Contender| one.why == Some(why);
-        // A registration that a newer record has beaten.
         let beaten = first(&|one| is_beaten(one) && !is_span(one) && has_stamp(one));
 
         let without_stamp = first(&|one| is_beaten(one) && !has_stamp(one));
@@ -115,14 +110,15 @@ impl Situation<'_> {
         let explained = [
             without_stamp.map(|loser| self.missing_timestamp(expected, loser)),
             older.map(|loser| self.older(expected, loser)),
+            beaten.map(|loser| self.registration_older(expected, loser)),
             duplicate.map(|loser| self.duplicate(expected, loser)),
             not_covering.map(|loser| self.not_covering(expected, loser)),
-            self.other_registration(expected, &losing, beaten),
+            self.other_registration(expected, beaten),
             plain,
         ];
         let mut findings: Vec<Finding> = explained.into_iter().flatten().collect();
         if findings.is_empty() || losing.is_empty() {
-            findings.extend(self.stale_or_missing(expected, beaten, findings.is_empty()));
+            findings.extend(self.stale_or_missing(expected, findings.is_empty()));
         }
         findings
     }
@@ -135,14 +131,14 @@ impl Situation<'_> {
             finding(
                 FindingName::OutsideWindow,
                 match is_ahead {
-                    true => format!("{date} lies ahead of {covered}; syncs from that day on cover it."),
+                    true => format!("{date} is later than {covered}; syncs from that day on will cover it."),
                     false => format!(
-                        "{date} is not among {covered}, so a correction of that day does not reach the portal by itself."
+                        "{date} is not one of {covered}, so a correction of that day does not reach the portal by itself."
                     ),
                 },
                 match is_ahead {
-                    true => format!("Wait for that day, or run a sync for that date alone: from {date} to {date}."),
-                    false => format!("Run a sync for that date alone: from {date} to {date}."),
+                    true => format!("Wait for that day, or run a sync for that date only, from {date} to {date}."),
+                    false => format!("Run a sync for that date only, from {date} to {date}."),
                 },
                 json!({ "date": date, "window_from": window.from(), "window_to": window.to() }),
             )
@@ -155,18 +151,20 @@ impl Situation<'_> {
             return None;
         }
         let since = match shown.since {
-            Some((run, at)) => format!("since run {run} of {}", self.school_time(at)),
-            None => "and no run has ever written one".to_owned(),
+            Some((run, at)) => format!(" since run {run} of {}", self.school_time(at)),
+            None => ", and no run has ever written one".to_owned(),
         };
         let date = self.facts.question.date;
         Some(finding(
             FindingName::StoreBehindSource,
             format!(
-                "The portal's store shows {} {since}; the source says {}.",
+                "The portal's store shows {}{since}; the source now says {}.",
                 or_none(shown.mark.as_ref()),
                 or_none(self.mark)
             ),
-            format!("Run a sync that covers {date}. If the store still differs after it, see what that run withheld."),
+            format!(
+                "Run a sync that covers {date}. If the store still differs after it, look at what that run withheld."
+            ),
             json!({
                 "date": date,
                 "store_mark": shown.mark.as_ref().map(Mark::line),
@@ -187,7 +185,7 @@ impl Situation<'_> {
             (Some(Status::UnknownCode), Some(winner)) => {
                 let raw =
                     self.mark.and_then(|mark| mark.raw_code.as_ref()).map(ToString::to_string).unwrap_or_default();
-                let table = "let the API key read the whole table of registration codes";
+                let table = "give the API key access to the whole table of registration codes";
                 let advice = match expected {
                     None => format!("give {} a code that is in the table, or {table}", named(winner)),
                     Some(Expected::Code(letter)) if **letter == *raw => table.to_owned(),
@@ -213,7 +211,7 @@ impl Situation<'_> {
                     format!("{} has not been taken for this student.{trouble}", capitalised(&named(winner))),
                     then_sync(&format!(
                         "{}take the register of {} on {date}{with}",
-                        self.future_rivals(Some(winner)),
+                        self.first(RecordKind::Registration, Some(winner)),
                         clock(winner.from.time())
                     )),
                     json!({ "record": record_json(winner) }),
@@ -223,10 +221,15 @@ impl Situation<'_> {
                 FindingName::NoRecord,
                 format!(
                     "The source has no registration and no out-of-school record of this student on {date}{}.{trouble}",
-                    if self.has_school { "" } else { ", and no register of this session of any student" }
+                    match (self.has_school, self.facts.others_have_rows) {
+                        (_, true) => ", but registrations of other students",
+                        (true, false) => "",
+                        (false, false) => ", and no register of this session of any student",
+                    }
                 ),
                 then_sync(&format!(
-                    "check the student's id and the filters of the API key, and, if there was school, {}{}",
+                    "check the student's id, and whether the API key has a student filter that leaves this student out; \
+                     if neither is the cause and there was school, {}{}",
                     self.flagging().map(|(_, cure)| format!("{cure}, and ")).unwrap_or_default(),
                     self.entry(expected)
                 )),
@@ -237,35 +240,17 @@ impl Situation<'_> {
     }
 
     /// Another register of the day says what is expected, and would count by another rule.
-    fn other_registration(
-        &self,
-        expected: &Expected,
-        losing: &[&Contender],
-        beaten: Option<&DayRecord>,
-    ) -> Option<Finding> {
+    fn other_registration(&self, expected: &Expected, beaten: Option<&DayRecord>) -> Option<Finding> {
         let (facts, session) = (self.facts, self.session);
-        let is_other = |one: &&&Contender| one.why == Some(LoserReason::OtherRegistration);
-        let mut others: Vec<&DayRecord> = losing.iter().filter(is_other).map(|one| &one.record).collect();
-        // The likeliest register first: flagged with the session, then of its half of the day.
-        others.sort_by_key(|other| (other.flag != Some(session), !is_of_half_day(other, session), other.from));
-        let (other, pm_rule) = others.into_iter().take(MOST_TRIED).find_map(|other| {
-            let counts = |pm_rule: &PmRule| {
-                facts.mark_under(facts.rules.pm(*pm_rule), session).is_some_and(|mark| {
-                    let is_it = |picked: &PickedRegistration| {
-                        (picked.at, &picked.id, &picked.period) == (other.from, &other.record.id, &other.period)
-                    };
-                    expected.is_met_by(&mark) && mark.decision.registration.as_ref().is_some_and(is_it)
-                })
-            };
-            Some((other, self.other_rules(other).into_iter().find(counts)?))
-        })?;
+        let (other, pm_rule) = self.counts_by_other_rule(expected)?;
+        let other = &other;
         let picked = self.mark.and_then(|mark| mark.decision.registration.as_ref());
         let (setting, pm_start) = match pm_rule {
             PmRule::FirstFrom(start) => {
-                (format!("tell AM and PM by time, with the PM start at {}", clock(start)), Some(clock(start)))
+                (format!("distinguish AM and PM by time, with the PM start at {}", clock(start)), Some(clock(start)))
             }
             PmRule::RegistrationPeriods => {
-                ("tell AM and PM by the session flags of the registration periods".to_owned(), None)
+                ("distinguish AM and PM by the session flags of the registration periods".to_owned(), None)
             }
         };
         let everybody = "This changes the marks of every student; an audit of the PM starts shows which.";
@@ -307,38 +292,15 @@ impl Situation<'_> {
         ))
     }
 
-    /// Rules by which the row may be the session's registration, the likeliest first.
-    fn other_rules(&self, other: &DayRecord) -> Vec<PmRule> {
-        let time = other.from.time();
-        let whole_minute = time.with_second(0).and_then(|time| time.with_nanosecond(0)).unwrap_or(time);
-        let starts = match self.session {
-            Session::Pm => vec![whole_minute, time],
-            // Any start after the register makes it AM; noon is the usual one.
-            Session::Am => vec![PmRule::NOON, whole_minute.overflowing_add_signed(TimeDelta::minutes(1)).0],
-        };
-        let by_time = starts.into_iter().map(PmRule::FirstFrom);
-        let by_periods = (other.flag == Some(self.session)).then_some(PmRule::RegistrationPeriods);
-        by_time.chain(by_periods).filter(|rule| *rule != self.facts.rules.pm_rule()).collect()
-    }
-
-    /// Nothing that was read explains the mark, or a registration says what is expected and a newer record has beaten it: a
-    /// change may not have reached the reply yet.
-    fn stale_or_missing(&self, expected: &Expected, beaten: Option<&DayRecord>, is_first: bool) -> Option<Finding> {
+    /// Nothing that was read explains the mark: a change may not have reached the reply yet.
+    fn stale_or_missing(&self, expected: &Expected, is_first: bool) -> Option<Finding> {
         let (date, session) = (self.facts.question.date, self.session);
-        let (mut read, cure) = match (beaten.zip(self.winner()), self.letter_trouble(expected), self.mark) {
-            (Some((beaten, winner)), ..) => {
-                let against = match winner.record.last_updated == beaten.record.last_updated {
-                    true => format!("and so was {}, which wins the tie", named(winner)),
-                    false => format!("but {} {} and counts", named(winner), self.updated(winner)),
-                };
-                let own = format!("{} says {expected} and {}", capitalised(&named(beaten)), self.updated(beaten));
-                (format!("{own}, {against}"), self.save_again(beaten))
-            }
-            (None, Some(trouble), _) => trouble,
-            (None, None, Some(_)) => {
+        let (mut read, cure) = match (self.letter_trouble(expected), self.mark) {
+            (Some(trouble), _) => trouble,
+            (None, Some(_)) => {
                 (format!("Nothing that was read for this {session} session says {expected}"), self.correction(expected))
             }
-            (None, None, None) => self.nothing_here(Some(expected)),
+            (None, None) => self.nothing_here(Some(expected)),
         };
         let shown = self.facts.shown.iter().find(|shown| shown.session == session);
         if shown.and_then(|shown| shown.mark.as_ref()).is_some_and(|mark| expected.is_met_by(mark)) {
@@ -353,12 +315,10 @@ impl Situation<'_> {
             let evidence = moments.map(stamp_text);
             Some(finding(
                 FindingName::CacheMayBeStale,
+                format!("{read}. The replies can be as old as {earliest}, so a later change may not be in them."),
                 format!(
-                    "{read}. The replies can show the state of {earliest}: a change made after that may not be in them."
-                ),
-                format!(
-                    "If it was put right by {fetched}, a sync from {sure} on is sure to read it; saving the API key's \
-                     settings refreshes its cache at once. If not, {cure}; then sync."
+                    "If it was corrected by {fetched}, a sync at {sure} or later is certain to read it; saving the API \
+                     key's settings refreshes its cache at once. If it was not, {cure}; then sync."
                 ),
                 json!({ "as_of_earliest": evidence[0], "fetched_at": evidence[1], "sure_from": evidence[2] }),
             ))
@@ -381,24 +341,24 @@ impl Situation<'_> {
     /// A letter that no code of the table has: what is the matter, and what to do.
     fn letter_trouble(&self, expected: &Expected) -> Option<(String, String)> {
         let Expected::Code(letter) = expected else { return None };
-        let letters: BTreeSet<&str> = self.facts.letters().collect();
+        let letters = &self.facts.letters;
         if letters.is_empty() {
             let read = "No registration codes were read, so no mark has a letter".to_owned();
-            return Some((read, "let the API key read the registration codes".to_owned()));
+            return Some((read, "give the API key access to the registration codes".to_owned()));
         }
-        if letters.contains(&**letter) {
+        if letters.contains(letter) {
             return None;
         }
         let alike = letters.iter().find(|known| known.eq_ignore_ascii_case(letter));
         let alike = alike.map(|known| format!(" (it has {known})")).unwrap_or_default();
         let read = format!("The code table has no code {letter}{alike}, so no mark can have it");
-        Some((read, format!("ask with a letter of the table, or add {letter} to the registration codes")))
+        Some((read, format!("ask again with a letter that the table has, or add {letter} to the registration codes")))
     }
 
     fn missing_timestamp(&self, expected: &Expected, loser: &DayRecord) -> Finding {
         let against = match self.winner() {
             Some(winner) if winner.record.last_updated.is_none() => {
-                format!("; neither has {}, which wins the tie", named(winner))
+                format!("; {} has none either, and counts in a tie", named(winner))
             }
             Some(winner) => format!(", so it counts as older than {}, which {}", named(winner), self.updated(winner)),
             None => String::new(),
@@ -406,35 +366,61 @@ impl Situation<'_> {
         finding(
             FindingName::MissingTimestamp,
             format!("{} says {expected}, but has no time of update{against}.", capitalised(&named(loser))),
-            then_sync(&format!(
-                "{}edit {} in the management system and save it again, so that it gets a time of update",
-                self.future_rivals(Some(loser)),
-                short(loser)
-            )),
+            self.stamp(expected, loser),
             self.against_winner(loser),
         )
     }
 
+    /// How a record without a time of update comes to count.
+    fn stamp(&self, expected: &Expected, loser: &DayRecord) -> String {
+        let of_kind = loser.record.kind;
+        if self.facts.has_stamps(of_kind) {
+            let (first, name) = (self.first(of_kind, Some(loser)), self.short(loser));
+            return then_sync(&format!("{first}edit {name} and save it again, so that it gets a time of update"));
+        }
+        let other_cure = match self.winner() {
+            Some(winner) if winner.record.kind == RecordKind::Registration => Some(self.correction(expected)),
+            _ => self.end_rivals(loser),
+        };
+        let other_cure = other_cure.map(|cure| format!(" If it keeps none, {cure}; then sync.")).unwrap_or_default();
+        let (kind, setting) = (kind(of_kind), setting(of_kind));
+        format!(
+            "No {kind} was read with a time of update, so saving this one again does not help. If the management system \
+             keeps that time, name the field that holds it ({setting}); then sync.{other_cure}"
+        )
+    }
+
     fn older(&self, expected: &Expected, loser: &DayRecord) -> Finding {
+        finding(
+            FindingName::OutOfSchoolOlderThanRegistration,
+            self.beaten(expected, loser),
+            then_sync(&self.save_again(loser)),
+            self.against_winner(loser),
+        )
+    }
+
+    fn registration_older(&self, expected: &Expected, loser: &DayRecord) -> Finding {
+        let end = self.end_rivals(loser).map(|cure| format!("; or, {cure}")).unwrap_or_default();
+        finding(
+            FindingName::RegistrationOlderThanOutOfSchool,
+            self.beaten(expected, loser),
+            then_sync(&format!("{}{end}", self.save_again(loser))),
+            self.against_winner(loser),
+        )
+    }
+
+    /// A record with a time of update and the one that counts before it.
+    fn beaten(&self, expected: &Expected, loser: &DayRecord) -> String {
         let against = match self.winner() {
             Some(winner) if winner.record.last_updated == loser.record.last_updated => {
-                format!(", and so was {}, which wins the tie.", named(winner))
+                format!(", at the same time as {}, which counts in a tie.", named(winner))
             }
             Some(winner) => {
                 format!("; {} {}. The most recently updated record counts.", named(winner), self.updated(winner))
             }
             None => ".".to_owned(),
         };
-        finding(
-            FindingName::OutOfSchoolOlderThanRegistration,
-            format!("{} says {expected} and {}{against}", capitalised(&named(loser)), self.updated(loser)),
-            then_sync(&format!(
-                "{}edit {} in the management system and save it again, so that it is the newest",
-                self.future_rivals(Some(loser)),
-                short(loser)
-            )),
-            self.against_winner(loser),
-        )
+        format!("{} says {expected} and {}{against}", capitalised(&named(loser)), self.updated(loser))
     }
 
     fn duplicate(&self, expected: &Expected, loser: &DayRecord) -> Finding {
@@ -443,7 +429,7 @@ impl Situation<'_> {
         };
         let standing = self.contenders.iter().find(stands).map(|one| &one.record);
         let against = standing
-            .map(|one| format!("; {} {} and stands for the register", named(one), self.updated(one)))
+            .map(|one| format!("; {} {} and counts for the register", named(one), self.updated(one)))
             .unwrap_or_default();
         finding(
             FindingName::DuplicateRegistrations,
@@ -452,9 +438,23 @@ impl Situation<'_> {
                 named(loser),
                 self.updated(loser)
             ),
-            then_sync(&format!("{}, and take the other rows out of the register", self.save_again(loser))),
+            then_sync(&self.single_out(loser, standing)),
             json!({ "record": record_json(loser), "counting": standing.map(record_json) }),
         )
+    }
+
+    /// How a row comes to count before the other rows of its register.
+    fn single_out(&self, loser: &DayRecord, standing: Option<&DayRecord>) -> String {
+        let others = format!("take the student's other rows out of the register of {}", clock(loser.from.time()));
+        let beats_standing = self.winner().is_some_and(|winner| winner.to.is_some());
+        match standing.filter(|_| beats_standing).map(|standing| self.end_rivals(standing)) {
+            _ if self.facts.has_stamps(RecordKind::Registration) => {
+                format!("{}, and {others}", self.save_again(loser))
+            }
+            Some(None) => format!("{}, and {others}", self.save_again(loser)),
+            Some(Some(end)) => format!("{others}, and, {end}"),
+            None => others,
+        }
     }
 
     fn not_covering(&self, expected: &Expected, loser: &DayRecord) -> Finding {
@@ -486,8 +486,8 @@ impl Situation<'_> {
             format!("{} says {expected}, but {why}.", capitalised(&named(loser))),
             then_sync(&format!(
                 "{}change the times of {} so that {what}, and save it",
-                self.future_rivals(Some(loser)),
-                short(loser)
+                self.first(RecordKind::OutOfSchool, Some(loser)),
+                self.short(loser)
             )),
             json!({ "record": record_json(loser), "register_at": register }),
         )

@@ -8,6 +8,7 @@ mod cures;
 mod diagnosis;
 mod finding;
 mod findings;
+mod other_rules;
 mod question;
 mod staleness;
 mod what_if;

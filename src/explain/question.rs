@@ -5,7 +5,7 @@ use std::str::FromStr;
 use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::model::{Mark, Session, Status, StudentId};
-use crate::rules::{Outcome, Window};
+use crate::rules::Window;
 
 /// What a school expects a mark to say.
 ///
@@ -29,11 +29,7 @@ impl Expected {
         self.is_met(mark.status, mark.code.as_deref())
     }
 
-    pub(super) fn is_carried_by(&self, outcome: &Outcome) -> bool {
-        self.is_met(outcome.status, outcome.letter.as_deref())
-    }
-
-    fn is_met(&self, status: Status, letter: Option<&str>) -> bool {
+    pub(super) fn is_met(&self, status: Status, letter: Option<&str>) -> bool {
         match self {
             Self::Present => matches!(status, Status::Present | Status::Late),
             Self::Code(expected) => letter == Some(expected),

@@ -120,14 +120,19 @@ impl fmt::Display for MeasuredAge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let setting = hours(self.setting);
         match self.at_least {
-            None => write!(f, "no change has come later than it had to: nothing shows old replies")?,
+            None => write!(f, "no change came late, so nothing shows that a reply was old")?,
             Some(age) => {
-                let sure = if self.certainty == Certainty::Sure { "surely" } else { "by one change, so likely" };
-                write!(f, "a reply was at least {} old ({sure}); the cache expiry is set to {setting}", hours(age))?;
+                let sure =
+                    if self.certainty == Certainty::Sure { "several changes show it" } else { "one change shows it" };
+                write!(
+                    f,
+                    "at least one reply was {} old or older ({sure}); the cache expiry is set to {setting}",
+                    hours(age)
+                )?;
             }
         }
         if self.is_worse_than_setting() {
-            f.write_str(", so the key behaves worse than its setting: save the key's settings anew, and check them")?;
+            f.write_str(", so the key behaves worse than its setting: check the key's settings and save them again")?;
         }
         if let Some(age) = self.at_most {
             write!(f, "; no reply was older than {}", hours(age))?;

@@ -47,8 +47,8 @@ impl fmt::Display for MarkDifference {
 ///     resolver.extend(school.records());
 ///     resolver.finish()
 /// };
-/// let noon = Rules::new(chrono_tz::Europe::London);
-/// let eleven = noon.pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(11, 0, 0).ok_or("no time")?));
+/// let noon = Rules::new("Europe/London".parse()?);
+/// let eleven = noon.clone().pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(11, 0, 0).ok_or("no time")?));
 /// for difference in differences(&resolve(noon)?, &resolve(eleven)?) {
 ///     println!("{difference}");
 /// }

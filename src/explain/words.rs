@@ -5,16 +5,21 @@ use chrono::{NaiveTime, Timelike};
 use super::DayRecord;
 use crate::model::{Mark, RecordKind};
 
-fn kind(day: &DayRecord) -> &'static str {
-    match day.record.kind {
-        RecordKind::Registration => "the registration",
-        RecordKind::OutOfSchool => "the out-of-school record",
+/// «registration», «out-of-school record»
+pub(super) fn kind(kind: RecordKind) -> &'static str {
+    match kind {
+        RecordKind::Registration => "registration",
+        RecordKind::OutOfSchool => "out-of-school record",
     }
 }
 
-/// «the registration 101», «the out-of-school record 901»; with its times where it has no id.
-pub(super) fn short(day: &DayRecord) -> String {
-    day.record.id.as_ref().map_or_else(|| named(day), |id| format!("{} {id}", kind(day)))
+/// The setting that names the field of a record's time of update.
+pub(super) fn setting(kind: RecordKind) -> String {
+    let name = match kind {
+        RecordKind::Registration => "registration_updated",
+        RecordKind::OutOfSchool => "out_of_school_updated",
+    };
+    format!("setting {name}; on the command line, --field {name}=NAME")
 }
 
 /// «the registration 101 of 08:40», «the out-of-school record 901 from 2026-11-20 08:00 to 2026-11-20 12:00».
@@ -24,13 +29,17 @@ pub(super) fn named(day: &DayRecord) -> String {
         None => format!("of {}", clock(day.from.time())),
         Some(to) => format!("from {} to {}", day.from.format("%Y-%m-%d %H:%M"), to.format("%Y-%m-%d %H:%M")),
     };
-    format!("{}{id} {times}", kind(day))
+    format!("the {}{id} {times}", kind(day.record.kind))
 }
 
-/// «A», «A and B», «A, B and C».
-pub(super) fn listed(names: &[String]) -> String {
+/// So many records are named in one sentence.
+pub(super) const MOST_NAMED: usize = 3;
+
+/// «A», «A and B», «A, B and C», «A, B, C and 9 more».
+pub(super) fn listed(names: &[String], more: usize) -> String {
     match names {
         [] => String::new(),
+        names if more > 0 => format!("{} and {more} more", names.join(", ")),
         [only] => only.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use chrono::{Days, NaiveDate};
@@ -18,7 +18,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::body::{read_error, too_many, web_page};
 use super::fields::{Item, record};
-use super::message::Message;
+use super::message::{Message, hidden};
 use super::reply::{Nothing, Sink, container_kind, container_name};
 use super::source::{Format, Settings};
 use super::transport::{self, Budget, Failed, out_of_time};
@@ -164,7 +164,7 @@ pub(super) fn read(format: Format, body: impl Read, sink: &mut impl Sink) -> Res
 }
 
 /// What a reply held.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Reply {
     /// Rows of each container that was there.
     rows: Vec<(FetchedKind, u64)>,
@@ -172,6 +172,39 @@ struct Reply {
     /// The records, unless they were let out already.
     records: Vec<SourceRecord>,
     learned: Learned,
+    held: Held,
+}
+
+/// The bytes of a reply's texts, which count among those of its fetch until the reply is thrown away.
+#[derive(Debug)]
+struct Held {
+    own: u64,
+    of_fetch: Arc<AtomicU64>,
+}
+
+impl Held {
+    fn add(&mut self, bytes: u64, most: u64) -> Result<(), SourceError> {
+        self.own += bytes;
+        if self.of_fetch.fetch_add(bytes, Ordering::Relaxed) + bytes <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "the records hold more than {most} bytes of text, so they were not read on; ask for fewer days, or raise \
+             max_held_bytes"
+        );
+        Err(SourceError::permanent(SourceErrorKind::TooLarge, message))
+    }
+
+    /// The reply is accepted.
+    fn keep(mut self) {
+        self.own = 0;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.of_fetch.fetch_sub(self.own, Ordering::Relaxed);
+    }
 }
 
 /// What the accepted replies of a fetch tell beside their records.
@@ -189,12 +222,14 @@ pub(super) struct Fetch {
     budget: Budget,
     /// The ids and letters of the code table, once it is read.
     codes: Arc<BTreeSet<Box<str>>>,
+    /// The bytes of the texts of all records.
+    held: Arc<AtomicU64>,
 }
 
 impl Fetch {
     pub(super) fn new(settings: Arc<Settings>, request: FetchRequest, sender: Sender) -> Self {
         let budget = Budget::new(settings.total_deadline, request.counters.clone(), request.began.into());
-        Self { settings, request, sender, budget, codes: Arc::default() }
+        Self { settings, request, sender, budget, codes: Arc::default(), held: Arc::default() }
     }
 
     /// Everything that the request asks for, then the verdict.
@@ -250,6 +285,7 @@ impl Fetch {
                 let rows = reply.rows.iter().find(|(found, _)| found == kind).map_or(0, |(_, rows)| *rows);
                 verdict.parts.push(Part { kind: *kind, from: ask.start_of(*kind), to: ask.to, rows });
             }
+            reply.held.keep();
             learned.codes.extend(reply.learned.codes);
             learned.undecided.add(reply.learned.undecided);
             self.send(reply.records).await;
@@ -317,16 +353,20 @@ impl Fetch {
             let message = "the reply is empty; check the address and the key's methods";
             return Err(SourceError::permanent(SourceErrorKind::BadReply, message).into());
         }
-        let reply = if is_whole {
-            self.parse(std::io::Cursor::new(beginning.concat()), ask, None).await?
+        let parsed = if is_whole {
+            self.parse(std::io::Cursor::new(beginning.concat()), ask, None).await
         } else {
             // Whoever drops the fetch ends the reading, which waits on a thread of its own.
             let sender = self.sender.clone();
             let dropped = async move { sender.closed().await };
             let all = futures::stream::iter(beginning.into_iter().map(Ok)).chain(chunks).take_until(dropped.boxed());
             let body = SyncIoBridge::new(StreamReader::new(Box::pin(all)));
-            self.parse(body, ask, Some(self.sender.clone())).await?
+            self.parse(body, ask, Some(self.sender.clone())).await
         };
+        // An error can name fields, and the tenant can call them anything.
+        let mut reply = parsed
+            .map_err(|failed| Failed { error: failed.error.reworded(|message| hidden(message, &secrets)), ..failed })?;
+        reply.learned.undecided.forget(|name| hidden(name, &secrets) != name);
         if let Some(message) = reply.message {
             return Err(Failed { error: message.into_error(status, &secrets), rows_are_out: !is_whole });
         }
@@ -365,10 +405,12 @@ impl Fetch {
         sender: Option<Sender>,
     ) -> Result<Reply, Failed> {
         let (settings, codes) = (Arc::clone(&self.settings), Arc::clone(&self.codes));
+        let held = Held { own: 0, of_fetch: Arc::clone(&self.held) };
         let ask = ask.clone();
         let parsing = spawn_blocking(move || {
-            let mut collector =
-                Collector { settings, codes, ask, reply: Reply::default(), sender, rows_are_out: false };
+            let learned = Learned::default();
+            let reply = Reply { rows: Vec::new(), message: None, records: Vec::new(), learned, held };
+            let mut collector = Collector { settings, codes, ask, reply, sender, rows_are_out: false };
             let format = collector.settings.format;
             match read(format, body, &mut collector).and_then(|message| collector.flush().map(|()| message)) {
                 Ok(message) => Ok(Reply { message, ..collector.reply }),
@@ -379,6 +421,43 @@ impl Fetch {
             let message = "the reply could not be read; save it and report it as a mistake of rollmark";
             Err(SourceError::permanent(SourceErrorKind::BadReply, message).into())
         })
+    }
+}
+
+/// How many rows of a kind a reply over so many days may hold, and how many that is for each day.
+fn most_rows(kind: FetchedKind, per_day: u64, days: u64) -> (u64, u64) {
+    let share = |of: u64| (per_day / of).max(1);
+    // The days before the window make many days of out-of-school records, but on one day everybody can be away.
+    let (per_day, least) = match kind {
+        FetchedKind::Registrations => (per_day, 0),
+        FetchedKind::Periods => (share(30), 0),
+        FetchedKind::OutOfSchool => (share(120), share(12)),
+        FetchedKind::Codes => return (share(12), share(12)),
+    };
+    (per_day.saturating_mul(days).max(least), per_day)
+}
+
+/// The length of a record's texts.
+fn text_bytes(record: &Record) -> u64 {
+    let lengths = |texts: &[Option<&str>]| texts.iter().flatten().map(|text| text.len() as u64).sum();
+    match record {
+        Record::Registration(row) => lengths(&[
+            Some(row.student.as_str()),
+            row.id.as_ref().map(|id| id.as_str()),
+            row.period.as_ref().map(|id| id.as_str()),
+            row.code.as_ref().map(|code| code.as_str()),
+            row.comment.as_deref(),
+        ]),
+        Record::OutOfSchool(record) => lengths(&[
+            Some(record.student.as_str()),
+            record.id.as_ref().map(|id| id.as_str()),
+            record.code.as_ref().map(|code| code.as_str()),
+            record.reason.as_deref(),
+        ]),
+        Record::Period(period) => {
+            lengths(&[Some(period.id.as_str()), period.session.as_deref(), period.name.as_deref()])
+        }
+        Record::Code(code) => lengths(&[Some(code.id.as_str()), code.letter.as_deref(), code.name.as_deref()]),
     }
 }
 
@@ -420,11 +499,12 @@ impl Sink for Collector {
         let record = record(&item, names)?;
         if let Some((_, rows)) = self.reply.rows.iter_mut().find(|(found, _)| *found == kind) {
             *rows += 1;
-            let most = self.settings.max_rows_per_day;
-            if *rows > most.saturating_mul(self.ask.days(kind)) {
-                return Err(too_many(kind, most));
+            let (most, most_per_day) = most_rows(kind, self.settings.max_rows_per_day, self.ask.days(kind));
+            if *rows > most {
+                return Err(too_many(kind, most_per_day));
             }
         }
+        self.reply.held.add(text_bytes(&record), self.settings.max_held_bytes)?;
         match &record {
             Record::Code(code) => {
                 self.reply.learned.codes.extend([code.id.as_str().into()].into_iter().chain(code.letter.clone()));

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use chrono::Datelike;
 
 use super::escapes::NO_CHARACTER;
+use super::message::may_be_secret;
 use super::reply::container_name;
 use crate::model::{
     Code, FIRST_REAL_YEAR, FeedTime, OutOfSchool, RawCode, Record, Registration, RegistrationPeriod, Session,
@@ -274,7 +275,7 @@ impl<'a> Item<'a> {
                 "one of the {} has a date without a time, and a time of day in its field {}; say which field holds both \
                  with FieldNames::{option}",
                 self.place(),
-                printable(field)
+                unknown_name(field)
             ))),
         }
     }
@@ -419,11 +420,19 @@ pub(super) fn printable(name: &str) -> String {
     name.chars().filter(|letter| is_plain(*letter)).take(60).collect()
 }
 
+/// A name from outside that no list has, as an error or a probe can show it: only what looks like a name, since a tenant can
+/// put anything there, a credential too.
+pub(super) fn unknown_name(name: &str) -> &str {
+    let is_of_names = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-');
+    let is_name = !name.is_empty() && is_at_most(name, 40) && name.chars().all(is_of_names) && !may_be_secret(name);
+    if is_name { name } else { "(a name that is not shown)" }
+}
+
 /// Names from outside as an error can list them: sorted, each once, and not too many.
 pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const MOST: usize = 40;
-    let names: BTreeSet<&str> = names.collect();
-    let mut listed: Vec<String> = names.iter().take(MOST).map(|name| printable(name)).collect();
+    let names: BTreeSet<&str> = names.map(unknown_name).collect();
+    let mut listed: Vec<String> = names.iter().take(MOST).map(|name| (*name).to_owned()).collect();
     match names.len() {
         0 => "none".to_owned(),
         count if count > MOST => {
@@ -437,5 +446,6 @@ pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
 /// Whether a letter only shows: no control character, and none that turns the direction or has no width.
 pub(super) fn is_plain(letter: char) -> bool {
     !letter.is_control()
+        && letter != NO_CHARACTER
         && !matches!(letter, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
 }

@@ -13,7 +13,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::body::{Body, ended_early, goes_on, is_padding, read_error, text_for_records, too_large};
 use super::escapes::Escapes;
-use super::fields::printable;
+use super::fields::unknown_name;
 use super::message::{Message, is_message};
 use super::reply::{Fields, MOST_FIELDS, Nothing, Sink, is_around};
 use super::xml;
@@ -92,7 +92,7 @@ impl<S: Sink> Reading<'_, S> {
         }
         if keys.contains(&hash) {
             let message =
-                format!("the reply holds {} twice in one object, and nothing tells which counts", printable(key));
+                format!("the reply holds {} twice in one object, and nothing tells which counts", unknown_name(key));
             return Err(bad_reply(&message));
         }
         self.keys.push(hash);

@@ -1,8 +1,6 @@
-use std::collections::BTreeSet;
-
 use secrecy::{ExposeSecret, SecretString};
 
-use super::fields::{clipped, is_plain, printable};
+use super::fields::is_plain;
 use crate::source::{SourceError, SourceErrorKind};
 
 /// A `<Message>` of the API (verified): what iSAMS says instead of data.
@@ -75,64 +73,49 @@ impl Message {
 
     /// Its title and description on one line, without a secret.
     fn quoted(&self, secrets: &[SecretString]) -> String {
-        let [name, title, description] = [&self.name, &self.title, &self.description].map(|text| {
-            let text =
-                secrets.iter().fold(clipped(text, LONGEST_SEARCHED).to_owned(), |text, secret| without(&text, secret));
-            let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            line.chars().filter(|letter| is_plain(*letter)).take(300).collect::<String>()
-        });
+        let [name, title, description] = [&self.name, &self.title, &self.description].map(|text| shown(text, secrets));
         let said: Vec<&str> = [&*title, &*description].into_iter().filter(|text| !text.is_empty()).collect();
         match said.is_empty() {
             true if name.is_empty() => String::new(),
-            true => format!(": {}", printable(&name)),
+            true => format!(": {name}"),
             false => format!(": {}", said.join(": ")),
         }
     }
 }
 
-/// More than is shown of a text, and little enough to be searched.
-const LONGEST_SEARCHED: usize = 4_000;
-
-/// A secret with fewer letters and digits could be a word, and is taken out only as it is.
-const SHORT: usize = 8;
-
-/// The text without a secret, as it is or as a form encodes it. Only letters and digits are compared, without their case: a
-/// GUID comes back in capitals, in braces, without dashes.
-fn without(text: &str, secret: &SecretString) -> String {
-    let secret = secret.expose_secret();
-    let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    let spellings: BTreeSet<&str> = [secret, &encoded].into_iter().filter(|secret| !secret.is_empty()).collect();
-    let masked = spellings.iter().fold(text.to_owned(), |text, secret| masked(&text, secret));
-    if text.chars().count() < LONGEST_SEARCHED {
-        return masked;
-    }
-    // The text was cut off, perhaps in the middle of a secret.
-    let kept = masked.chars().count().saturating_sub(encoded.len());
-    masked.chars().take(kept).collect()
+/// What a tenant says as an error can show it: on one line, not too long, without what was sent to it in confidence. That
+/// can come back shortened or encoded, so every word goes that may be of that kind.
+fn shown(text: &str, secrets: &[SecretString]) -> String {
+    let plain: String = text.chars().filter(|letter| letter.is_whitespace() || is_plain(*letter)).collect();
+    let line = hidden(&plain.split_whitespace().collect::<Vec<_>>().join(" "), secrets);
+    let words = line.split(' ').map(|word| if may_be_secret(word) { HIDDEN } else { word });
+    words.collect::<Vec<_>>().join(" ").chars().take(300).collect()
 }
 
-fn masked(text: &str, secret: &str) -> String {
-    let text = text.replace(secret, "…");
-    let wanted: Vec<char> = letters(secret).map(|(letter, ..)| letter).collect();
-    if wanted.len() < SHORT {
-        return text;
-    }
-    let found: Vec<(char, usize, usize)> = letters(&text).collect();
-    let (mut masked, mut copied, mut at) = (String::new(), 0, 0);
-    while let Some(place) = found.get(at..at + wanted.len()) {
-        let is_secret = place.iter().map(|(letter, ..)| letter).eq(&wanted);
-        if let (true, Some((_, start, _)), Some((.., end))) = (is_secret, place.first(), place.last()) {
-            masked.push_str(text.get(copied..*start).unwrap_or_default());
-            masked.push('…');
-            copied = *end;
-        }
-        at += if is_secret { wanted.len() } else { 1 };
-    }
-    masked + text.get(copied..).unwrap_or_default()
+/// Stands for what is not shown.
+const HIDDEN: &str = "…";
+
+/// Keys, tokens and secrets are long and hold digits.
+pub(super) fn may_be_secret(word: &str) -> bool {
+    word.chars().count() >= 16 && word.contains(char::is_numeric)
 }
 
-/// The letters and digits of a text in lower case, each with where it begins and ends.
-fn letters(text: &str) -> impl Iterator<Item = (char, usize, usize)> + '_ {
-    let letters = text.char_indices().filter(|(_, letter)| letter.is_alphanumeric());
-    letters.flat_map(|(at, letter)| letter.to_lowercase().map(move |lower| (lower, at, at + letter.len_utf8())))
+/// The text without these secrets, as they are or in other case.
+pub(super) fn hidden(text: &str, secrets: &[SecretString]) -> String {
+    let mut secrets: Vec<&str> = secrets.iter().map(|secret| secret.expose_secret().trim()).collect();
+    // One can be the beginning of another.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
+    secrets.fold(text.to_owned(), |text, secret| without(&text, secret))
+}
+
+fn without(text: &str, secret: &str) -> String {
+    let (mut kept, mut end) = (String::new(), 0);
+    // Lower case in ASCII moves nothing.
+    for (at, found) in text.to_ascii_lowercase().match_indices(&secret.to_ascii_lowercase()) {
+        kept.push_str(text.get(end..at).unwrap_or_default());
+        kept.push_str(HIDDEN);
+        end = at + found.len();
+    }
+    kept + text.get(end..).unwrap_or_default()
 }

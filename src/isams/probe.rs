@@ -5,13 +5,14 @@ use std::fmt;
 use std::io::Cursor;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use secrecy::SecretString;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::batch;
 use super::body::too_large;
-use super::fields::{REQUIRED, printable};
-use super::message::is_message;
+use super::fields::{REQUIRED, unknown_name};
+use super::message::{hidden, is_message};
 use super::reply::{Sink, container_kind, is_around};
 use super::source::{Interface, Isams, Settings};
 use super::transport::{self, Budget, Failed};
@@ -216,9 +217,9 @@ impl Asking<'_> {
         let status = response.status().as_u16();
         let most = settings.max_bytes.min(MOST_BYTES);
         let body = transport::whole(response, budget.deadline, most, &budget.counters).await?;
-        let mut sink = Shapes { settings, reply: Reply::default() };
+        let mut sink = Shapes { settings, secrets, reply: Reply::default() };
         match batch::read(settings.format, Cursor::new(&body), &mut sink)? {
-            Some(message) => Err(message.into_error(status, &secrets).into()),
+            Some(message) => Err(message.into_error(status, &sink.secrets).into()),
             None => {
                 sink.finish();
                 Ok(Reply { body, ..sink.reply })
@@ -245,6 +246,7 @@ fn next(date: NaiveDate) -> NaiveDate {
 /// Takes the shape of a reply.
 struct Shapes<'a> {
     settings: &'a Settings,
+    secrets: Vec<SecretString>,
     reply: Reply,
 }
 
@@ -254,14 +256,16 @@ impl Sink for Shapes<'_> {
         if is_around(name) || is_message(name) || self.reply.containers.len() >= MOST_CONTAINERS {
             return None;
         }
-        self.reply.containers.push(ContainerShape { name: printable(name), ..ContainerShape::default() });
+        let shape = ContainerShape { name: self.name(name), ..ContainerShape::default() };
+        self.reply.containers.push(shape);
         // Which kind does not matter to a shape, but an unknown container has none.
         Some(container_kind(name).unwrap_or(FetchedKind::Codes))
     }
 
     fn item_name(&mut self, name: &str) {
+        let name = self.name(name);
         if let Some(container) = self.reply.containers.last_mut().filter(|known| known.items.len() <= MOST_NAMES) {
-            container.items.insert(printable(name));
+            container.items.insert(name);
         }
     }
 
@@ -273,18 +277,19 @@ impl Sink for Shapes<'_> {
                 names.iter().find_map(find).and_then(|(_, value)| value.parse::<FeedTime>().ok())
             };
             if let Some(at) = find(&names.registration_time) {
-                *self.reply.dates.entry(at.school_time(chrono_tz::UTC).date()).or_default() += 1;
+                *self.reply.dates.entry(at.as_written().date()).or_default() += 1;
             }
-            let updated = find(&names.registration_updated).map(|time| time.instant(chrono_tz::UTC));
+            let updated = find(&names.registration_updated).map(|time| time.instant(&crate::model::Zone::utc()));
             self.reply.newest = self.reply.newest.max(updated);
         }
+        let named: Vec<String> = fields.iter().map(|(name, _)| self.name(name)).collect();
         let Some(container) = self.reply.containers.last_mut() else { return Ok(()) };
         if container.fields.len() > MOST_NAMES || container.items.len() > MOST_NAMES {
             return Err(too_large("a container with thousands of names"));
         }
         container.rows += 1;
-        for (name, value) in fields {
-            let field = container.fields.entry(printable(name)).or_default();
+        for (name, (_, value)) in named.into_iter().zip(fields) {
+            let field = container.fields.entry(name).or_default();
             field.present += 1;
             *field.kinds.entry(kind_of(value)).or_default() += 1;
         }
@@ -293,6 +298,10 @@ impl Sink for Shapes<'_> {
 }
 
 impl Shapes<'_> {
+    fn name(&self, name: &str) -> String {
+        hidden(unknown_name(name), &self.secrets)
+    }
+
     /// Says which field is read by which option.
     fn finish(&mut self) {
         let lists = self.settings.names.lists();
@@ -334,8 +343,8 @@ fn kind_of(value: &str) -> String {
         _ if is_digits => format!("digits({})", value.len()),
         _ if ["true", "false"].iter().any(|flag| flag.eq_ignore_ascii_case(value)) => "true/false".to_owned(),
         Ok(FeedTime::Date(_)) => "date".to_owned(),
-        Ok(FeedTime::School(_)) => "date-time".to_owned(),
-        Ok(FeedTime::Offset(_)) => "date-time with offset".to_owned(),
+        Ok(FeedTime::School(_) | FeedTime::EndOfDay(_)) => "date-time".to_owned(),
+        Ok(FeedTime::Offset(_) | FeedTime::OffsetEndOfDay(_)) => "date-time with offset".to_owned(),
         Err(_) if is_time(value) => "time".to_owned(),
         Err(_) if is_guid(value) => "guid".to_owned(),
         Err(_) if value.parse::<f64>().is_ok() => "number".to_owned(),

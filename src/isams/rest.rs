@@ -72,7 +72,7 @@ impl Fetch {
             self.send(codes.into_iter().map(Record::Code).collect()).await;
         }
 
-        let date_of = |period: &RegistrationPeriod| match self.request.zone {
+        let date_of = |period: &RegistrationPeriod| match &self.request.zone {
             Some(zone) => period.at.school_time(zone).date(),
             None => period.at.as_written().date(),
         };

@@ -65,6 +65,7 @@ pub(super) struct Settings {
     pub(super) total_deadline: Duration,
     pub(super) max_bytes: u64,
     pub(super) max_rows_per_day: u64,
+    pub(super) max_held_bytes: u64,
     pub(super) suspicious_rows: Option<u64>,
     pub(super) look_back_days: u32,
     pub(super) slice_days: Option<u32>,
@@ -138,6 +139,7 @@ impl Isams {
             total_deadline: Duration::from_secs(180),
             max_bytes: 2 << 30,
             max_rows_per_day: 60_000,
+            max_held_bytes: 512 << 20,
             suspicious_rows: Some(2_000),
             look_back_days: 180,
             slice_days: None,
@@ -180,11 +182,19 @@ impl Isams {
         self.with(|settings| settings.max_bytes = most)
     }
 
-    /// Sets how many records of a kind a reply may hold for each day that was asked for (over REST, all registers together),
-    /// which bounds the memory that a sync of it takes. The default is 60,000: 5,000 students with 12 registers a day.
+    /// Sets how many registrations a reply may hold for each day that was asked for (over REST, all registers together),
+    /// which bounds the memory that a sync of it takes. The default is 60,000: 5,000 students with 12 registers a day. Of
+    /// registration periods a reply may hold a 30th of it for each day, of out-of-school records a 120th for each day and a
+    /// 12th in any case, of codes a 12th.
     #[must_use]
     pub fn max_rows_per_day(self, most: u64) -> Self {
         self.with(|settings| settings.max_rows_per_day = most)
+    }
+
+    /// Sets how many bytes the texts of all records of a fetch of the Batch API may have together. The default is 512 MiB.
+    #[must_use]
+    pub fn max_held_bytes(self, most: u64) -> Self {
+        self.with(|settings| settings.max_held_bytes = most)
     }
 
     /// Sets the number of rows at which a reply is suspected to be cut (assumed: 2,000); `None` suspects nothing.

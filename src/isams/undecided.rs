@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use chrono::{Datelike, NaiveTime};
 
-use super::fields::{FieldNames, Item, out_of_school_lists, printable};
+use super::fields::{FieldNames, Item, out_of_school_lists, unknown_name};
 use super::reply::container_name;
 use crate::model::{FIRST_REAL_YEAR, FeedTime, OutOfSchool};
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
@@ -65,16 +65,21 @@ impl Undecided {
             unlisted.entry(field).or_insert(value);
         }
         for (field, value) in unlisted {
-            let field = printable(field);
-            if self.fields.len() >= MOST_NAMES && !self.fields.contains_key(&field) {
+            let field = unknown_name(field);
+            if self.fields.len() >= MOST_NAMES && !self.fields.contains_key(field) {
                 continue;
             }
-            let field = self.fields.entry(field).or_default();
+            let field = self.fields.entry(field.to_owned()).or_default();
             field.values += 1;
             field.date_times += u64::from(value.parse().is_ok_and(has_time_of_day));
             field.codes += u64::from(codes.contains(value));
             field.flags += u64::from(matches!(value, "0" | "1"));
         }
+    }
+
+    /// Forgets fields whose name must not be shown.
+    pub(super) fn forget(&mut self, is_it: impl Fn(&str) -> bool) {
+        self.fields.retain(|name, _| !is_it(name));
     }
 
     /// Adds what another part of the fetch held.

@@ -12,7 +12,8 @@ pub enum Issue {
     AbsentWithoutCode,
     /// An optional field could not be read and counts as missing (R1.6).
     BadValue,
-    /// Two codes or two periods share an id and differ (R1.5).
+    /// Two codes or two periods share an id and differ, or a superseded version of an out-of-school record lies elsewhere
+    /// than what replaced it (R1.5).
     ConflictingRecord,
     /// A row lost to another of the same student, date and time (R4).
     DuplicateRegistration,
@@ -20,6 +21,8 @@ pub enum Issue {
     ImplausibleTimestamp,
     /// An out-of-school record ends at or before its beginning (R5).
     InvalidSpan,
+    /// An out-of-school record ends at a midnight that can mean the date's beginning or its end (R5).
+    MidnightEnd,
     /// An out-of-school record has no end (R5).
     MissingEnd,
     /// A date has registrations but no period flagged AM (R3).
@@ -28,6 +31,10 @@ pub enum Issue {
     NoCodeTable,
     /// A date has registrations but no period flagged PM (R3).
     NoPmPeriod,
+    /// Two student ids of one fetch differ only in the case of their letters (R1.7).
+    SimilarIds,
+    /// A field under an unknown name may hold what decides, in too few records to tell.
+    UndecidedField,
     /// A code is not in the code table (R2).
     UnknownCode,
     /// A row's period is not in the period list (R3).
@@ -46,10 +53,13 @@ impl Issue {
             Self::DuplicateRegistration => "duplicate_registration",
             Self::ImplausibleTimestamp => "implausible_timestamp",
             Self::InvalidSpan => "invalid_span",
+            Self::MidnightEnd => "midnight_end",
             Self::MissingEnd => "missing_end",
             Self::NoAmPeriod => "no_am_period",
             Self::NoCodeTable => "no_code_table",
             Self::NoPmPeriod => "no_pm_period",
+            Self::SimilarIds => "similar_ids",
+            Self::UndecidedField => "undecided_field",
             Self::UnknownCode => "unknown_code",
             Self::UnknownPeriod => "unknown_period",
             Self::UnknownSessionFlag => "unknown_session_flag",

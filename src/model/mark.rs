@@ -1,10 +1,9 @@
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Timelike, Utc};
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use super::{PeriodId, RawCode, RecordId, Session, StudentId};
+use super::{PeriodId, RawCode, RecordId, Session, StudentId, Zone};
 
 /// What a mark says (R2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -185,6 +184,9 @@ pub struct Decision {
     pub registration: Option<PickedRegistration>,
     /// The records that did not decide: candidates in the order in which they would have won, then duplicates.
     pub losers: Vec<Loser>,
+    /// How many more there are than `losers` lists ([`Decision::MOST_LOSERS`]).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_losers: u64,
     /// The source itself judged, without saying by which record (iSAMS REST).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub judged_by_source: bool,
@@ -196,9 +198,17 @@ impl fmt::Display for Decision {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Decision {
+    /// The most losers that a decision lists; a hostile feed can hold a hundred thousand.
+    pub const MOST_LOSERS: usize = 12;
+
     /// The sentence of `Display`, with the stamps in school time ([`clock_text`]).
-    pub fn in_school_time(&self, zone: Tz) -> String {
+    pub fn in_school_time(&self, zone: &Zone) -> String {
         self.sentence(|stamp| clock_text(stamp, zone))
     }
 
@@ -221,6 +231,9 @@ impl Decision {
             0 => {}
             1 => sentence.push_str("; another row of the same register was passed over"),
             more => sentence.push_str(&format!("; {more} other rows of the same register were passed over")),
+        }
+        if self.more_losers > 0 {
+            sentence.push_str(&format!("; {} more records are not listed", self.more_losers));
         }
         if self.judged_by_source {
             sentence.push_str("; the management system itself judged");
@@ -354,8 +367,8 @@ impl fmt::Display for Mark {
 }
 
 /// An instant as the school reads it on the wall: `2026-11-20 09:14:03`, a fraction only if it is not zero.
-pub fn clock_text(instant: DateTime<Utc>, zone: Tz) -> String {
-    instant.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S%.f").to_string()
+pub fn clock_text(instant: DateTime<Utc>, zone: &Zone) -> String {
+    zone.wall_time(instant).format("%Y-%m-%d %H:%M:%S%.f").to_string()
 }
 
 /// A stamp as files show it: RFC 3339 in UTC with `Z`, a fraction only if it is not zero (three digits, six if needed).

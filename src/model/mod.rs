@@ -7,6 +7,7 @@ mod issue;
 mod mark;
 mod record;
 mod time;
+mod zone;
 
 pub(crate) use ids::compare_ids;
 pub use ids::{CodeId, PeriodId, RawCode, RecordId, SchoolId, StudentId};
@@ -18,3 +19,4 @@ pub use mark::{
 pub use record::{Code, OutOfSchool, Record, Registration, RegistrationPeriod, SourceVerdict, UnreadableField};
 pub(crate) use time::FIRST_REAL_YEAR;
 pub use time::{FeedTime, Session, UnreadableTime};
+pub use zone::{UnknownZone, Zone, ZoneOrigin};

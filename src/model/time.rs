@@ -1,9 +1,10 @@
 use std::fmt;
 
-use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc};
-use chrono::{MappedLocalTime, TimeZone};
-use chrono_tz::Tz;
+use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
+use chrono::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
+
+use super::Zone;
 
 /// The first year whose times are taken for real (R1.3); feeds write 0001 and 1900 for «none» (iSAMS, verified).
 pub(crate) const FIRST_REAL_YEAR: i32 = 1990;
@@ -61,23 +62,26 @@ pub enum FeedTime {
     School(NaiveDateTime),
     /// A time with an offset, so an instant.
     Offset(DateTime<FixedOffset>),
+    /// The end of a day, written `24:00`: the next date's 00:00 in school time. Kept apart from a midnight that is written
+    /// `00:00`, which can mean the end of its own date (R5).
+    EndOfDay(NaiveDateTime),
+    /// The end of a day with an offset, as the next date's 00:00.
+    OffsetEndOfDay(DateTime<FixedOffset>),
 }
 
 impl FeedTime {
-    /// This time as an instant (R1.2). A bare date is its start. A school time that happens twice is the earlier
-    /// instant, one that never happens is moved forward by the gap.
-    pub fn instant(self, zone: Tz) -> DateTime<Utc> {
+    /// This time as an instant (R1.2, [`Zone::instant`]). A bare date is its start.
+    pub fn instant(self, zone: &Zone) -> DateTime<Utc> {
         match self {
-            Self::Date(date) => school_instant(date.and_time(NaiveTime::MIN), zone),
-            Self::School(time) => school_instant(time, zone),
-            Self::Offset(time) => time.to_utc(),
+            Self::Offset(time) | Self::OffsetEndOfDay(time) => time.to_utc(),
+            other => zone.instant(other.as_written()),
         }
     }
 
     /// This time as it reads on the school's wall (R1.1). A bare date is its start.
-    pub fn school_time(self, zone: Tz) -> NaiveDateTime {
+    pub fn school_time(self, zone: &Zone) -> NaiveDateTime {
         match self {
-            Self::Offset(time) => time.with_timezone(&zone).naive_local(),
+            Self::Offset(time) | Self::OffsetEndOfDay(time) => zone.wall_time(time.to_utc()),
             other => other.as_written(),
         }
     }
@@ -86,28 +90,20 @@ impl FeedTime {
     pub(crate) fn as_written(self) -> NaiveDateTime {
         match self {
             Self::Date(date) => date.and_time(NaiveTime::MIN),
-            Self::School(time) => time,
-            Self::Offset(time) => time.naive_local(),
+            Self::School(time) | Self::EndOfDay(time) => time,
+            Self::Offset(time) | Self::OffsetEndOfDay(time) => time.naive_local(),
         }
+    }
+
+    /// Whether this was written as the end of a day, `24:00`.
+    pub fn is_end_of_day(self) -> bool {
+        matches!(self, Self::EndOfDay(_) | Self::OffsetEndOfDay(_))
     }
 
     /// Whether this is a bare date.
     pub fn is_date(self) -> bool {
         matches!(self, Self::Date(_))
     }
-}
-
-fn school_instant(time: NaiveDateTime, zone: Tz) -> DateTime<Utc> {
-    // In a gap, the last valid time before it carries the offset that moves the reading forward by the gap.
-    // The longest gap of any zone is the day that some Pacific islands skipped.
-    for quarters in 0..=100 {
-        let back = TimeDelta::minutes(15 * quarters);
-        match zone.from_local_datetime(&(time - back)) {
-            MappedLocalTime::Single(found) | MappedLocalTime::Ambiguous(found, _) => return found.to_utc() + back,
-            MappedLocalTime::None => {}
-        }
-    }
-    time.and_utc()
 }
 
 /// A text that is no time in any form that feeds use.
@@ -129,22 +125,28 @@ impl std::str::FromStr for FeedTime {
         let clock_end = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
         let (clock, offset) = rest.split_at(clock_end);
         let clock = clock.trim_end();
-        let format = if clock.len() == 5 { "%H:%M" } else { "%H:%M:%S%.f" };
-        let clock = NaiveTime::parse_from_str(clock, format).map_err(|_| UnreadableTime)?;
-        // A leap second has no place on a school's wall.
-        if clock.nanosecond() >= 1_000_000_000 {
-            return Err(UnreadableTime);
-        }
-        let time = date.and_time(clock);
-        match offset {
-            "" => Ok(Self::School(time)),
-            "Z" | "z" => Ok(Self::Offset(time.and_utc().fixed_offset())),
-            _ => {
-                let offset: FixedOffset = offset.parse().map_err(|_| UnreadableTime)?;
-                offset.from_local_datetime(&time).single().map(Self::Offset).ok_or(UnreadableTime)
-            }
-        }
+        // R1.6.
+        let is_end_of_day = matches!(clock, "24:00" | "24:00:00");
+        let time = match is_end_of_day {
+            true => date.succ_opt().ok_or(UnreadableTime)?.and_time(NaiveTime::MIN),
+            false => date.and_time(parse_clock(clock)?),
+        };
+        let offset: FixedOffset = match offset {
+            "" if is_end_of_day => return Ok(Self::EndOfDay(time)),
+            "" => return Ok(Self::School(time)),
+            "Z" | "z" => Utc.fix(),
+            _ => offset.parse().map_err(|_| UnreadableTime)?,
+        };
+        let time = offset.from_local_datetime(&time).single().ok_or(UnreadableTime)?;
+        Ok(if is_end_of_day { Self::OffsetEndOfDay(time) } else { Self::Offset(time) })
     }
+}
+
+fn parse_clock(text: &str) -> Result<NaiveTime, UnreadableTime> {
+    let format = if text.len() == 5 { "%H:%M" } else { "%H:%M:%S%.f" };
+    let clock = NaiveTime::parse_from_str(text, format).map_err(|_| UnreadableTime)?;
+    // A leap second has no place on a school's wall.
+    if clock.nanosecond() < 1_000_000_000 { Ok(clock) } else { Err(UnreadableTime) }
 }
 
 fn parse_date(text: &str) -> Result<NaiveDate, UnreadableTime> {
@@ -160,27 +162,21 @@ fn parse_date(text: &str) -> Result<NaiveDate, UnreadableTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono_tz::Europe::London;
-
-    fn instant(text: &str, zone: Tz) -> String {
-        text.parse::<FeedTime>().unwrap().instant(zone).to_rfc3339()
-    }
-
-    #[test]
-    fn a_time_that_happens_twice_is_the_earlier_instant() {
-        assert_eq!(instant("2026-10-25T01:30:00", London), "2026-10-25T00:30:00+00:00");
-    }
-
-    #[test]
-    fn a_time_that_never_happens_is_moved_forward_by_the_gap() {
-        assert_eq!(instant("2026-03-29T01:30:00", London), "2026-03-29T01:30:00+00:00");
-        assert_eq!(instant("2011-12-30T12:00:00", chrono_tz::Pacific::Apia), "2011-12-30T22:00:00+00:00");
-    }
-
     #[test]
     fn a_time_with_an_offset_reads_in_school_time() {
         let time: FeedTime = "2026-07-01T23:30:00Z".parse().unwrap();
-        assert_eq!(time.school_time(London).to_string(), "2026-07-02 00:30:00");
+        assert_eq!(time.school_time(&"Europe/London".parse().unwrap()).to_string(), "2026-07-02 00:30:00");
+    }
+
+    #[test]
+    fn the_end_of_a_day_is_the_next_dates_midnight() {
+        let london = "Europe/London".parse().unwrap();
+        for text in ["2026-11-17T24:00", "2026-11-17T24:00:00", "2026-11-17 24:00:00Z", "2026-11-17T24:00:00+00:00"] {
+            let time: FeedTime = text.parse().unwrap();
+            assert!(time.is_end_of_day(), "{text}");
+            assert_eq!(time.school_time(&london).to_string(), "2026-11-18 00:00:00", "{text}");
+        }
+        assert!(!"2026-11-18T00:00:00".parse::<FeedTime>().unwrap().is_end_of_day());
     }
 
     #[test]
@@ -190,6 +186,8 @@ mod tests {
             "2026-13-01",
             "2026-01-14T",
             "2026-01-14T25:00:00",
+            "2026-01-14T24:00:01",
+            "2026-01-14T24:30",
             "2026-01-14x",
             "0000-01-01",
             "2026-1-1",

@@ -6,11 +6,25 @@ use crate::model::{Code, CodeId, RawCode};
 #[derive(Clone, Debug, Default)]
 pub(super) struct CodeTable {
     by_id: BTreeMap<CodeId, BTreeSet<Code>>,
+    /// The ids whose code has the letter.
+    by_letter: BTreeMap<Box<str>, BTreeSet<CodeId>>,
 }
 
 impl CodeTable {
     pub(super) fn insert(&mut self, code: Code) {
-        self.by_id.entry(code.id.clone()).or_default().insert(code);
+        let id = code.id.clone();
+        let records = self.by_id.entry(id.clone()).or_default();
+        let before = records.last().and_then(|code| code.letter.clone());
+        records.insert(code);
+        let now = records.last().and_then(|code| code.letter.clone());
+        if before != now {
+            if let Some(ids) = before.and_then(|letter| self.by_letter.get_mut(&letter)) {
+                ids.remove(&id);
+            }
+            if let Some(letter) = now {
+                self.by_letter.entry(letter).or_default().insert(id);
+            }
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -34,12 +48,8 @@ impl CodeTable {
     /// By id; if no id fits, by letter where exactly one code has it (R2).
     pub(super) fn find(&self, raw: &RawCode) -> Option<&Code> {
         self.by_id(raw).or_else(|| {
-            let mut with_letter = self
-                .by_id
-                .values()
-                .filter_map(BTreeSet::last)
-                .filter(|code| code.letter.as_deref() == Some(raw.as_str()));
-            with_letter.next().filter(|_| with_letter.next().is_none())
+            let ids = self.by_letter.get(raw.as_str()).filter(|ids| ids.len() == 1)?;
+            self.by_id.get(ids.first()?)?.last()
         })
     }
 }

@@ -9,12 +9,13 @@ mod span;
 mod window;
 
 use chrono::NaiveTime;
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
+
+use crate::model::Zone;
 
 pub use freshness::Freshness;
 pub use register::Register;
-pub(crate) use register::{Candidate, Outcome};
+pub(crate) use register::{Candidate, compare_duplicates};
 pub use resolver::{ResolveError, Resolver};
 pub use window::{Scope, SyncWindow, Window, WindowError};
 
@@ -54,6 +55,18 @@ pub enum TieBreak {
     Registration,
 }
 
+/// What it means when an out-of-school record runs from midnight to the midnight that begins a later date (R5): nothing in
+/// the record tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MidnightEnd {
+    /// It ends with the date before: the end stands as it is.
+    #[default]
+    Excluded,
+    /// Its last date is included whole.
+    IncludesDate,
+}
+
 /// A school's settings for the decisions.
 ///
 /// ```
@@ -61,20 +74,24 @@ pub enum TieBreak {
 /// use rollmark::rules::{PmRule, Rules};
 ///
 /// let half_past_one = NaiveTime::from_hms_opt(13, 30, 0).unwrap();
-/// let rules = Rules::new(chrono_tz::Europe::London).pm(PmRule::FirstFrom(half_past_one));
+/// let rules = Rules::new("Europe/London".parse().unwrap()).pm(PmRule::FirstFrom(half_past_one));
 /// assert_eq!(rules.pm_rule(), PmRule::FirstFrom(half_past_one));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rules {
-    zone: Tz,
+    zone: Zone,
     pm_rule: PmRule,
     tie_break: TieBreak,
+    #[serde(default)]
+    midnight_end: MidnightEnd,
 }
 
 impl Rules {
-    /// The default rules in the school's IANA time zone: PM from 12:00, ties to the out-of-school record.
-    pub fn new(zone: Tz) -> Self {
-        Self { zone, pm_rule: PmRule::default(), tie_break: TieBreak::default() }
+    /// The default rules in the school's IANA time zone: PM from 12:00, ties to the out-of-school record, ends at midnight
+    /// as they stand.
+    pub fn new(zone: Zone) -> Self {
+        let (pm_rule, tie_break, midnight_end) = Default::default();
+        Self { zone, pm_rule, tie_break, midnight_end }
     }
 
     /// Sets how AM and PM registers are told apart.
@@ -91,9 +108,21 @@ impl Rules {
         self
     }
 
+    /// Sets what an end at midnight means where a record spans whole days.
+    #[must_use]
+    pub fn midnight_end(mut self, midnight_end: MidnightEnd) -> Self {
+        self.midnight_end = midnight_end;
+        self
+    }
+
+    /// What an end at midnight means where a record spans whole days.
+    pub(crate) fn ends_at_midnight(&self) -> MidnightEnd {
+        self.midnight_end
+    }
+
     /// The school's time zone.
-    pub fn zone(&self) -> Tz {
-        self.zone
+    pub fn zone(&self) -> &Zone {
+        &self.zone
     }
 
     /// How AM and PM registers are told apart.

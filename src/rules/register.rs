@@ -1,15 +1,14 @@
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
-use chrono_tz::Tz;
 
 use super::codes::CodeTable;
 use super::span::{Span, end_of};
 use super::{PmRule, Rules, Scope, TieBreak};
 use crate::model::{
     Decision, DecisionRule, Issues, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RawCode, RecordId,
-    RecordKind, RecordReference, Registration, Session, Status, StudentId, compare_ids,
+    RecordKind, RecordReference, Registration, Session, Status, StudentId, Zone, compare_ids,
 };
 
 /// More rows than one student has in one register.
@@ -30,7 +29,7 @@ impl Day {
         }
     }
 
-    fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: Tz) {
+    fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: &Zone) {
         let rows = match session {
             Session::Am => &mut self.am,
             Session::Pm => &mut self.pm,
@@ -60,7 +59,7 @@ impl StudentDays {
         at.ok().and_then(|at| self.0.get(at)).map_or(&[], |(_, day)| day.rows(session))
     }
 
-    pub(super) fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: Tz) {
+    pub(super) fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: &Zone) {
         let date = at.date();
         let place = self.0.partition_point(|(known, _)| *known < date);
         if self.0.get(place).is_none_or(|(known, _)| *known != date) {
@@ -72,6 +71,18 @@ impl StudentDays {
     }
 }
 
+/// What a fetch holds beside what marks are made of.
+#[derive(Clone, Debug)]
+pub(super) struct FetchFacts {
+    /// All students of whom a record lies in or reaches into the window, in scope or not.
+    pub(super) students: HashSet<StudentId>,
+    /// The dates with registrations of any student.
+    pub(super) dates: BTreeSet<NaiveDate>,
+    pub(super) has_coded_records: bool,
+    pub(super) midnight_ends_are_meant: bool,
+    pub(super) closed: BTreeSet<NaiveDate>,
+}
+
 pub(super) struct RegisterParts {
     pub(super) rules: Rules,
     pub(super) scope: Scope,
@@ -81,6 +92,7 @@ pub(super) struct RegisterParts {
     pub(super) assigned: BTreeSet<(NaiveDate, Session)>,
     pub(super) period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>>,
     pub(super) unknown_period_days: BTreeSet<(StudentId, NaiveDate)>,
+    pub(super) facts: FetchFacts,
     pub(super) issues: Issues,
 }
 
@@ -96,6 +108,7 @@ pub struct Register {
     in_session: BTreeSet<(NaiveDate, Session)>,
     period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>>,
     unknown_period_days: BTreeSet<(StudentId, NaiveDate)>,
+    facts: FetchFacts,
     issues: Issues,
 }
 
@@ -112,6 +125,7 @@ impl Register {
             in_session,
             period_times: parts.period_times,
             unknown_period_days: parts.unknown_period_days,
+            facts: parts.facts,
             issues: parts.issues,
         };
         register.settle_duplicates();
@@ -120,7 +134,7 @@ impl Register {
 
     /// Puts the winner of each register first (R4) and counts the losers.
     fn settle_duplicates(&mut self) {
-        let zone = self.rules.zone();
+        let zone = &self.rules.zone().clone();
         for (_, day) in self.days.values_mut().flat_map(|days| &mut days.0) {
             for rows in [&mut day.am, &mut day.pm] {
                 rows.sort_by(|a, b| compare_duplicates(b, a, zone));
@@ -186,6 +200,44 @@ impl Register {
         self.assigned.contains(&(date, session)) && !self.unknown_period_days.contains(&(student.clone(), date))
     }
 
+    /// Whether any record of the student lies in or reaches into the window: a row of any period, or an out-of-school
+    /// record, also one that counts no more (R11.4).
+    pub fn has_records_of(&self, student: &StudentId) -> bool {
+        self.facts.students.contains(student)
+    }
+
+    /// On how many dates of the window any student has a registration; dates on which the school was closed do not count.
+    pub fn dates_with_registrations(&self) -> usize {
+        self.facts.dates.len()
+    }
+
+    /// Whether the caller said that the school was closed on this date.
+    pub fn is_closed(&self, date: NaiveDate) -> bool {
+        self.facts.closed.contains(&date)
+    }
+
+    /// Whether the fetch holds any code record.
+    pub fn has_code_table(&self) -> bool {
+        !self.codes.is_empty()
+    }
+
+    /// Whether any registration or out-of-school record that lies in or reaches into the window has a code, of any student.
+    pub fn has_coded_records(&self) -> bool {
+        self.facts.has_coded_records
+    }
+
+    /// Whether the code table has this code, by id or by letter (R2).
+    pub fn knows_code(&self, raw: &RawCode) -> bool {
+        self.codes.find(raw).is_some()
+    }
+
+    /// Whether out-of-school records end at midnight in both ways: as whole days from midnight to the same midnight, and from
+    /// midnight to that of a later date. The school then evidently means the later date too
+    /// ([`MidnightEnd::IncludesDate`](super::MidnightEnd::IncludesDate), R5).
+    pub fn midnight_ends_are_meant(&self) -> bool {
+        self.facts.midnight_ends_are_meant
+    }
+
     fn covers(&self, span: &Span, date: NaiveDate, session: Session, register: Option<NaiveDateTime>) -> bool {
         match (register, self.rules.pm_rule) {
             (Some(time), _) => span.covers(time),
@@ -197,7 +249,8 @@ impl Register {
                 }
             }
             (None, PmRule::RegistrationPeriods) => {
-                self.period_times.get(&(date, session)).is_some_and(|times| times.iter().any(|time| span.covers(*time)))
+                let times = self.period_times.get(&(date, session));
+                span.is_valid() && times.is_some_and(|times| times.range(span.from..span.to).next().is_some())
             }
         }
     }
@@ -245,13 +298,13 @@ impl Register {
         } else {
             DecisionRule::TieBreak
         };
-        let mut losers: Vec<Loser> = Vec::with_capacity(others.len() + rows.len().saturating_sub(1));
-        losers.extend(others.iter().map(|other| Loser { record: other.reference(), why: other.why_lost_to(winner) }));
-        losers.extend(
-            rows.iter()
-                .skip(1)
-                .map(|row| Loser { record: self.candidate(row).reference(), why: LoserReason::Duplicate }),
-        );
+        let beaten = others.iter().map(|other| Loser { record: other.reference(), why: other.why_lost_to(winner) });
+        let duplicates = rows
+            .iter()
+            .skip(1)
+            .map(|row| Loser { record: self.candidate(row).reference(), why: LoserReason::Duplicate });
+        let losers: Vec<Loser> = beaten.chain(duplicates).take(Decision::MOST_LOSERS).collect();
+        let more_losers = (others.len() + rows.len().saturating_sub(1) - losers.len()) as u64;
 
         let outcome = self.outcome(winner);
         let judged_by_source = matches!(winner, Candidate::Registration(row, _) if row.verdict.is_some());
@@ -281,6 +334,7 @@ impl Register {
                     },
                 }),
                 losers,
+                more_losers,
                 judged_by_source,
             },
         })
@@ -312,6 +366,22 @@ impl Register {
         let elsewhere = spans.iter().filter(|span| !self.covers(span, date, session, at));
         all.extend(elsewhere.map(|span| (Candidate::OutOfSchool(span), Some(LoserReason::NotCovering))));
         all
+    }
+
+    /// The student's rows at the time of the session's register, the one that counts first (R3, R4).
+    pub(crate) fn rows(&self, student: &StudentId, date: NaiveDate, session: Session) -> &[Registration] {
+        self.days.get(student).map_or(&[], |days| days.rows(date, session))
+    }
+
+    /// The record that would decide if this row were a session's registration (R6).
+    pub(crate) fn winner_beside<'a>(&'a self, row: &'a Registration) -> Candidate<'a> {
+        let at = row.at.school_time(self.rules.zone());
+        let spans = self.spans.get(&row.student).map_or(&[][..], Vec::as_slice);
+        let covering = spans.iter().filter(|span| span.covers(at)).map(Candidate::OutOfSchool);
+        covering.fold(self.candidate(row), |best, span| match span.compare(&best, self.rules.tie_break) {
+            Ordering::Greater => span,
+            _ => best,
+        })
     }
 
     /// The student's out-of-school records that reach into the window.
@@ -429,12 +499,12 @@ fn is_not_taken(row: &Registration) -> bool {
     !row.registered && row.code.is_none() && row.verdict.is_none_or(|verdict| !verdict.taken && !verdict.out_of_school)
 }
 
-fn stamp_of(row: &Registration, zone: Tz) -> Option<DateTime<Utc>> {
+fn stamp_of(row: &Registration, zone: &Zone) -> Option<DateTime<Utc>> {
     row.last_updated.map(|stamp| stamp.instant(zone))
 }
 
 /// The greater wins (R4).
-fn compare_duplicates(a: &Registration, b: &Registration, zone: Tz) -> Ordering {
+pub(crate) fn compare_duplicates(a: &Registration, b: &Registration, zone: &Zone) -> Ordering {
     (stamp_of(a, zone), !is_not_taken(a))
         .cmp(&(stamp_of(b, zone), !is_not_taken(b)))
         .then_with(|| compare_ids(a.id.as_ref().map(RecordId::as_str), b.id.as_ref().map(RecordId::as_str)))

@@ -1,10 +1,10 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, Utc};
 
 use super::codes::CodeTable;
-use super::register::{RegisterParts, StudentDays};
-use super::span::Span;
+use super::register::{FetchFacts, RegisterParts, StudentDays};
+use super::span::{End, Span, Versions};
 use super::{PmRule, Register, Rules, Scope, Window};
 use crate::model::{
     Code, FIRST_REAL_YEAR, FeedTime, Issue, Issues, OutOfSchool, PeriodId, Record, RecordId, Registration,
@@ -42,7 +42,7 @@ pub enum ResolveError {
 ///
 /// let today = "2026-11-20".parse().unwrap();
 /// let scope = Scope::all(SyncWindow::default().ending(today));
-/// let mut resolver = Resolver::new(Rules::new(chrono_tz::Europe::London), scope);
+/// let mut resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope);
 /// resolver.push(Record::Registration(Registration::new("4733683260", "2026-11-20T08:40:00".parse().unwrap())));
 /// let register = resolver.finish()?;
 /// let mark = register.mark(&StudentId::new("4733683260"), today, Session::Am).unwrap();
@@ -66,8 +66,12 @@ pub struct Resolver {
     unplaced: HashSet<Registration>,
     /// Rows in scope that raise, or may raise, an issue of their content.
     noted: HashSet<Registration>,
-    versions: HashMap<(StudentId, RecordId), Span>,
-    nameless: HashSet<OutOfSchool>,
+    out_of_school: HashSet<OutOfSchool>,
+    /// All students of whom a record lies in or reaches into the window, in scope or not.
+    students: HashSet<StudentId>,
+    /// Whether any record that lies in or reaches into the window has a code.
+    has_coded_records: bool,
+    closed: BTreeSet<NaiveDate>,
 }
 
 impl Resolver {
@@ -86,9 +90,19 @@ impl Resolver {
             dates: BTreeSet::new(),
             unplaced: HashSet::new(),
             noted: HashSet::new(),
-            versions: HashMap::new(),
-            nameless: HashSet::new(),
+            out_of_school: HashSet::new(),
+            students: HashSet::new(),
+            has_coded_records: false,
+            closed: BTreeSet::new(),
         }
+    }
+
+    /// Says on which dates the school was closed, whatever its registers hold (R11.4): no session took place then, and no
+    /// record makes a mark.
+    #[must_use]
+    pub fn closed(mut self, dates: impl IntoIterator<Item = NaiveDate>) -> Self {
+        self.closed.extend(dates);
+        self
     }
 
     /// Takes one record.
@@ -110,7 +124,13 @@ impl Resolver {
         if !self.scope.window.contains(at.date()) {
             return;
         }
-        self.dates.insert(at.date());
+        if !self.students.contains(&row.student) {
+            self.students.insert(row.student.clone());
+        }
+        self.has_coded_records |= row.code.is_some();
+        if !self.closed.contains(&at.date()) {
+            self.dates.insert(at.date());
+        }
         if self.scope.has_student(&row.student) && self.may_raise_issue(&row) {
             self.noted.insert(row.clone());
         }
@@ -140,6 +160,9 @@ impl Resolver {
     }
 
     fn assign(&mut self, row: Registration, at: NaiveDateTime, session: Session) {
+        if self.closed.contains(&at.date()) {
+            return;
+        }
         self.assigned.insert((at.date(), session));
         if self.scope.has_student(&row.student) {
             if !self.days.contains_key(&row.student) {
@@ -153,7 +176,7 @@ impl Resolver {
 
     fn may_raise_issue(&self, row: &Registration) -> bool {
         !row.unreadable.is_empty()
-            || row.last_updated.is_some_and(|stamp| is_implausible(stamp, self.rules, self.scope.window))
+            || row.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window))
             || (!row.registered
                 && match &row.code {
                     // A letter can stop being unique, an id stays: rows found by id need no second look.
@@ -163,23 +186,14 @@ impl Resolver {
     }
 
     fn push_out_of_school(&mut self, record: OutOfSchool) {
-        if !self.scope.has_student(&record.student) {
-            return;
+        let is_in_scope = self.scope.has_student(&record.student);
+        let is_known = self.students.contains(&record.student) && (self.has_coded_records || record.code.is_none());
+        if !is_known && Span::new(record.clone(), &self.rules).reaches_into(self.scope.window) {
+            self.has_coded_records |= record.code.is_some();
+            self.students.insert(record.student.clone());
         }
-        match record.id.clone() {
-            None => {
-                self.nameless.insert(record);
-            }
-            Some(id) => {
-                let key = (record.student.clone(), id);
-                let span = Span::new(record, self.rules.zone());
-                match self.versions.get(&key) {
-                    Some(known) if known.compare_versions(&span).is_ge() => {}
-                    _ => {
-                        self.versions.insert(key, span);
-                    }
-                }
-            }
+        if is_in_scope {
+            self.out_of_school.insert(record);
         }
     }
 
@@ -242,22 +256,38 @@ impl Resolver {
             self.raise_row_issues(row, &mut issues);
         }
 
+        let mut by_student: BTreeMap<StudentId, Vec<Span>> = BTreeMap::new();
+        for record in std::mem::take(&mut self.out_of_school) {
+            by_student.entry(record.student.clone()).or_default().push(Span::new(record, &self.rules));
+        }
         let mut spans: BTreeMap<StudentId, Vec<Span>> = BTreeMap::new();
-        let zone = self.rules.zone();
-        let nameless = std::mem::take(&mut self.nameless).into_iter().map(|record| Span::new(record, zone));
-        for span in std::mem::take(&mut self.versions).into_values().chain(nameless) {
-            if span.reaches_into(self.scope.window) {
-                self.raise_span_issues(&span, &mut issues);
-                // One that ends before it begins covers nothing, but a diagnosis shows it.
-                spans.entry(span.record.student.clone()).or_default().push(span);
+        let mut ends = BTreeSet::new();
+        for (student, records) in by_student {
+            let versions = Versions::of(records);
+            for span in versions.conflicting.iter().filter(|span| span.reaches_into(self.scope.window)) {
+                issues.raise(Issue::ConflictingRecord, span.id().map(RecordId::as_str));
+            }
+            // One that ends before it begins covers nothing, but a diagnosis shows it.
+            let mut counting = versions.counting;
+            counting.retain(|span| span.reaches_into(self.scope.window));
+            for span in &counting {
+                self.raise_span_issues(span, &mut issues);
+                ends.insert(span.end);
+            }
+            if !counting.is_empty() {
+                spans.insert(student, counting);
             }
         }
+        raise_similar_ids(&self.students, &self.scope, &mut issues);
 
+        let zone = self.rules.zone();
         let mut period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>> = BTreeMap::new();
         for period in self.periods.values().filter_map(BTreeSet::last) {
             if let Some(session) = session_of(period) {
                 let at = period.at.school_time(zone);
-                period_times.entry((at.date(), session)).or_default().insert(at);
+                if !self.closed.contains(&at.date()) {
+                    period_times.entry((at.date(), session)).or_default().insert(at);
+                }
             }
         }
         Ok(Register::new(RegisterParts {
@@ -269,6 +299,13 @@ impl Resolver {
             assigned: self.assigned,
             period_times,
             unknown_period_days,
+            facts: FetchFacts {
+                students: self.students,
+                dates: self.dates,
+                has_coded_records: self.has_coded_records,
+                midnight_ends_are_meant: ends.contains(&End::SameMidnight) && ends.contains(&End::LaterMidnight),
+                closed: self.closed,
+            },
             issues,
         }))
     }
@@ -323,7 +360,7 @@ impl Resolver {
         if !row.unreadable.is_empty() {
             issues.raise(Issue::BadValue, id);
         }
-        if row.last_updated.is_some_and(|stamp| is_implausible(stamp, self.rules, self.scope.window)) {
+        if row.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window)) {
             issues.raise(Issue::ImplausibleTimestamp, id);
         }
         if !row.registered {
@@ -344,10 +381,11 @@ impl Resolver {
         let record = &span.record;
         let raised = [
             (!record.unreadable.is_empty(), Issue::BadValue),
-            (span.end_was_missing, Issue::MissingEnd),
+            (span.end == End::Missing, Issue::MissingEnd),
+            (matches!(span.end, End::SameMidnight | End::LaterMidnight), Issue::MidnightEnd),
             (!span.is_valid(), Issue::InvalidSpan),
             (
-                record.last_updated.is_some_and(|stamp| is_implausible(stamp, self.rules, self.scope.window)),
+                record.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window)),
                 Issue::ImplausibleTimestamp,
             ),
             (
@@ -364,6 +402,23 @@ impl Resolver {
 impl Extend<Record> for Resolver {
     fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
         records.into_iter().for_each(|record| self.push(record));
+    }
+}
+
+/// Once for each pair of which one is in scope (R1.7).
+fn raise_similar_ids(students: &HashSet<StudentId>, scope: &Scope, issues: &mut Issues) {
+    let mut alike: BTreeMap<String, BTreeSet<&StudentId>> = BTreeMap::new();
+    for student in students.iter().filter(|student| student.as_str().contains(char::is_alphabetic)) {
+        alike.entry(student.as_str().to_lowercase()).or_default().insert(student);
+    }
+    for ids in alike.values() {
+        for (at, one) in ids.iter().enumerate() {
+            for other in ids.iter().skip(at + 1) {
+                if scope.has_student(one) || scope.has_student(other) {
+                    issues.raise(Issue::SimilarIds, Some(one.as_str()));
+                }
+            }
+        }
     }
 }
 
@@ -386,7 +441,7 @@ fn session_of(period: &RegistrationPeriod) -> Option<Session> {
 }
 
 /// A stamp at or after the midnight that ends today, or before 1990 (R1.3).
-fn is_implausible(stamp: FeedTime, rules: Rules, window: Window) -> bool {
+fn is_implausible(stamp: FeedTime, rules: &Rules, window: Window) -> bool {
     let midnight = |date: NaiveDate| -> DateTime<Utc> { FeedTime::Date(date).instant(rules.zone()) };
     let stamp = stamp.instant(rules.zone());
     let end_of_today = window.today().and_then(|today| today.checked_add_days(Days::new(1)));

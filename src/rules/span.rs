@@ -1,9 +1,8 @@
 use std::cmp::{Ordering, Reverse};
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
-use chrono_tz::Tz;
 
-use super::Window;
+use super::{MidnightEnd, Rules, Window};
 use crate::model::{FIRST_REAL_YEAR, FeedTime, OutOfSchool, RecordId};
 
 /// An out-of-school record with its interval in school time and its stamp as an instant (R5).
@@ -15,20 +14,40 @@ pub(crate) struct Span {
     /// Not included.
     pub(crate) to: NaiveDateTime,
     pub(crate) stamp: Option<DateTime<Utc>>,
-    pub(super) end_was_missing: bool,
+    pub(super) end: End,
+}
+
+/// How the end of a span was written (R5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    /// As a time or a date that leaves no doubt.
+    Plain,
+    Missing,
+    /// As the midnight of the date on which it begins: that date is meant whole.
+    SameMidnight,
+    /// From midnight to the midnight of a later date: nothing tells whether that date is meant.
+    LaterMidnight,
 }
 
 impl Span {
-    pub(super) fn new(record: OutOfSchool, zone: Tz) -> Self {
+    pub(super) fn new(record: OutOfSchool, rules: &Rules) -> Self {
+        let zone = rules.zone();
+        let is_midnight = |time: FeedTime| !time.is_date() && time.school_time(zone).time() == NaiveTime::MIN;
         let from = record.from.school_time(zone);
-        let given = record.to.filter(|to| to.school_time(zone).year() >= FIRST_REAL_YEAR);
-        let to = match given {
-            Some(FeedTime::Date(date)) => end_of(date),
-            Some(to) => to.school_time(zone),
-            None => end_of(from.date()),
+        let given = record.to.map(|to| (to, to.school_time(zone))).filter(|(_, to)| to.year() >= FIRST_REAL_YEAR);
+        let (to, end) = match given {
+            None => (end_of(from.date()), End::Missing),
+            Some((written, to)) if written.is_date() => (end_of(to.date()), End::Plain),
+            Some((written, to)) if written.is_end_of_day() || !is_midnight(written) => (to, End::Plain),
+            Some((_, to)) if to.date() == from.date() => (end_of(to.date()), End::SameMidnight),
+            Some((_, to)) if is_midnight(record.from) && to > from => match rules.midnight_end {
+                MidnightEnd::Excluded => (to, End::LaterMidnight),
+                MidnightEnd::IncludesDate => (end_of(to.date()), End::LaterMidnight),
+            },
+            Some((_, to)) => (to, End::Plain),
         };
         let stamp = record.last_updated.map(|stamp| stamp.instant(zone));
-        Self { from, to, stamp, end_was_missing: given.is_none(), record }
+        Self { from, to, stamp, end, record }
     }
 
     pub(super) fn id(&self) -> Option<&RecordId> {
@@ -72,6 +91,51 @@ impl Span {
     /// The order of versions of one record: the latest stamp, then R6.2 (R1.5).
     pub(super) fn compare_versions(&self, other: &Self) -> Ordering {
         self.stamp.cmp(&other.stamp).then_with(|| self.compare_ties(other))
+    }
+}
+
+/// Versions of one record that were saved this close together are one series: all of them count if they do not overlap.
+const SERIES: TimeDelta = TimeDelta::seconds(60);
+
+/// One student's records, sorted into those that count and superseded versions that lie apart from them (R1.5).
+#[derive(Default)]
+pub(super) struct Versions {
+    pub(super) counting: Vec<Span>,
+    pub(super) conflicting: Vec<Span>,
+}
+
+impl Versions {
+    pub(super) fn of(mut spans: Vec<Span>) -> Self {
+        // Ids, then time: every order of arrival gives the same.
+        spans.sort_by(|a, b| (a.id(), a.from, a.to).cmp(&(b.id(), b.from, b.to)).then_with(|| a.compare_versions(b)));
+        let mut versions = Self::default();
+        for group in spans.chunk_by(|a, b| a.id().is_some() && a.id() == b.id()) {
+            versions.add(group);
+        }
+        versions
+    }
+
+    /// Takes the records of one id, sorted by time.
+    fn add(&mut self, group: &[Span]) {
+        let latest = group.iter().filter_map(|span| span.stamp).max();
+        let is_recent = |span: &Span| match (latest, span.stamp) {
+            (Some(latest), Some(stamp)) => latest - stamp <= SERIES,
+            (latest, stamp) => latest == stamp,
+        };
+        let (mut counting, mut superseded): (Vec<&Span>, Vec<&Span>) = group.iter().partition(|span| is_recent(span));
+        let is_series = counting.iter().filter(|span| span.is_valid()).is_sorted_by(|a, b| a.to <= b.from);
+        if !is_series && let Some(newest) = counting.iter().copied().max_by(|a, b| a.compare_versions(b)) {
+            superseded.extend(counting.iter().copied().filter(|span| !std::ptr::eq(*span, newest)));
+            counting = vec![newest];
+        }
+        // Sorted, and none overlaps another: the first that does not end before a version tells.
+        let valid: Vec<&Span> = counting.iter().copied().filter(|span| span.is_valid()).collect();
+        let is_apart = |span: &&Span| {
+            let at = valid.partition_point(|other| other.to <= span.from);
+            span.is_valid() && valid.get(at).is_none_or(|other| other.from >= span.to)
+        };
+        self.conflicting.extend(superseded.into_iter().filter(is_apart).cloned());
+        self.counting.extend(counting.into_iter().cloned());
     }
 }
 

@@ -86,6 +86,13 @@ impl SourceError {
         self
     }
 
+    /// The same failure in other words.
+    #[cfg(feature = "isams")]
+    pub(crate) fn reworded(mut self, reword: impl FnOnce(&str) -> String) -> Self {
+        self.message = reword(&self.message);
+        self
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> SourceErrorKind {
         self.kind

@@ -6,6 +6,7 @@ mod fake_school;
 mod request;
 pub(crate) mod retry;
 mod saved;
+mod zone;
 
 use std::fmt::{Debug, Display};
 
@@ -21,6 +22,7 @@ pub use fake_school::FakeSchool;
 pub use request::{Completeness, FetchCounters, FetchRequest, FetchedKind, Part, Tally};
 
 pub use saved::{ReplaySource, SavingSource};
+pub use zone::newest_zone;
 
 use crate::model::Record;
 

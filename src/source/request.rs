@@ -3,9 +3,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use chrono::NaiveDate;
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
+use crate::model::Zone;
 use crate::rules::Window;
 
 /// What a fetch asks for: a window, never single students. Made for one reading: what a source grants a fetch in time runs
@@ -18,7 +18,7 @@ pub struct FetchRequest {
     /// Whether registration periods are needed (the period rule).
     pub periods: bool,
     /// The school's time zone, by which a source that reaches today only tells whether its today is the window's.
-    pub zone: Option<Tz>,
+    pub zone: Option<Zone>,
     /// What the fetch costs; a source counts here as it goes, also on the way to a failure.
     pub counters: FetchCounters,
     /// When the reading began, by a monotonic clock.
@@ -33,8 +33,8 @@ impl FetchRequest {
 
     /// Says in which time zone the window's dates are.
     #[must_use]
-    pub fn in_zone(mut self, zone: Tz) -> Self {
-        self.zone = Some(zone);
+    pub fn in_zone(mut self, zone: &Zone) -> Self {
+        self.zone = Some(zone.clone());
         self
     }
 

@@ -12,6 +12,9 @@ use crate::rules::Scope;
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore(Arc<Mutex<HashMap<SchoolId, School>>>);
 
+/// As good as for ever, and no sum of it and now goes over.
+const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 3_600);
+
 #[derive(Debug, Default)]
 struct School {
     revision: u64,
@@ -109,7 +112,7 @@ impl MarkStore for MemoryStore {
             return Ok(None);
         }
         school.last_token += 1;
-        school.lease_until = Some(Instant::now() + ttl);
+        school.lease_until = Some(Instant::now() + ttl.min(LONGEST_LEASE));
         Ok(Some(LeaseToken(school.last_token)))
     }
 
@@ -117,7 +120,7 @@ impl MarkStore for MemoryStore {
         let mut schools = self.lock();
         let school = schools.entry(school.clone()).or_default();
         school.check_lease(token)?;
-        school.lease_until = Some(Instant::now() + ttl);
+        school.lease_until = Some(Instant::now() + ttl.min(LONGEST_LEASE));
         Ok(())
     }
 

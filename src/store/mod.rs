@@ -8,7 +8,7 @@ mod memory;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,12 +99,16 @@ pub struct ChangeSet {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum WithheldReason {
+    /// Too many students have no record in the fetch any more (R11.4).
+    StudentsVanished,
     /// Nothing proves that the mark is gone (R11.4).
     Unproven,
     /// More removals than the limit allows (R11.5).
     TooMany,
     /// The source has no out-of-school record at all any more (R11.6).
     OutOfSchoolVanished,
+    /// The code table has lost the mark's code (R11.6).
+    CodeVanished,
     /// The reply can be older than what the store holds (R11.7).
     MayBeStale,
 }
@@ -113,9 +117,11 @@ impl WithheldReason {
     /// The reason's name in reports.
     pub fn name(self) -> &'static str {
         match self {
+            Self::StudentsVanished => "students_vanished",
             Self::Unproven => "unproven",
             Self::TooMany => "too_many",
             Self::OutOfSchoolVanished => "out_of_school_vanished",
+            Self::CodeVanished => "code_vanished",
             Self::MayBeStale => "may_be_stale",
         }
     }
@@ -141,6 +147,9 @@ pub struct MarkCounts {
     pub removed: u64,
     /// Changes that were not written.
     pub withheld: u64,
+    /// Marks of students of whom nothing is read any more, kept as they are (R11.4).
+    #[serde(default)]
+    pub kept: u64,
 }
 
 /// A run, as a store records it.
@@ -154,6 +163,12 @@ pub struct Run {
     pub scope: Scope,
     /// By which rules it decided.
     pub rules: Rules,
+    /// The edition of the time-zone database by which it read the school's times, where the run said so.
+    #[serde(default)]
+    pub zone_edition: Option<String>,
+    /// The dates on which the caller said that the school was closed (R11.4).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub closed: BTreeSet<NaiveDate>,
     /// What it did.
     pub marks: MarkCounts,
     /// What it withheld, by reason.

@@ -24,7 +24,7 @@ impl AttendanceSync {
             window = narrow_to_today(today.map_or(window, |today| window.with_today(today)))?;
         }
         let freshness = Freshness::new(now, capabilities.cache_expiry);
-        let start = || Diagnoser::new(self.rules, question.clone(), freshness);
+        let start = || Diagnoser::new(self.rules.clone(), question.clone(), freshness);
         let mut diagnoser = self.read_with_periods(window, start).await?;
         for shown in self.shown(&question).await? {
             diagnoser.store_shows(shown);
@@ -38,7 +38,7 @@ impl AttendanceSync {
     /// # Errors
     /// See [`SyncError`].
     pub async fn audit_pm(&self, window: Window) -> Result<PmAudit, SyncError> {
-        let auditor = self.read_with_periods(window, || PmAuditor::new(self.rules, window)).await?;
+        let auditor = self.read_with_periods(window, || PmAuditor::new(self.rules.clone(), window)).await?;
         Ok(auditor.finish()?)
     }
 
@@ -48,10 +48,10 @@ impl AttendanceSync {
     /// # Errors
     /// See [`SyncError`].
     pub async fn what_if(&self, other: Rules, window: Window) -> Result<Vec<MarkDifference>, SyncError> {
-        let by_periods = [self.rules, other].iter().any(|rules| rules.pm_rule() == PmRule::RegistrationPeriods);
+        let by_periods = [&self.rules, &other].iter().any(|rules| rules.pm_rule() == PmRule::RegistrationPeriods);
         let fetch = FetchRequest::new(window).in_zone(self.rules.zone()).with_periods(by_periods);
-        let resolver = |rules| Resolver::new(rules, Scope::all(window));
-        let start = || Both(resolver(self.rules), resolver(other));
+        let resolver = |rules: &Rules| Resolver::new(rules.clone(), Scope::all(window));
+        let start = || Both(resolver(&self.rules), resolver(&other));
         let (Both(before, after), _) = self.read(&fetch, start).await?;
         Ok(differences(&before.finish()?, &after.finish()?))
     }

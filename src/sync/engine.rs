@@ -3,17 +3,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 
+use super::lease::{Stop, under_lease, unless_stopped};
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
 use super::{Plan, SyncError, SyncRequest};
 use crate::explain::{MeasuredAge, ReplyAge};
-use crate::model::{Mark, Record, SchoolId};
-use crate::rules::{Freshness, PmRule, Register, Resolver, Rules, Scope, Window};
+use crate::model::{Issue, Mark, Record, SchoolId, StudentId};
+use crate::rules::{Freshness, MidnightEnd, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{
     AttendanceSource, Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord, Tally, retry,
 };
-use crate::store::{ChangeSet, LeaseToken, MarkStore, Run, Snapshot, StoreErrorKind};
+use crate::store::{ChangeSet, LeaseToken, MarkStore, Run, Snapshot, StoreErrorKind, WithheldReason};
 
 /// How often a fetch that broke off is started again, and a plan whose store has moved is made anew.
 const TRIES: usize = 4;
@@ -67,7 +68,7 @@ pub enum SyncEvent {
 ///
 /// let today = "2026-11-20".parse()?;
 /// let source = FakeSource::new(FakeSchool::demo(today));
-/// let rules = Rules::new(chrono_tz::Europe::London);
+/// let rules = Rules::new("Europe/London".parse()?);
 /// let sync = AttendanceSync::new(source, MemoryStore::new(), "school", rules);
 /// let report = sync.run(SyncRequest::overnight(today)).await?;
 /// assert!(report.marks.added > 0);
@@ -80,6 +81,7 @@ pub struct AttendanceSync {
     pub(super) school: SchoolId,
     pub(super) rules: Rules,
     pub(super) wait_for_other_run: Duration,
+    pub(super) stop: Stop,
     listener: Option<Listener>,
 }
 
@@ -138,13 +140,23 @@ impl AttendanceSync {
         school: impl Into<SchoolId>,
         rules: Rules,
     ) -> Self {
-        Self { source, store, school: school.into(), rules, wait_for_other_run: Duration::ZERO, listener: None }
+        let stop = futures::future::pending().boxed().shared();
+        Self { source, store, school: school.into(), rules, wait_for_other_run: Duration::ZERO, stop, listener: None }
     }
 
     /// Sets how long a run waits for another run of the school to end.
     #[must_use]
     pub fn wait_for_other_run(mut self, longest: Duration) -> Self {
         self.wait_for_other_run = longest;
+        self
+    }
+
+    /// Sets what stops a run, such as a signal: the run then ends with [`SyncError::Stopped`] and gives its lease back at
+    /// once, where one whose future is dropped holds up the next until the lease runs out. A commit that has begun is
+    /// finished.
+    #[must_use]
+    pub fn stop_when(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.stop = stop.boxed().shared();
         self
     }
 
@@ -177,16 +189,16 @@ impl AttendanceSync {
     ) -> Result<SyncReport, SyncError> {
         let started = Instant::now();
         if request.dry_run {
-            let resolved = self.resolve(&request).await?;
+            let resolved = unless_stopped(&self.stop, self.resolve(&request)).await?;
             let planned = self.plan(&request, &resolved, started).await?;
             prepare(&planned).map_err(SyncError::Prepare)?;
             return Ok(planned.report);
         }
-        super::lease::under_lease(&*self.store, &self.school, self.wait_for_other_run, |lease| async move {
-            let resolved = self.resolve(&request).await?;
+        under_lease(&*self.store, &self.school, self.wait_for_other_run, &self.stop, |lease| async move {
+            let resolved = unless_stopped(&self.stop, self.resolve(&request)).await?;
             let mut tries = 1;
             loop {
-                let planned = self.plan(&request, &resolved, started).await?;
+                let planned = unless_stopped(&self.stop, self.plan(&request, &resolved, started)).await?;
                 prepare(&planned).map_err(SyncError::Prepare)?;
                 match self.apply(&planned, lease).await {
                     Err(SyncError::Store(error)) if error.kind() == StoreErrorKind::Moved && tries < TRIES => {
@@ -225,8 +237,15 @@ impl AttendanceSync {
         let fetch = FetchRequest::new(scope.window).in_zone(self.rules.zone()).with_periods(periods);
         let freshness = Freshness::new(request.now.unwrap_or_else(Utc::now), capabilities.cache_expiry);
         advice.extend(freshness.advice());
-        let (resolver, completeness) = self.read(&fetch, || Resolver::new(self.rules, scope.clone())).await?;
+        let resolver = || Resolver::new(self.rules.clone(), scope.clone()).closed(request.closed.iter().copied());
+        let (resolver, completeness) = self.read(&fetch, resolver).await?;
         let register = resolver.finish()?;
+        if capabilities.has_code_table && !register.has_code_table() && register.has_coded_records() {
+            return Err(no_code_table().into());
+        }
+        if register.midnight_ends_are_meant() && self.rules.ends_at_midnight() == MidnightEnd::Excluded {
+            advice.push(MIDNIGHT_ADVICE.to_owned());
+        }
         Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters.tally(), advice })
     }
 
@@ -312,6 +331,11 @@ impl AttendanceSync {
         };
         let ages = runs.iter().filter(is_recent).map(|run| run.reply_age).chain([reply_age]);
         let measured = MeasuredAge::over(ages, freshness.cache_expiry());
+        let mut issues = register.issues().clone();
+        for field in &completeness.undecided_fields {
+            issues.raise(Issue::UndecidedField, Some(field));
+        }
+        let students = student_advice(&plan, &resolved.scope, register, &snapshot);
         let warning = measured.is_worse_than_setting().then(|| format!("Measured: {measured}."));
         let report = SyncReport {
             run: None,
@@ -326,19 +350,22 @@ impl AttendanceSync {
             },
             marks: plan.counts,
             withheld: plan.withheld_by_reason(),
-            issues: register.issues().clone(),
-            issue_examples: examples(register.issues()),
+            issue_examples: examples(&issues),
+            issues,
             window: ReportWindow { from: resolved.scope.window.from(), to: resolved.scope.window.to() },
+            zone: self.rules.zone().into(),
             fetched_at: freshness.fetched_at,
             as_of_earliest: freshness.as_of_earliest(),
-            advice: resolved.advice.iter().cloned().chain(warning).collect(),
+            advice: resolved.advice.iter().cloned().chain(students).chain(warning).collect(),
             duration_ms: millis(started),
         };
         let run = Run {
             number: 0,
             freshness: *freshness,
             scope: resolved.scope.clone(),
-            rules: self.rules,
+            rules: self.rules.clone(),
+            closed: request.closed.clone(),
+            zone_edition: Some(self.rules.zone().edition().to_owned()),
             marks: plan.counts,
             withheld: report.withheld.clone(),
             issues: report.issues.clone(),
@@ -387,6 +414,51 @@ impl Debug for AttendanceSync {
             .field("rules", &self.rules)
             .finish_non_exhaustive()
     }
+}
+
+const MIDNIGHT_ADVICE: &str = "Some out-of-school records end at the midnight that begins their only date, so the school \
+                               means the whole date; others end at the midnight that begins a later date. Set ends at \
+                               midnight to include that date (--midnight-end included).";
+
+/// An empty code table where records have codes (R11.6): every absence would lose its letter, every visit would be one.
+fn no_code_table() -> SourceError {
+    SourceError::permanent(
+        SourceErrorKind::Incomplete,
+        "the code table (RegistrationCodes) is empty, but records have codes; let the API key read the registration codes, or \
+         say that there is no code table (--no-code-table)",
+    )
+}
+
+/// What to know about students of whom nothing was read.
+fn student_advice(plan: &Plan, scope: &Scope, register: &Register, snapshot: &Snapshot) -> Vec<String> {
+    const NAMED: usize = 3;
+    let mut advice = Vec::new();
+    let vanished = &plan.vanished_students;
+    if !vanished.is_empty() {
+        let named: Vec<&str> = vanished.iter().take(NAMED).map(StudentId::as_str).collect();
+        let is_withheld = plan.withheld.iter().any(|change| change.reason == WithheldReason::StudentsVanished);
+        advice.push(format!(
+            "Nothing was read of {} students who have marks (for example {}): they have left, or a filter of the API key hides \
+             them. Their marks stay as they are{}.",
+            vanished.len(),
+            named.join(", "),
+            if is_withheld { "; if so many have left, say so (--leavers)" } else { "" }
+        ));
+    }
+    let is_known = |student: &&StudentId| {
+        register.has_records_of(student) || snapshot.marks.iter().any(|stored| stored.mark.student == **student)
+    };
+    let unknown: Vec<&str> =
+        scope.students.iter().flatten().filter(|student| !is_known(student)).map(StudentId::as_str).collect();
+    if !unknown.is_empty() {
+        let named: Vec<&str> = unknown.iter().copied().take(NAMED).collect();
+        advice.push(format!(
+            "Neither the reply nor the store has anything of {} named students (for example {}) on these dates; check their ids.",
+            unknown.len(),
+            named.join(", ")
+        ));
+    }
+    advice
 }
 
 pub(super) fn narrow_to_today(window: Window) -> Result<Window, SyncError> {

@@ -32,6 +32,9 @@ pub enum SyncError {
     /// Another run holds the school's lease.
     #[error("another run is syncing this school; try again when it has ended, 30 seconds at most after it was stopped")]
     Busy,
+    /// The run was asked to stop.
+    #[error("the run was stopped; nothing was written")]
+    Stopped,
     /// What the caller does before the commit has failed.
     #[error("{0}")]
     Prepare(Box<dyn std::error::Error + Send + Sync>),

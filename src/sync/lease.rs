@@ -2,7 +2,8 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::future::{Either, select};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Either, Shared, select};
 use tokio::time::{Instant, sleep};
 
 use super::SyncError;
@@ -14,11 +15,26 @@ const TTL: Duration = Duration::from_secs(30);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
+/// Becomes ready when a run is asked to stop.
+pub(super) type Stop = Shared<BoxFuture<'static, ()>>;
+
+/// The work's result, unless the run is asked to stop before.
+pub(super) async fn unless_stopped<T>(
+    stop: &Stop,
+    work: impl Future<Output = Result<T, SyncError>>,
+) -> Result<T, SyncError> {
+    match select(stop.clone(), pin!(work)).await {
+        Either::Left(_) => Err(SyncError::Stopped),
+        Either::Right((result, _)) => result,
+    }
+}
+
 /// Runs the work under the school's lease, renewing it all the while, and gives it back afterwards.
 pub(super) async fn under_lease<T, F: Future<Output = Result<T, SyncError>>>(
     store: &dyn MarkStore,
     school: &SchoolId,
     wait: Duration,
+    stop: &Stop,
     work: impl FnOnce(LeaseToken) -> F,
 ) -> Result<T, SyncError> {
     let deadline = Instant::now() + wait;
@@ -26,7 +42,7 @@ pub(super) async fn under_lease<T, F: Future<Output = Result<T, SyncError>>>(
         match store.acquire_lease(school, TTL).await? {
             Some(token) => break token,
             None if Instant::now() >= deadline => return Err(SyncError::Busy),
-            None => sleep(ASK_EVERY).await,
+            None => unless_stopped(stop, sleep(ASK_EVERY).map(Ok)).await?,
         }
     };
     let renewing = async {

@@ -17,7 +17,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 pub use engine::{AttendanceSync, Planned, SyncEvent};
 pub use error::SyncError;
 pub use plan::{Guards, MassChange, Plan, PlannedChange, WithheldChange};
-pub use report::{Fetched, ReportWindow, SyncReport};
+pub use report::{Fetched, ReportWindow, ReportZone, SyncReport};
 pub use saved::SavedPlan;
 
 use crate::model::StudentId;
@@ -36,6 +36,7 @@ use crate::rules::{Scope, SyncWindow, Window};
 pub struct SyncRequest {
     scope: Scope,
     guards: Guards,
+    closed: BTreeSet<NaiveDate>,
     dry_run: bool,
     now: Option<DateTime<Utc>>,
 }
@@ -48,7 +49,13 @@ impl SyncRequest {
 
     /// Any dates: older corrections need a run of their own. Pass today with [`Window::with_today`] where it is known.
     pub fn targeted(window: Window) -> Self {
-        Self { scope: Scope::all(window), guards: Guards::default(), dry_run: false, now: None }
+        Self {
+            scope: Scope::all(window),
+            guards: Guards::default(),
+            closed: BTreeSet::new(),
+            dry_run: false,
+            now: None,
+        }
     }
 
     /// Narrows what is compared and written to these students. Everybody's rows are read all the same.
@@ -66,6 +73,14 @@ impl SyncRequest {
     #[must_use]
     pub fn guards(mut self, guards: Guards) -> Self {
         self.guards = guards;
+        self
+    }
+
+    /// Says on which dates the school was closed (R11.4): the marks in scope on them are removed, whatever the registers
+    /// hold. The statement holds for this run; give the dates as long as they are in the window.
+    #[must_use]
+    pub fn closed(mut self, dates: impl IntoIterator<Item = NaiveDate>) -> Self {
+        self.closed.extend(dates);
         self
     }
 

@@ -1,20 +1,27 @@
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Mark, RecordKind};
+use crate::model::{Mark, RecordKind, StudentId};
 use crate::rules::{Freshness, Register};
 use crate::store::{MarkCounts, MarkKey, Snapshot, StoredMark, WithheldReason, Write};
 
-/// The guards' figures (R11.5, R11.6, R11.8) and which of them the caller has lifted.
+/// The guards' figures (R11.4-R11.6, R11.8) and which of them the caller has lifted.
 ///
 /// Nothing lifts the proof that a removal needs (R11.4), nor that stale never overwrites fresh (R11.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Guards {
+    /// Vanished students up to this many never raise an alarm. R11: 10.
+    pub vanished_students: u64,
+    /// More vanished students than `vanished_students` raise one if they are more than this share of the students with marks,
+    /// in percent. R11: 5.
+    pub vanished_students_percent: u64,
+    /// On fewer dates with registrations than this, a student's absence from the fetch says nothing. R11: 5.
+    pub vanished_students_dates: usize,
     /// Removals up to this many are never too many, unless they are all marks. R11: 50.
     pub removals: u64,
     /// More removals than `removals` are too many if they are more than this share of the marks, in percent. R11: 10.
@@ -27,9 +34,11 @@ pub struct Guards {
     pub mass_change: u64,
     /// More changes than `mass_change` are one if they are more than this share of the marks, in percent. R11: 50.
     pub mass_change_percent: u64,
-    /// Lifts the limits on removals and on vanished out-of-school records.
+    /// Says that the students of whom nothing is read any more have left: their marks are kept, however many they are.
+    pub leavers: bool,
+    /// Lifts the limits on removals, on vanished out-of-school records and on vanished students.
     pub allow_removals: bool,
-    /// Lifts the stop on mass change.
+    /// Lifts the stop on mass change and on vanished codes.
     pub allow_mass_change: bool,
 }
 
@@ -37,12 +46,16 @@ impl Default for Guards {
     /// R11's figures, nothing lifted.
     fn default() -> Self {
         Self {
+            vanished_students: 10,
+            vanished_students_percent: 5,
+            vanished_students_dates: 5,
             removals: 50,
             removals_percent: 10,
             removals_of_all: 10,
             out_of_school_marks: 20,
             mass_change: 200,
             mass_change_percent: 50,
+            leavers: false,
             allow_removals: false,
             allow_mass_change: false,
         }
@@ -90,6 +103,10 @@ pub struct Plan {
     pub withheld: Vec<WithheldChange>,
     /// How many marks each of it concerns.
     pub counts: MarkCounts,
+    /// The students of whom the fetch holds no record any more, sorted by code point: they have left, or are hidden by a filter
+    /// on the key (R11.4). Their marks are kept, or withheld where they are too many.
+    #[serde(default)]
+    pub vanished_students: Vec<StudentId>,
     /// The newest stamp of the marks that the source yields, of those not after the fetch.
     #[serde(default)]
     pub newest_stamp: Option<DateTime<Utc>>,
@@ -110,12 +127,19 @@ impl Plan {
         out_of_school_rows: u64,
         guards: &Guards,
     ) -> Result<Self, MassChange> {
-        let live = snapshot.marks.len() as u64;
+        // On closed dates every mark goes, before anything else is looked at (R11.4).
+        let is_closed = |stored: &&StoredMark| register.is_closed(stored.mark.date);
+        let (closed, open): (Vec<&StoredMark>, Vec<&StoredMark>) = snapshot.marks.iter().partition(is_closed);
+        let live = open.len() as u64;
         let by_out_of_school = |mark: &Mark| mark.decision.winner.kind == RecordKind::OutOfSchool;
-        let vanished = out_of_school_rows == 0
+        let out_of_school_vanished = out_of_school_rows == 0
             && !guards.allow_removals
-            && snapshot.marks.iter().filter(|stored| by_out_of_school(&stored.mark)).count() as u64
-                >= guards.out_of_school_marks;
+            && open.iter().filter(|stored| by_out_of_school(&stored.mark)).count() as u64 >= guards.out_of_school_marks;
+        let students: BTreeSet<&StudentId> = open.iter().map(|stored| &stored.mark.student).collect();
+        let vanished = vanished_students(&students, register, guards);
+        let (gone, known) = (vanished.len() as u64, students.len() as u64);
+        let too_many_vanished =
+            !guards.leavers && gone > guards.vanished_students && gone * 100 > known * guards.vanished_students_percent;
 
         let mut plan = Self::default();
         let mut removals = Vec::new();
@@ -124,7 +148,7 @@ impl Plan {
         let marks = register.marks().inspect(|mark| {
             newest = newest.max(mark.last_updated().filter(|stamp| *stamp <= freshness.fetched_at));
         });
-        merge(&snapshot.marks, marks, |stored, mark| match (stored, mark) {
+        merge(&open, marks, |stored, mark| match (stored, mark) {
             (None, Some(mark)) => {
                 plan.counts.added += 1;
                 plan.changes.push(PlannedChange { before: None, after: Some(Arc::new(mark)) });
@@ -132,8 +156,10 @@ impl Plan {
             (Some(stored), Some(mark)) if stored.mark.same_content(&mark) => plan.counts.unchanged += 1,
             (Some(stored), Some(mark)) => {
                 changed_in_substance += u64::from(stored.mark.status != mark.status || stored.mark.code != mark.code);
-                let reason = if vanished && by_out_of_school(&stored.mark) {
+                let reason = if out_of_school_vanished && by_out_of_school(&stored.mark) {
                     Some(WithheldReason::OutOfSchoolVanished)
+                } else if !guards.allow_mass_change && loses_its_code(&stored.mark, &mark, register) {
+                    Some(WithheldReason::CodeVanished)
                 } else if is_stale(stored, freshness) && stamp(&mark) < stamp(&stored.mark) {
                     Some(WithheldReason::MayBeStale)
                 } else {
@@ -148,7 +174,12 @@ impl Plan {
                     }
                 }
             }
-            (Some(stored), None) => removals.push(stored),
+            (Some(stored), None) if !vanished.contains(&stored.mark.student) => removals.push(stored),
+            (Some(stored), None) if too_many_vanished => {
+                let (key, reason) = (MarkKey::from(&*stored.mark), WithheldReason::StudentsVanished);
+                plan.withheld.push(WithheldChange { key, reason });
+            }
+            (Some(_), None) => plan.counts.kept += 1,
             (None, None) => {}
         });
         if changed_in_substance > guards.mass_change
@@ -171,7 +202,7 @@ impl Plan {
                 Some(WithheldReason::Unproven)
             } else if too_many {
                 Some(WithheldReason::TooMany)
-            } else if vanished && by_out_of_school(&stored.mark) {
+            } else if out_of_school_vanished && by_out_of_school(&stored.mark) {
                 Some(WithheldReason::OutOfSchoolVanished)
             } else if is_stale(stored, freshness) {
                 Some(WithheldReason::MayBeStale)
@@ -180,17 +211,21 @@ impl Plan {
             };
             match reason {
                 Some(reason) => plan.withheld.push(WithheldChange { key: MarkKey::from(&*stored.mark), reason }),
-                None => {
-                    plan.counts.removed += 1;
-                    plan.changes.push(PlannedChange { before: Some(Arc::clone(&stored.mark)), after: None });
-                }
+                None => plan.remove(stored),
             }
         }
+        closed.into_iter().for_each(|stored| plan.remove(stored));
+        plan.vanished_students = vanished.into_iter().cloned().collect();
         plan.newest_stamp = newest;
         plan.counts.withheld = plan.withheld.len() as u64;
         plan.changes.sort_by(|a, b| a.key().cmp(&b.key()));
         plan.withheld.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(plan)
+    }
+
+    fn remove(&mut self, stored: &StoredMark) {
+        self.counts.removed += 1;
+        self.changes.push(PlannedChange { before: Some(Arc::clone(&stored.mark)), after: None });
     }
 
     /// How many changes are withheld, by reason.
@@ -231,7 +266,7 @@ impl Plan {
     }
 }
 
-type Key<'a> = (&'a crate::model::StudentId, chrono::NaiveDate, crate::model::Session);
+type Key<'a> = (&'a StudentId, chrono::NaiveDate, crate::model::Session);
 
 impl PlannedChange {
     fn key(&self) -> Option<Key<'_>> {
@@ -239,13 +274,33 @@ impl PlannedChange {
     }
 }
 
+/// The students with marks of whom the fetch holds no record (R11.4).
+fn vanished_students<'a>(
+    students: &BTreeSet<&'a StudentId>,
+    register: &Register,
+    guards: &Guards,
+) -> BTreeSet<&'a StudentId> {
+    if guards.allow_removals || register.dates_with_registrations() < guards.vanished_students_dates {
+        return BTreeSet::new();
+    }
+    students.iter().copied().filter(|student| !register.has_records_of(student)).collect()
+}
+
+/// The raw code is the same, and the table that had a letter for it lacks it now (R11.6).
+fn loses_its_code(stored: &Mark, mark: &Mark, register: &Register) -> bool {
+    stored.code.is_some()
+        && mark.code.is_none()
+        && stored.raw_code == mark.raw_code
+        && mark.raw_code.as_ref().is_some_and(|raw| !register.knows_code(raw))
+}
+
 /// Walks two sequences in key order side by side.
 fn merge<'a>(
-    stored: &'a [StoredMark],
+    stored: &[&'a StoredMark],
     marks: impl Iterator<Item = Mark>,
     mut each: impl FnMut(Option<&'a StoredMark>, Option<Mark>),
 ) {
-    let mut stored = stored.iter().peekable();
+    let mut stored = stored.iter().copied().peekable();
     for mark in marks {
         while let Some(gone) = stored.next_if(|stored| stored.mark.key() < mark.key()) {
             each(Some(gone), None);

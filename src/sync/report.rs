@@ -4,7 +4,7 @@ use std::fmt;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Serialize, Serializer};
 
-use crate::model::{Issue, Issues, stamp_text};
+use crate::model::{Issue, Issues, Zone, ZoneOrigin, stamp_text};
 use crate::store::{MarkCounts, WithheldReason};
 
 /// What was read.
@@ -34,6 +34,23 @@ pub struct ReportWindow {
     pub to: NaiveDate,
 }
 
+/// The time zone of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReportZone {
+    /// The IANA name.
+    pub name: String,
+    /// The edition of the time-zone database that its rules are from, such as `2026b`.
+    pub edition: String,
+    /// Which database that is.
+    pub origin: ZoneOrigin,
+}
+
+impl From<&Zone> for ReportZone {
+    fn from(zone: &Zone) -> Self {
+        Self { name: zone.name().to_owned(), edition: zone.edition().to_owned(), origin: zone.origin() }
+    }
+}
+
 /// What a run did, or a dry run would do. Serialises to one JSON object; `Display` is a summary of a few lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -56,6 +73,8 @@ pub struct SyncReport {
     pub issue_examples: BTreeMap<Issue, Vec<String>>,
     /// The dates that were synced.
     pub window: ReportWindow,
+    /// By which time-zone rules the school's times were read.
+    pub zone: ReportZone,
     /// The instant just before the first request.
     #[serde(serialize_with = "stamp")]
     pub fetched_at: DateTime<Utc>,
@@ -97,13 +116,14 @@ impl fmt::Display for SyncReport {
         )?;
         writeln!(
             f,
-            "marks{}: {} added, {} changed, {} removed, {} unchanged, {} withheld",
+            "marks{}: {} added, {} changed, {} removed, {} unchanged, {} withheld, {} kept",
             if self.dry_run { " (dry run, nothing written)" } else { "" },
             marks.added,
             marks.changed,
             marks.removed,
             marks.unchanged,
-            marks.withheld
+            marks.withheld,
+            marks.kept
         )?;
         for (reason, count) in &self.withheld {
             writeln!(f, "withheld, {reason}: {count} ({})", meaning(*reason))?;
@@ -124,10 +144,16 @@ impl fmt::Display for SyncReport {
 
 fn meaning(reason: WithheldReason) -> &'static str {
     match reason {
+        WithheldReason::StudentsVanished => {
+            "many students have no record in the reply any more; check the filters of the key, or say that they have left"
+        }
         WithheldReason::Unproven => "nothing in the reply proves that these marks are gone",
         WithheldReason::TooMany => "more removals at once than the limit; allow removals if they are meant",
         WithheldReason::OutOfSchoolVanished => {
             "the reply holds no out-of-school record at all; check the key's rights, or allow removals"
+        }
+        WithheldReason::CodeVanished => {
+            "the code table has lost the codes of these marks; check the key's rights, or allow the mass change"
         }
         WithheldReason::MayBeStale => "the reply can be older than what the store holds; a later run decides",
     }

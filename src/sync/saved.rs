@@ -36,7 +36,7 @@ impl AttendanceSync {
     /// # Errors
     /// [`SyncError::PlanOutdated`] if the school, the rules or the marks in its scope are not those it was made from.
     pub async fn apply_saved(&self, saved: &SavedPlan) -> Result<u64, SyncError> {
-        under_lease(&*self.store, &self.school, self.wait_for_other_run, |lease| async move {
+        under_lease(&*self.store, &self.school, self.wait_for_other_run, &self.stop, |lease| async move {
             let snapshot = self.store.read(&self.school, &saved.run.scope).await?;
             if basis(&self.school, &self.rules, &snapshot) != saved.basis {
                 return Err(SyncError::PlanOutdated);

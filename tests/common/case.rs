@@ -22,7 +22,7 @@ pub struct Case {
 
 #[derive(Deserialize)]
 struct Settings {
-    timezone: chrono_tz::Tz,
+    timezone: rollmark::model::Zone,
     pm_rule: String,
     #[serde(default)]
     pm_start: Option<String>,
@@ -79,7 +79,7 @@ impl Case {
             "registration" => TieBreak::Registration,
             other => panic!("unknown tie {other}"),
         };
-        Rules::new(self.settings.timezone).pm(pm_rule).tie_break(tie_break)
+        Rules::new(self.settings.timezone.clone()).pm(pm_rule).tie_break(tie_break)
     }
 
     pub fn scope(&self) -> Scope {
@@ -92,6 +92,10 @@ impl Case {
                 .as_ref()
                 .map(|students| students.iter().map(|id| id.as_str().into()).collect()),
         }
+    }
+
+    pub fn has_codes(&self) -> bool {
+        !self.codes.is_empty()
     }
 
     pub fn records(&self) -> Vec<Record> {

@@ -114,5 +114,5 @@ pub fn rules() -> impl Strategy<Value = Rules> {
         select(&[12, 13][..]).prop_map(|hour| PmRule::FirstFrom(NaiveTime::from_hms_opt(hour, 0, 0).unwrap()));
     let pm = prop_oneof![by_time, Just(PmRule::RegistrationPeriods)];
     (pm, select(&[TieBreak::OutOfSchool, TieBreak::Registration][..]))
-        .prop_map(|(pm, tie)| Rules::new(chrono_tz::Europe::London).pm(pm).tie_break(tie))
+        .prop_map(|(pm, tie)| Rules::new("Europe/London".parse().unwrap()).pm(pm).tie_break(tie))
 }

@@ -1,7 +1,7 @@
 use std::fmt::{self, Display, Write};
 
 use bytes::Bytes;
-use chrono::{NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
+use chrono::{Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use hyper::StatusCode;
 use quick_xml::Reader;
 use quick_xml::escape::escape;
@@ -172,6 +172,10 @@ impl Display for Wire {
             FeedTime::Date(date) => write!(f, "{date}"),
             FeedTime::School(time) => write!(f, "{}", time.format("%Y-%m-%dT%H:%M:%S%.f")),
             FeedTime::Offset(time) => f.write_str(&time.to_rfc3339()),
+            FeedTime::EndOfDay(time) => write!(f, "{}T24:00:00", time.date() - Days::new(1)),
+            FeedTime::OffsetEndOfDay(time) => {
+                write!(f, "{}T24:00:00{}", time.date_naive() - Days::new(1), time.offset())
+            }
         }
     }
 }
@@ -273,7 +277,7 @@ fn rows(method: &BatchMethod, state: &State, (start, end): (NaiveDateTime, Naive
         "PresentCodes" => vec![Row::new("PresentCode", Some(1)).node("Code", Some("/")).node("Name", Some("Present"))],
         // The days and times of registers, whatever the date (assumed).
         "DatesAndTimes" => {
-            let times = school.periods().iter().map(|period| period.at.school_time(chrono_tz::UTC).time());
+            let times = school.periods().iter().map(|period| period.at.as_written().time());
             let times: std::collections::BTreeSet<chrono::NaiveTime> = times.collect();
             times.into_iter().map(|time| Row::new("DateAndTime", None::<u8>).node("Time", Some(time))).collect()
         }

@@ -1,18 +1,19 @@
 //! The REST API of the simulator: today's periods and registers.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, Offset, TimeDelta, Utc};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Reply, State};
-use crate::model::{FeedTime, OutOfSchool, PeriodId, RawCode, Registration};
+use crate::model::{FeedTime, OutOfSchool, PeriodId, RawCode, Registration, Zone};
 
 pub(super) const PATH: &str = "/api/registration/";
 
 /// A made-up school's own time zone.
-const ZONE: chrono_tz::Tz = chrono_tz::Europe::London;
+static ZONE: LazyLock<Zone> = LazyLock::new(|| "Europe/London".parse().unwrap_or_else(|_| Zone::utc()));
 /// The only division, by its id.
 const DIVISION: u64 = 1;
 /// How long a register stays open, in minutes.
@@ -85,7 +86,7 @@ fn present_code() -> Value {
 }
 
 fn date_of(time: FeedTime) -> NaiveDate {
-    time.school_time(ZONE).date()
+    time.school_time(&ZONE).date()
 }
 
 fn today(state: &State) -> Option<NaiveDate> {
@@ -93,11 +94,13 @@ fn today(state: &State) -> Option<NaiveDate> {
 }
 
 fn in_zone(time: DateTime<Utc>) -> String {
-    time.with_timezone(&ZONE).to_rfc3339()
+    let offset = ZONE.wall_time(time).signed_duration_since(time.naive_utc()).num_seconds();
+    let offset = i32::try_from(offset).ok().and_then(FixedOffset::east_opt).unwrap_or_else(|| Utc.fix());
+    time.with_timezone(&offset).to_rfc3339()
 }
 
 fn with_offset(time: FeedTime) -> String {
-    in_zone(time.instant(ZONE))
+    in_zone(time.instant(&ZONE))
 }
 
 fn periods(state: &State) -> Vec<Value> {
@@ -109,7 +112,7 @@ fn periods(state: &State) -> Vec<Value> {
             "divisions": [{ "id": DIVISION, "code": "SEN", "name": "Senior School" }],
             "start": with_offset(period.at),
             "time": with_offset(period.at),
-            "finish": in_zone(period.at.instant(ZONE) + OPEN_FOR),
+            "finish": in_zone(period.at.instant(&ZONE) + OPEN_FOR),
             "friendlyName": period.name.as_deref().unwrap_or("Registration"),
             "numberOfStudents": students,
             "registrationRuleId": 1,
@@ -133,16 +136,16 @@ fn register(period: &str, state: &State) -> Option<Vec<Value>> {
 
 /// The row with iSAMS's own verdict: out of school where such a record covers the register and is no older than the row.
 fn record(row: &Registration, state: &State) -> Value {
-    let at = row.at.school_time(ZONE);
-    let stamp = |time: Option<FeedTime>| time.map(|time| time.instant(ZONE));
+    let at = row.at.school_time(&ZONE);
+    let stamp = |time: Option<FeedTime>| time.map(|time| time.instant(&ZONE));
     let is_taken = row.registered || row.code.is_some();
     let covers = |record: &&OutOfSchool| {
         let end = record.to.map_or(record.from, |to| to);
         let to = match end {
             FeedTime::Date(date) => date.succ_opt().unwrap_or(date).and_time(chrono::NaiveTime::MIN),
-            end => end.school_time(ZONE),
+            end => end.school_time(&ZONE),
         };
-        record.student == row.student && record.from.school_time(ZONE) <= at && at < to
+        record.student == row.student && record.from.school_time(&ZONE) <= at && at < to
     };
     let newest = state.school.all_out_of_school().iter().filter(covers).max_by_key(|record| stamp(record.last_updated));
     let wins = |record: &&OutOfSchool| {

@@ -1,23 +1,36 @@
 //! Replies that are kept in files, and read again without the management system.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod mask;
+
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::fs::{self, DirEntry, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use self::mask::{Mask, Masks};
 
 use super::{
     AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, Part, RecordStream, SourceError,
     SourceErrorKind, SourceRecord,
 };
-use crate::model::{PeriodId, Record, RecordId, StudentId, compare_ids};
+use crate::model::{FeedTime, Record, StudentId};
+
+/// A century.
+const LONGEST_CACHE_S: i64 = 100 * 366 * 24 * 3_600;
+/// No record that a source may keep is longer.
+const LONGEST_LINE: usize = 16 << 20;
+const LONGEST_MANIFEST: u64 = 16 << 20;
+/// How the names of files of records end, and of files that are still written.
+const RECORDS: &str = ".records.jsonl";
+const UNFINISHED: &str = ".part";
 
 /// What is kept of a complete fetch beside its records.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,17 +39,40 @@ struct Manifest {
     has_stamps: bool,
     has_period_flags: bool,
     has_out_of_school: bool,
+    has_code_table: bool,
     today_only: bool,
     cache_seconds: i64,
     records: u64,
+    /// Of the file of records.
+    records_sha256: String,
     parts: Vec<Part>,
-    #[serde(default)]
-    lacks_code_table: bool,
-    #[serde(default)]
     undecided_fields: Vec<String>,
 }
 
+/// The file of a manifest.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    fetch: Manifest,
+    /// Of the manifest, so that a count that was altered shows.
+    sha256: String,
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Manifest {
+    fn sha256(&self) -> serde_json::Result<String> {
+        Ok(hex(Sha256::new_with_prefix(serde_json::to_vec(self)?)))
+    }
+
+    /// Reads a manifest; `None` for one that was altered.
+    fn read(text: &[u8]) -> Option<Self> {
+        let Sealed { fetch, sha256 } = serde_json::from_slice(text).ok()?;
+        let is_possible = is_real(fetch.fetched_at.year()) && (0..=LONGEST_CACHE_S).contains(&fetch.cache_seconds);
+        (is_possible && fetch.sha256().ok()? == sha256).then_some(fetch)
+    }
+
     fn completeness(&self) -> Completeness {
         Completeness { parts: self.parts.clone(), undecided_fields: self.undecided_fields.clone() }
     }
@@ -46,7 +82,7 @@ impl Manifest {
             has_stamps: self.has_stamps,
             has_period_flags: self.has_period_flags,
             has_out_of_school: self.has_out_of_school,
-            has_code_table: !self.lacks_code_table,
+            has_code_table: self.has_code_table,
             today_only: self.today_only,
             cache_expiry: TimeDelta::try_seconds(self.cache_seconds).unwrap_or(TimeDelta::MAX),
         }
@@ -58,7 +94,7 @@ fn manifest_path(folder: &Path, number: u64) -> PathBuf {
 }
 
 fn records_path(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("replies-{number}.records.jsonl"))
+    folder.join(format!("replies-{number}{RECORDS}"))
 }
 
 fn failed(doing: &str, path: &Path, error: &std::io::Error) -> SourceError {
@@ -66,11 +102,36 @@ fn failed(doing: &str, path: &Path, error: &std::io::Error) -> SourceError {
     SourceError::permanent(SourceErrorKind::Configuration, message)
 }
 
+fn in_use(folder: &Path) -> SourceError {
+    SourceError::permanent(
+        SourceErrorKind::Configuration,
+        format!("the folder {} holds saved replies already; name another", folder.display()),
+    )
+}
+
+/// Whether a time with this year can stand in a feed.
+fn is_real(year: i32) -> bool {
+    (1..=9999).contains(&year)
+}
+
+/// Opens a regular file: a pipe or a device in its place could go on without an end.
+fn open_regular(path: &Path) -> Result<File, SourceError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => File::open(path).map_err(|error| failed("read", path, &error)),
+        Ok(_) => Err(SourceError::permanent(
+            SourceErrorKind::Configuration,
+            format!("{} is no regular file; save the replies anew", path.display()),
+        )),
+        Err(error) => Err(failed("read", path, &error)),
+    }
+}
+
 /// A source that keeps the replies of every complete fetch in a folder, for [`ReplaySource`].
 ///
 /// What is kept is every record as it was read, before any rule, and not the bytes of the wire: that serves for every way
 /// in, and holds nothing that rollmark does not read. They are pupils' data, unless they are [masked](Self::masked). The
-/// files are readable by their owner only (on Unix). A fetch that fails leaves none.
+/// files are readable by their owner only (on Unix). A fetch that fails leaves none; what a killed run left unfinished is
+/// removed by the next one.
 ///
 /// ```no_run
 /// # fn example(source: std::sync::Arc<dyn rollmark::source::AttendanceSource>) -> Result<(), rollmark::source::SourceError> {
@@ -92,9 +153,6 @@ pub struct SavingSource {
     masks: Masks,
 }
 
-/// The masked id of each student.
-type Masks = Arc<Mutex<BTreeMap<StudentId, StudentId>>>;
-
 impl SavingSource {
     /// Keeps what `inner` replies in this folder, which is created if it is not there (its parent is not). `fetched_at` is
     /// the instant that is kept as the time of the fetch.
@@ -114,21 +172,31 @@ impl SavingSource {
             builder.create(&folder).map_err(|error| failed("make the folder", &folder, &error))?;
         }
         let entries = fs::read_dir(&folder).map_err(|error| failed("read the folder", &folder, &error))?;
+        let mut leftovers = Vec::new();
         for entry in entries {
-            let name = entry.map_err(|error| failed("read the folder", &folder, &error))?.file_name();
-            if name.to_string_lossy().starts_with("replies-") {
-                return Err(SourceError::permanent(
-                    SourceErrorKind::Configuration,
-                    format!("the folder {} holds saved replies already; name another", folder.display()),
-                ));
+            let entry = entry.map_err(|error| failed("read the folder", &folder, &error))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if !name.starts_with("replies-") {
+                continue;
+            }
+            if name.ends_with(".json") {
+                return Err(in_use(&folder));
+            }
+            // Records without a manifest do not count either.
+            if name.ends_with(UNFINISHED) || name.ends_with(RECORDS) {
+                leftovers.push(entry);
             }
         }
+        leftovers.iter().for_each(remove_leftover);
         Ok(Self { inner, folder, fetched_at, is_masked: false, fetches: AtomicU64::new(0), masks: Masks::default() })
     }
 
-    /// Replaces the ids of students, records and periods, comments, reasons and names of periods by numbered ones, within a
-    /// fetch the same for the same and in the same order, so that every decision stays. Times and codes stay as they are.
-    /// Holds a fetch in memory until it is complete.
+    /// Replaces the ids of students, records and periods, comments, reasons, names of periods, session flags that are
+    /// neither `am` nor `pm`, and codes that the code table does not know by numbered ones, so that every decision and
+    /// every issue stays. Students are numbered and records are kept in an order that chance decides, so that a class's
+    /// roll says nothing of who is who. Times, and the code table with its names, stay as they are. Holds a fetch in memory
+    /// until it is complete.
     #[must_use]
     pub fn masked(mut self) -> Self {
         self.is_masked = true;
@@ -161,16 +229,31 @@ impl AttendanceSource for SavingSource {
     }
 }
 
-/// Writes one fetch; its files go away unless it is complete.
+/// What a run that is no more left unfinished. One that still writes holds a lock on its file.
+fn remove_leftover(entry: &DirEntry) {
+    let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+    if is_file && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+        let _ = fs::remove_file(entry.path());
+    }
+}
+
+/// Writes one fetch; its files get their names when it is complete, and go away otherwise.
 struct Recorder {
     file: BufWriter<File>,
+    hash: Sha256,
     records_path: PathBuf,
     manifest_path: PathBuf,
     manifest: Manifest,
     /// What waits to be masked.
     waiting: Option<Vec<Record>>,
     masks: Masks,
-    is_complete: bool,
+}
+
+/// The name of a file until it is complete; no two runs share it.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}{UNFINISHED}", std::process::id()));
+    name.into()
 }
 
 fn create_private(path: &Path) -> Result<File, SourceError> {
@@ -178,7 +261,10 @@ fn create_private(path: &Path) -> Result<File, SourceError> {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|error| failed("create", path, &error))
+    let file = options.open(path).map_err(|error| failed("create", path, &error))?;
+    // Where a file system has no locks, a run that starts meanwhile takes the file for a leftover; this one then fails.
+    let _ = file.try_lock();
+    Ok(file)
 }
 
 impl Recorder {
@@ -186,7 +272,8 @@ impl Recorder {
         let records_path = records_path(&saving.folder, number);
         let capabilities = saving.inner.capabilities();
         Ok(Self {
-            file: BufWriter::new(create_private(&records_path)?),
+            file: BufWriter::new(create_private(&unfinished(&records_path))?),
+            hash: Sha256::new(),
             records_path,
             manifest_path: manifest_path(&saving.folder, number),
             manifest: Manifest {
@@ -194,16 +281,16 @@ impl Recorder {
                 has_stamps: capabilities.has_stamps,
                 has_period_flags: capabilities.has_period_flags,
                 has_out_of_school: capabilities.has_out_of_school,
+                has_code_table: capabilities.has_code_table,
                 today_only: capabilities.today_only,
-                cache_seconds: capabilities.cache_expiry.num_seconds(),
+                cache_seconds: capabilities.cache_expiry.num_seconds().clamp(0, LONGEST_CACHE_S),
                 records: 0,
+                records_sha256: String::new(),
                 parts: Vec::new(),
-                lacks_code_table: !capabilities.has_code_table,
                 undecided_fields: Vec::new(),
             },
             waiting: saving.is_masked.then(Vec::new),
             masks: Arc::clone(&saving.masks),
-            is_complete: false,
         })
     }
 
@@ -219,107 +306,52 @@ impl Recorder {
     }
 
     fn write(&mut self, record: &Record) -> Result<(), SourceError> {
+        let write_failed = |error: io::Error| failed("write", &self.records_path, &error);
+        let mut line = serde_json::to_vec(record).map_err(|error| write_failed(error.into()))?;
+        line.push(b'\n');
+        if line.len() > LONGEST_LINE {
+            let message = "a record is too long to be kept; its comment or reason is no such text".to_owned();
+            return Err(SourceError::permanent(SourceErrorKind::TooLarge, message));
+        }
+        self.file.write_all(&line).map_err(write_failed)?;
+        self.hash.update(&line);
         self.manifest.records += 1;
-        let written = serde_json::to_writer(&mut self.file, record).map_err(std::io::Error::from);
-        written.and_then(|()| self.file.write_all(b"\n")).map_err(|error| failed("write", &self.records_path, &error))
+        Ok(())
     }
 
     fn finish(&mut self, completeness: &Completeness) -> Result<(), SourceError> {
         if let Some(records) = self.waiting.take() {
-            let mask = Mask::of(&records);
-            for record in records {
-                self.write(&mask.apply(record))?;
+            let (records, students) = Mask::apply_to(records);
+            for record in &records {
+                self.write(record)?;
             }
-            *self.masks.lock().unwrap_or_else(PoisonError::into_inner) = mask.students;
+            *self.masks.lock().unwrap_or_else(PoisonError::into_inner) = students;
         }
         self.file.flush().map_err(|error| failed("write", &self.records_path, &error))?;
+        self.manifest.records_sha256 = hex(self.hash.clone());
         self.manifest.parts.clone_from(&completeness.parts);
         self.manifest.undecided_fields.clone_from(&completeness.undecided_fields);
-        let mut manifest = create_private(&self.manifest_path)?;
-        serde_json::to_writer_pretty(&mut manifest, &self.manifest)
-            .map_err(|error| failed("write", &self.manifest_path, &error.into()))?;
-        self.is_complete = true;
+        let write_failed = |error: io::Error| failed("write", &self.manifest_path, &error);
+        let sha256 = self.manifest.sha256().map_err(|error| write_failed(error.into()))?;
+        let sealed = Sealed { fetch: self.manifest.clone(), sha256 };
+        let mut manifest = create_private(&unfinished(&self.manifest_path))?;
+        serde_json::to_writer_pretty(&mut manifest, &sealed).map_err(|error| write_failed(error.into()))?;
+        // Another run can have been faster.
+        if self.manifest_path.exists() {
+            return Err(in_use(self.manifest_path.parent().unwrap_or(&self.manifest_path)));
+        }
+        // The manifest comes last: records without one do not count.
+        for path in [&self.records_path, &self.manifest_path] {
+            fs::rename(unfinished(path), path).map_err(|error| failed("write", path, &error))?;
+        }
         Ok(())
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        if !self.is_complete {
-            let _ = fs::remove_file(&self.records_path);
-            let _ = fs::remove_file(&self.manifest_path);
-        }
-    }
-}
-
-/// What replaces what. Order and equality stay, since ids and texts decide ties (R1.4, R4, R6.2).
-struct Mask {
-    students: BTreeMap<StudentId, StudentId>,
-    ids: BTreeMap<RecordId, RecordId>,
-    periods: BTreeMap<PeriodId, PeriodId>,
-    texts: BTreeMap<Box<str>, Box<str>>,
-}
-
-impl Mask {
-    fn of(records: &[Record]) -> Self {
-        let (mut students, mut ids) = (BTreeSet::new(), BTreeSet::new());
-        let (mut periods, mut texts) = (BTreeSet::new(), BTreeSet::new());
-        for record in records {
-            match record {
-                Record::Registration(row) => {
-                    students.insert(row.student.clone());
-                    ids.extend(row.id.clone());
-                    periods.extend(row.period.clone());
-                    texts.extend(row.comment.clone());
-                }
-                Record::OutOfSchool(span) => {
-                    students.insert(span.student.clone());
-                    ids.extend(span.id.clone());
-                    texts.extend(span.reason.clone());
-                }
-                Record::Period(period) => {
-                    periods.insert(period.id.clone());
-                    texts.extend(period.name.clone());
-                }
-                Record::Code(_) => {}
-            }
-        }
-        let mut ids: Vec<RecordId> = ids.into_iter().collect();
-        ids.sort_by(|a, b| compare_ids(Some(a.as_str()), Some(b.as_str())));
-        let number = |prefix: &'static str| (1_u64..).map(move |number| format!("{prefix}{number:08}"));
-        Self {
-            students: students.into_iter().zip(number("student-").map(StudentId::new)).collect(),
-            ids: ids.into_iter().zip((1_u64..).map(|number| RecordId::new(number.to_string()))).collect(),
-            periods: periods.into_iter().zip(number("period-").map(PeriodId::new)).collect(),
-            texts: texts.into_iter().zip(number("text ").map(String::into_boxed_str)).collect(),
-        }
-    }
-
-    fn apply(&self, record: Record) -> Record {
-        fn masked<K: Ord, V: Clone>(map: &BTreeMap<K, V>, key: Option<K>) -> Option<V> {
-            map.get(&key?).cloned()
-        }
-        let student = |id: &StudentId| self.students.get(id).cloned().unwrap_or_else(|| StudentId::new(""));
-        match record {
-            Record::Registration(mut row) => {
-                row.student = student(&row.student);
-                row.id = masked(&self.ids, row.id);
-                row.period = masked(&self.periods, row.period);
-                row.comment = masked(&self.texts, row.comment);
-                Record::Registration(row)
-            }
-            Record::OutOfSchool(mut span) => {
-                span.student = student(&span.student);
-                span.id = masked(&self.ids, span.id);
-                span.reason = masked(&self.texts, span.reason);
-                Record::OutOfSchool(span)
-            }
-            Record::Period(mut period) => {
-                period.id = masked(&self.periods, Some(period.id)).unwrap_or_else(|| PeriodId::new(""));
-                period.name = masked(&self.texts, period.name);
-                Record::Period(period)
-            }
-            Record::Code(code) => Record::Code(code),
+        for path in [&self.records_path, &self.manifest_path] {
+            let _ = fs::remove_file(unfinished(path));
         }
     }
 }
@@ -346,9 +378,10 @@ impl ReplaySource {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let number = name.strip_prefix("replies-").and_then(|rest| rest.strip_suffix(".json"));
             let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) else { continue };
-            let text = fs::read(&path).map_err(|error| failed("read", &path, &error))?;
-            let manifest = serde_json::from_slice(&text).map_err(|_| damaged(&path, 1))?;
-            fetches.push((number, manifest));
+            let mut text = Vec::new();
+            let read = open_regular(&path)?.take(LONGEST_MANIFEST).read_to_end(&mut text);
+            read.map_err(|error| failed("read", &path, &error))?;
+            fetches.push((number, Manifest::read(&text).ok_or_else(|| altered(&path))?));
         }
         if fetches.is_empty() {
             return Err(SourceError::permanent(
@@ -371,17 +404,52 @@ impl ReplaySource {
         self
     }
 
+    /// Sets whether the replies' source has a code table; at first it is what was kept of it.
+    #[must_use]
+    pub fn has_code_table(mut self, has: bool) -> Self {
+        self.fetches.iter_mut().for_each(|(_, manifest)| manifest.has_code_table = has);
+        self
+    }
+
     /// When the newest of the replies was fetched.
     pub fn fetched_at(&self) -> DateTime<Utc> {
         self.newest().map_or(DateTime::UNIX_EPOCH, |manifest| manifest.fetched_at)
     }
 }
 
-fn damaged(path: &Path, line: u64) -> SourceError {
+fn altered(path: &Path) -> SourceError {
     SourceError::permanent(
         SourceErrorKind::BadRecord,
-        format!("line {line} of {} is damaged; save the replies anew", path.display()),
+        format!("{} is damaged or was altered; save the replies anew", path.display()),
     )
+}
+
+/// Whether the file holds what was kept. That is looked at before any record counts.
+fn check_records(path: &Path, manifest: &Manifest) -> Result<(), SourceError> {
+    let mut file = open_regular(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(bytes) => hash.update(buffer.get(..bytes).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed("read", path, &error)),
+        }
+    }
+    if hex(hash) == manifest.records_sha256 { Ok(()) } else { Err(altered(path)) }
+}
+
+/// Reads one line; `None` for one that holds no record.
+fn read_record(line: &[u8]) -> Option<Record> {
+    let record = serde_json::from_slice(line.strip_suffix(b"\n")?).ok()?;
+    let times: Vec<FeedTime> = match &record {
+        Record::Registration(row) => [Some(row.at), row.last_updated].into_iter().flatten().collect(),
+        Record::OutOfSchool(span) => [Some(span.from), span.to, span.last_updated].into_iter().flatten().collect(),
+        Record::Period(period) => vec![period.at],
+        Record::Code(_) => Vec::new(),
+    };
+    times.iter().all(|time| is_real(time.as_written().year())).then_some(record)
 }
 
 impl fmt::Display for ReplaySource {
@@ -416,19 +484,21 @@ impl AttendanceSource for ReplaySource {
             ));
         };
         let path = records_path(&self.folder, number);
-        let mut file = BufReader::new(File::open(&path).map_err(|error| failed("read", &path, &error))?);
+        check_records(&path, &manifest)?;
+        let mut file = BufReader::new(open_regular(&path)?);
         let counters = request.counters.clone();
         let mut read = 0;
         let next_record = move || -> Option<Result<SourceRecord, SourceError>> {
-            let mut line = String::new();
-            match file.read_line(&mut line) {
+            let mut line = Vec::new();
+            match (&mut file).take(LONGEST_LINE as u64).read_until(b'\n', &mut line) {
                 Err(error) => return Some(Err(failed("read", &path, &error))),
-                Ok(0) if read < manifest.records => return Some(Err(damaged(&path, read + 1))),
-                Ok(0) => return None,
+                Ok(0) if read == manifest.records => return None,
+                Ok(0) => return Some(Err(altered(&path))),
                 Ok(bytes) => counters.add_bytes(bytes as u64),
             }
             read += 1;
-            Some(serde_json::from_str(&line).map(SourceRecord::Record).map_err(|_| damaged(&path, read)))
+            let record = read_record(&line).filter(|_| read <= manifest.records);
+            Some(record.map(SourceRecord::Record).ok_or_else(|| altered(&path)))
         };
         let records = futures::stream::iter(std::iter::from_fn(next_record));
         let verdict = manifest.completeness();

