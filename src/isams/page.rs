@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -150,15 +149,6 @@ fn whole_number(written: &str) -> Option<String> {
     is_exact.then(|| format!("{number:.0}"))
 }
 
-/// Equal for objects that are written alike.
-impl Hash for Object<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        for (name, value) in &self.0 {
-            (name, value.get()).hash(state);
-        }
-    }
-}
-
 impl<'a> Object<'a> {
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
@@ -257,7 +247,7 @@ impl<'a> Page<'a> {
     }
 
     /// The records of a page under their name, if it holds a list of them. A known list can be null for an empty one.
-    pub(super) fn records(&self, name: ListName<'_>) -> Option<(Option<String>, Vec<Object<'a>>)> {
+    pub(super) fn records(&self, name: ListName<'_>) -> Option<(Option<String>, Vec<&'a RawValue>)> {
         let (name, list) = match (self, name) {
             (Self::Bare(list), _) => (None, list.clone()),
             (Self::Object(page), ListName::Known(name)) => match page.get(name)? {
@@ -266,7 +256,8 @@ impl<'a> Page<'a> {
             },
             (Self::Object(page), ListName::WithField(field)) => page.only_list(field)?,
         };
-        Some((name.map(str::to_owned), list.into_iter().map(object).collect::<Option<_>>()?))
+        let is_record = |element: &&RawValue| element.get().starts_with('{');
+        list.iter().all(is_record).then(|| (name.map(str::to_owned), list))
     }
 }
 

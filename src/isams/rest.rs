@@ -13,7 +13,7 @@ use super::fields::{
     LONGEST_LETTER, LONGEST_NAME, LONGEST_TEXT, clipped, flag, is_at_most, is_id, listed, minutes, printable,
 };
 use super::message::Message;
-use super::page::{ListName, Object, Page, Paging, Unreadable, bad_reply};
+use super::page::{ListName, Object, Page, Paging, Unreadable, bad_reply, object};
 use super::source::Settings;
 use super::transport::{self, Budget, Failed};
 use crate::model::{
@@ -34,8 +34,8 @@ const MOST_ERROR_BYTES: u64 = 64 << 10;
 const MOST_REGISTERS: usize = 2_000;
 /// More pages than any list has.
 const MOST_PAGES: u64 = 1_000;
-/// A list is held whole; real ones are ten times smaller.
-const MOST_LIST_BYTES: u64 = 16 << 20;
+/// A list is held whole, and a few at a time; one of 5,000 students has 2 MiB.
+const MOST_LIST_BYTES: u64 = 8 << 20;
 
 pub(super) struct Fetch {
     settings: Arc<Settings>,
@@ -232,7 +232,9 @@ impl Fetch {
             }
             _ => error,
         })?;
+        let length = body.len() as u64;
         let text = text_of(&body)?;
+        drop(body);
         let page = Page::parse(&text)?;
         if let Some(said) = page.refusal() {
             return Err(said.into_error(status.as_u16(), &secrets).into());
@@ -249,10 +251,14 @@ impl Fetch {
         };
         Ok(Reply {
             list_name,
-            items: records.iter().map(read).collect::<Result<_, _>>()?,
-            hashes: records.iter().map(|record| self.hashing.hash_one(record)).collect(),
+            items: records
+                .iter()
+                .filter_map(|record| object(record))
+                .map(|record| read(&record))
+                .collect::<Result<_, _>>()?,
+            hashes: records.iter().map(|record| self.hashing.hash_one(record.get())).collect(),
             paging: page.paging(),
-            length: body.len() as u64,
+            length,
         })
     }
 }
@@ -271,7 +277,7 @@ struct Reply<T> {
     /// Under which name the list was found, if it is not the whole page.
     list_name: Option<String>,
     items: Vec<T>,
-    /// Equal for equal records.
+    /// Equal for records that are written alike.
     hashes: Vec<u64>,
     paging: Paging,
     length: u64,

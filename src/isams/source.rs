@@ -176,7 +176,7 @@ impl Isams {
     }
 
     /// Sets how many bytes a reply may have, after decompression. The default is 2 GiB; a list of the REST API may have
-    /// 16 MiB at most.
+    /// 8 MiB at most.
     #[must_use]
     pub fn max_bytes(self, most: u64) -> Self {
         self.with(|settings| settings.max_bytes = most)
