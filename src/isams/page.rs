@@ -272,12 +272,8 @@ impl<'a> Object<'a> {
         let mut lists: Vec<Named<'_, 'a>> =
             lists.filter_map(|(name, value)| Some((Some(name.as_str()), elements(value)?))).collect();
         if lists.iter().all(|(_, list)| list.is_empty()) {
-            // An error can hold an empty list too. A register says how many records it has, or has the name of one.
-            let is_counted = ["count", "totalCount", "totalPages"].iter().any(|name| self.count(name).is_some())
-                && self.count("count").unwrap_or(0) == 0;
-            let is_register = |name: &str| name.eq_ignore_ascii_case("registrationStatuses");
-            lists.retain(|(name, _)| is_counted || name.is_some_and(is_register));
-            return lists.pop();
+            // A page that counts records and holds none has lost them.
+            return lists.pop().filter(|_| self.count("count").unwrap_or(0) == 0);
         }
         if lists.len() > 1 {
             let has_field = |item: &&RawValue| object(item).is_some_and(|item| item.get(field).is_some());
