@@ -180,7 +180,7 @@ impl<'a> Item<'a> {
         let (field, value) = self.get(names).ok_or_else(|| {
             let present = listed(self.fields.iter().map(|(name, _)| name.as_str()));
             bad_record(format!(
-                "one of the {} has no field for its {what}; its fields are: {present}; say which one it is with FieldNames::{option}",
+                "one of the {} has no field for its {what}; its fields are: {present}; say which one it is with FieldNames::{option} (--field {option}=NAME)",
                 self.place()
             ))
         })?;
@@ -193,7 +193,7 @@ impl<'a> Item<'a> {
     fn unreadable(&self, field: &str, what: &str, option: &str) -> SourceError {
         bad_record(format!(
             "one of the {} has an unreadable {what} in its field {}; correct it in the management system, or name another \
-             field with FieldNames::{option}",
+             field with FieldNames::{option} (--field {option}=NAME)",
             self.place(),
             printable(field)
         ))
@@ -273,7 +273,7 @@ impl<'a> Item<'a> {
             None => Ok(()),
             Some((field, _)) => Err(bad_record(format!(
                 "one of the {} has a date without a time, and a time of day in its field {}; say which field holds both \
-                 with FieldNames::{option}",
+                 with FieldNames::{option} (--field {option}=NAME)",
                 self.place(),
                 unknown_name(field)
             ))),

@@ -122,7 +122,8 @@ impl Undecided {
                     SourceErrorKind::BadRecord,
                     format!(
                         "none of the {} in {} has {what} under a known name, and {values} stand in: {names}; name the field \
-                         with FieldNames::{option}, or say with ignored_fields that it is none",
+                         with FieldNames::{option} (--field {option}=NAME), or say with ignored_fields (--ignore-field NAME) that it \
+                         is nothing of the kind",
                         FetchedKind::OutOfSchool,
                         container_name(FetchedKind::OutOfSchool),
                     ),
