@@ -129,7 +129,9 @@ async fn tell_story(flags: &Flags, window: Window, mut outputs: Outputs, stop: &
     let (source, kept) = flags.replies.keeping(source, now)?;
     let sync = flags.sync(source, Arc::clone(&store), stop);
     // A day before the second, so that what the school changes in between is younger.
-    let report = sync.run(flags.request(window).at(now - TimeDelta::days(1))).await?;
+    // The outputs are filled here too, so that a full disk shows before anything is written.
+    let day_before = flags.request(window).at(now - TimeDelta::days(1));
+    let report = sync.run_with(day_before, |planned| outputs.prepare(planned)).await?;
     flags.say_report(&report);
 
     simulator.change(|school| school.demo_changes(today));

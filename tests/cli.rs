@@ -419,15 +419,15 @@ fn nothing_panics_where_standard_output_or_error_is_closed_or_full() {
     for stream in ["2>&-", ">&-", ">&- 2>&-", "2>/dev/full", ">/dev/full", ">/dev/full 2>&1", "2> >(true)", "> >(true)"]
     {
         for (name, flags, code) in [
-            ("sync", "--today 2026-11-20", 0),
-            ("sync", "--today 2026-11-20 --marks /dev/null", 0),
+            ("sync", "--today 2026-11-20 --days 1", 0),
+            ("sync", "--today 2026-11-20 --days 1 --marks /dev/null", 0),
             ("sync", "--marks folder-that-is-missing/marks", 1),
             ("sync", "--unknown", 2),
             ("sync", "--days 1 --pm-start 1", 2),
             ("sync", "--help", 0),
             ("diagnose", "", 0),
             ("diagnose", "--json", 0),
-            ("audit", "--today 2026-11-20", 0),
+            ("audit", "--today 2026-11-20 --days 1", 0),
             ("probe", "--today 2026-11-20", 0),
             ("history", "--store sqlite:nothing.db", 0),
         ] {
