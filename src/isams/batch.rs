@@ -373,13 +373,17 @@ impl Fetch {
         // In JSON an empty container can be left out (verified), so that nothing tells it from one that is missing.
         let must_be_there = if settings.format == Format::Xml { &*ask.kinds } else { &[] };
         if let Some(missing) = must_be_there.iter().find(|kind| !reply.rows.iter().any(|(found, _)| found == *kind)) {
+            let cure = match missing {
+                FetchedKind::Codes => {
+                    "let the API key read the code table, or say that there is none with has_code_table (--no-code-table)"
+                }
+                _ => "check the key's methods",
+            };
+            let container = container_name(*missing);
             return Err(Failed {
                 error: SourceError::permanent(
                     SourceErrorKind::Incomplete,
-                    format!(
-                        "the reply has no {}, although the {missing} were asked for; check the key's methods",
-                        container_name(*missing)
-                    ),
+                    format!("the reply has no {container}, although the {missing} were asked for; {cure}"),
                 ),
                 rows_are_out: !is_whole,
             });

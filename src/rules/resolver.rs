@@ -313,7 +313,11 @@ impl Resolver {
             period_times,
             unknown_period_days,
             facts: FetchFacts {
-                students: self.students.into_iter().filter_map(|(student, is_open)| is_open.then_some(student)).collect(),
+                students: self
+                    .students
+                    .into_iter()
+                    .filter_map(|(student, is_open)| is_open.then_some(student))
+                    .collect(),
                 has_coded_records: self.has_coded_records,
                 midnight_ends_are_meant: ends.contains(&End::SameMidnight) && ends.contains(&End::LaterMidnight),
                 closed: self.closed,
