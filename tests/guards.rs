@@ -278,6 +278,17 @@ fn closed_dates_lose_their_marks_before_any_guard_looks() {
     assert_eq!((empty.counts.removed, empty.counts.withheld), (180, 120), "the proof is still needed elsewhere");
 }
 
+fn code_without_letter() -> Record {
+    Record::Code(Code {
+        id: "17".into(),
+        letter: None,
+        name: None,
+        absence: true,
+        active: true,
+        unreadable: Vec::new(),
+    })
+}
+
 #[test]
 fn a_letter_that_the_code_table_has_lost_is_kept() {
     let before = register([absent(1, "2026-11-20T09:00:00")]);
@@ -288,6 +299,10 @@ fn a_letter_that_the_code_table_has_lost_is_kept() {
     assert_eq!(reasons(&plan(&before, &after)), [(WithheldReason::CodeVanished, 1)]);
     let allowed = plan_with(&before, &after, |guards| guards.allow_mass_change = true);
     assert_eq!(allowed.counts.changed, 1);
+    let mut without_letter = Resolver::new(Rules::new("Europe/London".parse().unwrap()), before.scope().clone());
+    without_letter.extend([code_without_letter(), absent(1, "2026-11-20T09:00:00")]);
+    let plan_without = plan(&before, &without_letter.finish().unwrap());
+    assert_eq!(reasons(&plan_without), [(WithheldReason::CodeVanished, 1)], "a table without letters");
     let corrected = register([Record::Registration(Registration {
         registered: false,
         code: Some("99".into()),

@@ -270,7 +270,7 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
             "unreadable field isPresent",
         ),
         (r#"{"page":1,"totalPages":3,"rows":[]}"#, "page 2 of register/5 was asked for, and page 1 came"),
-        (r#"{"totalPages":1000000,"rows":[]}"#, "more than 1000 pages"),
+        (r#"{"totalPages":1000000,"rows":[]}"#, "has 1000000 pages, and page 2 holds no record"),
         (
             r#"{"totalCount":2,"totalPages":1,"rows":[{"schoolId":"1","isPresent":true,"isRegistered":1,"isOutOfSchool":false}]}"#,
             "counts 2 records of register/5 and sent 1",
@@ -440,6 +440,7 @@ async fn an_error_object_is_an_error_whatever_its_status_and_whatever_list_is_be
             r#"{"error":{"code":7,"message":"The registration period has been archived."},"data":[]}"#.to_owned(),
             r#"{"title":"The registration period has been archived.","status":403,"data":[]}"#.to_owned(),
             r#"{"type":"about:blank","detail":"The registration period has been archived."}"#.to_owned(),
+            format!(r#"{{"title":"The registration period has been archived.","{list}":[]}}"#),
         ] {
             let error = fetch(&source(&with_reply(path, &*reply))).await.unwrap_err();
             assert_eq!(error.kind(), SourceErrorKind::Server, "{reply}: {error}");
@@ -711,4 +712,40 @@ async fn equal_records_of_one_page_are_all_delivered() {
     let row = r#"{"schoolId":"1","isRegistered":1,"isPresent":true,"isOutOfSchool":false}"#;
     let register = format!(r#"{{"rows":[{row},{row}],"count":2,"totalCount":2,"totalPages":1}}"#);
     assert_eq!(rows(fetch(&source(&with_reply(LISTS[2].0, register))).await.unwrap()).len(), 2);
+}
+
+#[tokio::test]
+async fn what_the_first_page_says_of_the_whole_list_holds_for_the_later_ones() {
+    let row =
+        |student: u32| format!(r#"{{"schoolId":"{student}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}"#);
+    let page = |students: std::ops::Range<u32>, says: &str| {
+        let rows = students.map(row).collect::<Vec<_>>().join(",");
+        format!(r#"{{{says}"registrationStatuses":[{rows}]}}"#)
+    };
+    let first = page(0..4, r#""totalCount":8,"totalPages":2,"#);
+    for second in [
+        page(0..0, ""),
+        "[]".to_owned(),
+        page(0..0, r#""totalPages":2,"#),
+        page(4..7, ""),
+        page(4..7, r#""totalCount":3,"#),
+        page(0..4, ""),
+        page(0..4, r#""totalCount":4,"#),
+    ] {
+        let first = first.clone();
+        let answer = second.clone();
+        let url = common::tenant::answering_to(move |request| {
+            let target = request.split(' ').nth(1).unwrap_or_default();
+            let is = |name: &str| target.contains(name);
+            ok(match () {
+                () if is("/token") => r#"{"access_token":"t","expires_in":3600}"#.to_owned(),
+                () if is("absencecodes") => r#"{"absenceCodes":[]}"#.to_owned(),
+                () if is("periods") => PERIODS.to_owned(),
+                () if is("page=1&") => first.clone(),
+                () => answer.clone(),
+            })
+        });
+        let error = fetch(&source(&url)).await.unwrap_err();
+        assert!(matches!(error.kind(), SourceErrorKind::Incomplete | SourceErrorKind::BadReply), "{second}: {error}");
+    }
 }

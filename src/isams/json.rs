@@ -14,7 +14,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use super::body::{Body, ended_early, goes_on, is_padding, read_error, text_for_records, too_large};
 use super::escapes::Escapes;
 use super::fields::unknown_name;
-use super::message::{Message, is_message};
+use super::message::{Message, is_message, is_refusal};
 use super::reply::{Fields, MOST_FIELDS, Nothing, Sink, is_around};
 use super::xml;
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
@@ -170,7 +170,7 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
             let place = match at {
                 At::Outside | At::Around => match reading.sink.container(&key) {
                     Some(kind) => At::Container(kind),
-                    None if is_message(&key) => At::Message,
+                    None if is_refusal(&key) => At::Message,
                     None if is_around(&key) => At::Around,
                     None => At::Outside,
                 },
@@ -261,6 +261,10 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        // `"error": false` says that nothing is wrong.
+        if let (At::Message, false) = (self.at, value) {
+            return Ok(());
+        }
         self.visit_str(if value { "true" } else { "false" })
     }
 

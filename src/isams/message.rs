@@ -19,6 +19,11 @@ pub(super) fn is_message(name: &str) -> bool {
     name.eq_ignore_ascii_case("Message")
 }
 
+/// Whether an element or a key outside of records says what went wrong, in other words than iSAMS's own.
+pub(super) fn is_refusal(name: &str) -> bool {
+    is_message(name) || ["Error", "Errors"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 /// What a failing server says of a deadlock or a lock time-out is worth another try.
 const TRY_AGAIN: [&str; 2] = ["deadlocked", "lock request time out"];
 
@@ -32,7 +37,7 @@ impl Message {
         fields.iter().any(|(_, value)| !value.trim().is_empty()).then(|| Self {
             name: get("MessageName").unwrap_or_default(),
             title: get("Title").unwrap_or_default(),
-            description: get("Description").or_else(|| get(OWN_TEXT)).unwrap_or_default(),
+            description: ["Description", "Message", OWN_TEXT].into_iter().find_map(get).unwrap_or_default(),
         })
     }
 

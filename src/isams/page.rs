@@ -228,7 +228,8 @@ impl<'a> Page<'a> {
         let Self::Object(page) = self else { return None };
         let is_filled = |name: &str| page.get(name).is_some_and(has_content);
         let is_no = |name: &str| page.get(name).is_some_and(|value| !has_content(value) && value.get() != "null");
-        let has_words = ["message", "error", "errors"].iter().any(|name| is_filled(name));
+        let has_words =
+            ["message", "error", "errors", "title", "detail", "exceptionMessage"].iter().any(|name| is_filled(name));
         let says_no = ["success", "succeeded", "isSuccess", "ok"].iter().any(|name| is_no(name));
         let has_status = ["status", "statusCode"].iter().any(|name| page.count(name).is_some_and(|code| code >= 400));
         (has_words || says_no || has_status).then(|| self.words())

@@ -1,6 +1,6 @@
 //! The REST API: today's registers, read one by one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -153,6 +153,8 @@ impl Fetch {
         let (mut items, mut length) = (Vec::new(), 0);
         let (mut seen, mut before) = (HashSet::new(), Vec::new());
         let mut found = None;
+        // What any page says of the whole list holds, also where a later one says less.
+        let (mut last_page, mut totals) = (None, BTreeSet::new());
         for page in 1..=MOST_PAGES {
             // The pages of a list all have it under one name.
             let name = found.as_deref().map_or(name, ListName::Known);
@@ -167,6 +169,18 @@ impl Fetch {
                 return Err(bad_reply(format!("page {page} of {place} was asked for, and page {given} came")));
             }
             let count = reply.items.len() as u64;
+            last_page = last_page.max(about.pages);
+            // A count of this page alone says nothing of the others.
+            totals.extend(about.total.filter(|total| *total != count));
+            if count == 0 && page > 1 && last_page.is_some_and(|last| page <= last) {
+                return Err(SourceError::temporary(
+                    SourceErrorKind::Incomplete,
+                    format!(
+                        "iSAMS says that {place} has {} pages, and page {page} holds no record",
+                        last_page.unwrap_or(page)
+                    ),
+                ));
+            }
             let repeats = count > 0 && reply.hashes == before;
             if repeats && (about.pages.is_some() || about.has_next) {
                 return Err(bad_reply(format!("page {page} of {place} is page {} again", page - 1)));
@@ -182,7 +196,7 @@ impl Fetch {
             before = reply.hashes;
             // Whoever does not say how large its pages are may cut them at the usual size.
             let size = about.size.unwrap_or(PAGE_SIZE);
-            let is_last = match (about.pages, about.total) {
+            let is_last = match (last_page, about.total) {
                 _ if about.has_next => false,
                 (Some(pages), _) => page >= pages,
                 (None, _) if repeats || count == 0 => true,
@@ -191,8 +205,7 @@ impl Fetch {
                 (None, _) => count < size,
             };
             if is_last {
-                // A count of this page alone says nothing of the others.
-                return match about.total.filter(|total| *total != count && *total != items.len() as u64) {
+                return match totals.into_iter().find(|total| *total != items.len() as u64) {
                     None => Ok(Some(items)),
                     // Records that come or go between two pages: another try sees them whole.
                     Some(total) => Err(SourceError::temporary(

@@ -8,7 +8,7 @@ use quick_xml::events::{BytesStart, Event};
 use super::body::{
     Body, DEEPEST, ended_early, goes_on, is_padding, not_text, read_error, text_for_records, too_large, web_page,
 };
-use super::message::{Message, OWN_TEXT, is_message};
+use super::message::{Message, OWN_TEXT, is_message, is_refusal};
 use super::reply::{Fields, Sink, is_around};
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
@@ -104,7 +104,7 @@ impl<S: Sink> Reading<'_, S> {
             (None, None | Some(1)) if name.eq_ignore_ascii_case("html") && (self.depth == 1 || below.is_some()) => {
                 return Err(web_page());
             }
-            (None, _) if is_message(name) => {
+            (None, _) if is_message(name) || (below.is_none() && is_refusal(name)) => {
                 self.said_at = Some(self.depth);
                 self.said.clear();
                 self.said.open(OWN_TEXT)?;

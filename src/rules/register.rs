@@ -80,6 +80,7 @@ pub(super) struct FetchFacts {
     pub(super) has_coded_records: bool,
     pub(super) midnight_ends_are_meant: bool,
     pub(super) closed: BTreeSet<NaiveDate>,
+    pub(super) closed_with_rows: BTreeSet<NaiveDate>,
 }
 
 pub(super) struct RegisterParts {
@@ -216,6 +217,11 @@ impl Register {
         self.facts.closed.contains(&date)
     }
 
+    /// The dates of the window on which the school was closed, as the caller said, and which have registrations all the same.
+    pub fn closed_with_registrations(&self) -> &BTreeSet<NaiveDate> {
+        &self.facts.closed_with_rows
+    }
+
     /// Whether the fetch holds any code record.
     pub fn has_code_table(&self) -> bool {
         !self.codes.is_empty()
@@ -224,11 +230,6 @@ impl Register {
     /// Whether any registration or out-of-school record that lies in or reaches into the window has a code, of any student.
     pub fn has_coded_records(&self) -> bool {
         self.facts.has_coded_records
-    }
-
-    /// Whether the code table has this code, by id or by letter (R2).
-    pub fn knows_code(&self, raw: &RawCode) -> bool {
-        self.codes.find(raw).is_some()
     }
 
     /// Whether out-of-school records end at midnight in both ways: as whole days from midnight to the same midnight, and from

@@ -72,6 +72,11 @@ pub struct Resolver {
     students: HashMap<StudentId, bool>,
     /// Whether any record that lies in or reaches into the window has a code.
     has_coded_records: bool,
+    /// Whether any record is a day written from midnight to the same midnight, and whether any ends at a later one.
+    has_whole_days: bool,
+    has_later_midnights: bool,
+    /// The dates in the window on which the school was closed and that have registrations all the same.
+    closed_with_rows: BTreeSet<NaiveDate>,
     closed: BTreeSet<NaiveDate>,
 }
 
@@ -94,6 +99,9 @@ impl Resolver {
             out_of_school: HashSet::new(),
             students: HashMap::new(),
             has_coded_records: false,
+            has_whole_days: false,
+            has_later_midnights: false,
+            closed_with_rows: BTreeSet::new(),
             closed: BTreeSet::new(),
         }
     }
@@ -128,9 +136,8 @@ impl Resolver {
         let is_open = !self.closed.contains(&at.date());
         self.note_student(&row.student, is_open);
         self.has_coded_records |= row.code.is_some();
-        if is_open {
-            self.dates.insert(at.date());
-        }
+        let dates = if is_open { &mut self.dates } else { &mut self.closed_with_rows };
+        dates.insert(at.date());
         if self.scope.has_student(&row.student) && self.may_raise_issue(&row) {
             self.noted.insert(row.clone());
         }
@@ -196,17 +203,16 @@ impl Resolver {
 
     fn push_out_of_school(&mut self, record: OutOfSchool) {
         let is_in_scope = self.scope.has_student(&record.student);
-        let is_known = self.students.get(&record.student) == Some(&true);
-        if !is_known || (record.code.is_some() && !self.has_coded_records) {
-            let span = Span::new(record.clone(), &self.rules);
-            if span.reaches_into(self.scope.window) {
-                self.has_coded_records |= record.code.is_some();
-                let is_open = span.dates_in(self.scope.window).any(|date| !self.closed.contains(&date));
-                self.note_student(&record.student, is_open);
-            }
+        let span = Span::new(record, &self.rules);
+        self.has_whole_days |= span.is_whole_day();
+        self.has_later_midnights |= span.end == End::LaterMidnight;
+        if span.reaches_into(self.scope.window) {
+            self.has_coded_records |= span.record.code.is_some();
+            let is_open = span.dates_in(self.scope.window).any(|date| !self.closed.contains(&date));
+            self.note_student(&span.record.student, is_open);
         }
         if is_in_scope {
-            self.out_of_school.insert(record);
+            self.out_of_school.insert(span.record);
         }
     }
 
@@ -274,7 +280,6 @@ impl Resolver {
             by_student.entry(record.student.clone()).or_default().push(Span::new(record, &self.rules));
         }
         let mut spans: BTreeMap<StudentId, Vec<Span>> = BTreeMap::new();
-        let mut ends = BTreeSet::new();
         for (student, records) in by_student {
             let versions = Versions::of(records);
             for span in versions.conflicting.iter().filter(|span| span.reaches_into(self.scope.window)) {
@@ -285,7 +290,6 @@ impl Resolver {
             counting.retain(|span| span.reaches_into(self.scope.window));
             for span in &counting {
                 self.raise_span_issues(span, &mut issues);
-                ends.insert(span.end);
             }
             if !counting.is_empty() {
                 spans.insert(student, counting);
@@ -319,7 +323,8 @@ impl Resolver {
                     .filter_map(|(student, is_open)| is_open.then_some(student))
                     .collect(),
                 has_coded_records: self.has_coded_records,
-                midnight_ends_are_meant: ends.contains(&End::SameMidnight) && ends.contains(&End::LaterMidnight),
+                midnight_ends_are_meant: self.has_whole_days && self.has_later_midnights,
+                closed_with_rows: self.closed_with_rows,
                 closed: self.closed,
             },
             issues,

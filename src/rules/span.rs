@@ -18,7 +18,7 @@ pub(crate) struct Span {
 }
 
 /// How the end of a span was written (R5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// As a time or a date that leaves no doubt.
     Plain,
@@ -48,6 +48,11 @@ impl Span {
         };
         let stamp = record.last_updated.map(|stamp| stamp.instant(zone));
         Self { from, to, stamp, end, record }
+    }
+
+    /// Whether this is one day, written from its midnight to the same midnight.
+    pub(super) fn is_whole_day(&self) -> bool {
+        self.end == End::SameMidnight && self.from.time() == NaiveTime::MIN && !self.record.from.is_date()
     }
 
     pub(super) fn id(&self) -> Option<&RecordId> {

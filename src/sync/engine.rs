@@ -7,14 +7,14 @@ use futures::{FutureExt, StreamExt};
 
 use super::lease::{Stop, under_lease, unless_stopped};
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
-use super::{Plan, SyncError, SyncRequest};
+use super::{Plan, SyncError, SyncRequest, advice};
 use crate::explain::{MeasuredAge, ReplyAge};
-use crate::model::{Issue, Mark, Record, SchoolId, StudentId};
+use crate::model::{Issue, Mark, Record, SchoolId};
 use crate::rules::{Freshness, MidnightEnd, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{
     AttendanceSource, Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord, Tally, retry,
 };
-use crate::store::{ChangeSet, LeaseToken, MarkStore, Run, Snapshot, StoreErrorKind, WithheldReason};
+use crate::store::{ChangeSet, LeaseToken, MarkStore, Run, Snapshot, StoreErrorKind};
 
 /// How often a fetch that broke off is started again, and a plan whose store has moved is made anew.
 const TRIES: usize = 4;
@@ -243,8 +243,10 @@ impl AttendanceSync {
         if capabilities.has_code_table && !register.has_code_table() && register.has_coded_records() {
             return Err(no_code_table().into());
         }
+        advice.extend(advice::on_closed_dates(&request.closed, &register));
+        advice.extend(advice::on_undecided_fields(&completeness));
         if register.midnight_ends_are_meant() && self.rules.ends_at_midnight() == MidnightEnd::Excluded {
-            advice.push(MIDNIGHT_ADVICE.to_owned());
+            advice.push(advice::MIDNIGHTS.to_owned());
         }
         Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters.tally(), advice })
     }
@@ -335,7 +337,7 @@ impl AttendanceSync {
         for field in &completeness.undecided_fields {
             issues.raise(Issue::UndecidedField, Some(field));
         }
-        let students = student_advice(&plan, &resolved.scope, register, &snapshot);
+        let students = advice::on_students(&plan, &resolved.scope, register, &snapshot);
         let warning = measured.is_worse_than_setting().then(|| format!("Measured: {measured}."));
         let report = SyncReport {
             run: None,
@@ -416,10 +418,6 @@ impl Debug for AttendanceSync {
     }
 }
 
-const MIDNIGHT_ADVICE: &str = "Some out-of-school records end at the midnight that begins their only date, so the school \
-                               means the whole date; others end at the midnight that begins a later date. Set ends at \
-                               midnight to include that date (--midnight-end included).";
-
 /// An empty code table where records have codes (R11.6): every absence would lose its letter, every visit would be one.
 fn no_code_table() -> SourceError {
     SourceError::permanent(
@@ -427,38 +425,6 @@ fn no_code_table() -> SourceError {
         "the code table (RegistrationCodes) is empty, but records have codes; let the API key read the registration codes, or \
          say that there is no code table (--no-code-table)",
     )
-}
-
-/// What to know about students of whom nothing was read.
-fn student_advice(plan: &Plan, scope: &Scope, register: &Register, snapshot: &Snapshot) -> Vec<String> {
-    const NAMED: usize = 3;
-    let mut advice = Vec::new();
-    let vanished = &plan.vanished_students;
-    if !vanished.is_empty() {
-        let named: Vec<&str> = vanished.iter().take(NAMED).map(StudentId::as_str).collect();
-        let is_withheld = plan.withheld.iter().any(|change| change.reason == WithheldReason::StudentsVanished);
-        advice.push(format!(
-            "Nothing was read of {} students who have marks (for example {}): they have left, or a filter of the API key hides \
-             them. Their marks stay as they are{}.",
-            vanished.len(),
-            named.join(", "),
-            if is_withheld { "; if so many have left, say so (--leavers)" } else { "" }
-        ));
-    }
-    let is_known = |student: &&StudentId| {
-        register.has_records_of(student) || snapshot.marks.iter().any(|stored| stored.mark.student == **student)
-    };
-    let unknown: Vec<&str> =
-        scope.students.iter().flatten().filter(|student| !is_known(student)).map(StudentId::as_str).collect();
-    if !unknown.is_empty() {
-        let named: Vec<&str> = unknown.iter().copied().take(NAMED).collect();
-        advice.push(format!(
-            "Neither the reply nor the store has anything of {} named students (for example {}) on these dates; check their ids.",
-            unknown.len(),
-            named.join(", ")
-        ));
-    }
-    advice
 }
 
 pub(super) fn narrow_to_today(window: Window) -> Result<Window, SyncError> {

@@ -2,6 +2,7 @@
 //!
 //! A run that fails at any point leaves the store as it was.
 
+mod advice;
 mod diagnose;
 mod engine;
 mod error;

@@ -158,7 +158,7 @@ impl Plan {
                 changed_in_substance += u64::from(stored.mark.status != mark.status || stored.mark.code != mark.code);
                 let reason = if out_of_school_vanished && by_out_of_school(&stored.mark) {
                     Some(WithheldReason::OutOfSchoolVanished)
-                } else if !guards.allow_mass_change && loses_its_code(&stored.mark, &mark, register) {
+                } else if !guards.allow_mass_change && loses_its_letter(&stored.mark, &mark) {
                     Some(WithheldReason::CodeVanished)
                 } else if is_stale(stored, freshness) && stamp(&mark) < stamp(&stored.mark) {
                     Some(WithheldReason::MayBeStale)
@@ -286,12 +286,9 @@ fn vanished_students<'a>(
     students.iter().copied().filter(|student| !register.has_records_of(student)).collect()
 }
 
-/// The raw code is the same, and the table that had a letter for it lacks it now (R11.6).
-fn loses_its_code(stored: &Mark, mark: &Mark, register: &Register) -> bool {
-    stored.code.is_some()
-        && mark.code.is_none()
-        && stored.raw_code == mark.raw_code
-        && mark.raw_code.as_ref().is_some_and(|raw| !register.knows_code(raw))
+/// The raw code is the same, and the code table that had a letter for it has none now (R11.6).
+fn loses_its_letter(stored: &Mark, mark: &Mark) -> bool {
+    stored.code.is_some() && mark.code.is_none() && stored.raw_code == mark.raw_code
 }
 
 /// Walks two sequences in key order side by side.

@@ -138,7 +138,13 @@ impl fmt::Display for SyncReport {
         for advice in &self.advice {
             writeln!(f, "advice: {advice}")?;
         }
-        write!(f, "shows the school as it was at {} or later", stamp_text(self.as_of_earliest))
+        write!(
+            f,
+            "shows the school as it was at {} or later; times by {}, edition {}",
+            stamp_text(self.as_of_earliest),
+            self.zone.name,
+            self.zone.edition
+        )
     }
 }
 
@@ -147,7 +153,9 @@ fn meaning(reason: WithheldReason) -> &'static str {
         WithheldReason::StudentsVanished => {
             "many students have no record in the reply any more; check the filters of the key, or say that they have left"
         }
-        WithheldReason::Unproven => "nothing in the reply proves that these marks are gone",
+        WithheldReason::Unproven => {
+            "nothing in the reply proves that these marks are gone; if the school was closed on those dates, say so (--closed)"
+        }
         WithheldReason::TooMany => "more removals at once than the limit; allow removals if they are meant",
         WithheldReason::OutOfSchoolVanished => {
             "the reply holds no out-of-school record at all; check the key's rights, or allow removals"

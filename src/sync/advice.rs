@@ -1,0 +1,95 @@
+//! What a school should know or set, in sentences.
+
+use std::collections::BTreeSet;
+
+use chrono::NaiveDate;
+
+use super::Plan;
+use crate::model::StudentId;
+use crate::rules::{Register, Scope};
+use crate::source::Completeness;
+use crate::store::{Snapshot, WithheldReason};
+
+/// Where ends at midnight are evidently meant otherwise than they are read (R5).
+pub(super) const MIDNIGHTS: &str = "Some out-of-school records end at the midnight that begins their only date, so the school \
+                               means the whole date; others end at the midnight that begins a later date. Set ends at \
+                               midnight to include that date (--midnight-end included).";
+
+fn listed(names: impl Iterator<Item = impl ToString>) -> String {
+    names.map(|name| name.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// What to know about the dates that the caller said the school was closed on.
+pub(super) fn on_closed_dates(closed: &BTreeSet<NaiveDate>, register: &Register) -> Vec<String> {
+    let mut advice = Vec::new();
+    let taken = register.closed_with_registrations();
+    if !taken.is_empty() {
+        advice.push(format!(
+            "Registers were read for {}, on which the school was closed, as was said: no marks are shown for that; check the date.",
+            listed(taken.iter())
+        ));
+    }
+    let outside: Vec<&NaiveDate> = closed.iter().filter(|date| !register.scope().window.contains(**date)).collect();
+    if !outside.is_empty() {
+        advice.push(format!(
+            "{} is not among the dates of this run, so closing it did nothing.",
+            listed(outside.into_iter())
+        ));
+    }
+    advice
+}
+
+/// What to do about fields that may decide.
+pub(super) fn on_undecided_fields(completeness: &Completeness) -> Option<String> {
+    let fields = &completeness.undecided_fields;
+    (!fields.is_empty()).then(|| {
+        format!(
+            "Out-of-school records may hold their time of update or their code in {}, a field that is not looked for. Name it \
+             (--field out_of_school_updated=NAME or out_of_school_code=NAME), or say that it is nothing of the kind \
+             (--ignore-field NAME).",
+            listed(fields.iter())
+        )
+    })
+}
+
+/// What to know about students of whom nothing was read.
+pub(super) fn on_students(plan: &Plan, scope: &Scope, register: &Register, snapshot: &Snapshot) -> Vec<String> {
+    const NAMED: usize = 3;
+    let mut advice = Vec::new();
+    let vanished = &plan.vanished_students;
+    if !vanished.is_empty() {
+        let named: Vec<&str> = vanished.iter().take(NAMED).map(StudentId::as_str).collect();
+        let is_withheld = plan.withheld.iter().any(|change| change.reason == WithheldReason::StudentsVanished);
+        let (count, verb) = counted(vanished.len());
+        advice.push(format!(
+            "Nothing was read of {count} with marks (for example {}): {verb} left, or a filter of the API key hides them. Their \
+             marks stay as they are{}.",
+            named.join(", "),
+            if is_withheld { "; if so many have left, say so (--leavers)" } else { "" }
+        ));
+    }
+    let is_known = |student: &&StudentId| {
+        register.has_records_of(student) || snapshot.marks.iter().any(|stored| stored.mark.student == **student)
+    };
+    let unknown: Vec<&str> =
+        scope.students.iter().flatten().filter(|student| !is_known(student)).map(StudentId::as_str).collect();
+    if !unknown.is_empty() {
+        let named: Vec<&str> = unknown.iter().copied().take(NAMED).collect();
+        let (count, _) = counted(unknown.len());
+        advice.push(format!(
+            "Neither the reply nor the store has anything of {count} that was asked for (for example {}) on these dates; check \
+             the id, also the case of its letters.",
+            named.join(", ")
+        ));
+    }
+    advice
+}
+
+/// "1 student", "3 students", with what they have done.
+fn counted(students: usize) -> (String, &'static str) {
+    if students == 1 {
+        ("1 student".to_owned(), "the student has")
+    } else {
+        (format!("{students} students"), "they have")
+    }
+}
