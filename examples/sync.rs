@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use chrono::{NaiveDate, TimeDelta};
 use clap::Parser;
+use clap::builder::NonEmptyStringValueParser;
 use common::output::{Output, check_targets, is_standard_output, json, plain, say, tell};
 use common::program::{Failure, Stop, end, log, stop, unless_stopped, wrong_flags};
 use common::{LONGEST_WAIT, ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date};
@@ -36,7 +37,7 @@ struct Flags {
     #[command(flatten)]
     window: WindowFlags,
     /// Only this student; can be repeated [default: all]
-    #[arg(long = "student", value_name = "ID")]
+    #[arg(long = "student", value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     students: Vec<String>,
     /// The school's key in the store
     #[arg(long, value_name = "ID", default_value = "school")]
@@ -81,7 +82,8 @@ async fn main() {
 async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
     let source = common::source(&flags.source, &flags.replies, &mut flags.window)?;
     let window = flags.window.window(flags.rules.rules().zone()).unwrap_or_else(|error| wrong_flags(error));
-    check_targets(&flags.targets(), flags.store.file()).unwrap_or_else(|error| wrong_flags(error));
+    check_targets(&flags.targets(), flags.store.file(), flags.replies.folder())
+        .unwrap_or_else(|error| wrong_flags(error));
     let outputs = unless_stopped(stop, Outputs::open(&flags)).await?;
     match source {
         Some(source) => sync_source(&flags, source, window, outputs, stop).await,

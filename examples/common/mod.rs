@@ -129,6 +129,11 @@ pub struct ReplyFlags {
 }
 
 impl ReplyFlags {
+    /// The folder in which replies are kept, or from which they are read.
+    pub fn folder(&self) -> Option<&Path> {
+        self.save_replies.as_deref().or(self.replay.as_deref())
+    }
+
     /// The kept replies, if the flags name any.
     fn replay(&self, source: &SourceFlags) -> Result<Option<ReplaySource>, SourceError> {
         let Some(folder) = &self.replay else { return Ok(None) };
@@ -321,6 +326,8 @@ impl std::str::FromStr for StorePlace {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "memory" => Ok(Self::Memory),
+            // An address can hold a password, so it is not taken for a path that errors would name.
+            Some(("sqlite", path)) if path.contains("://") => Err("an address is not the path of a file".to_owned()),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
             _ => Err("not a store; say memory or sqlite:PATH".to_owned()),
         }

@@ -18,11 +18,13 @@ pub fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{}", plain(line));
 }
 
-/// Prints for programs on standard output, likewise.
+/// Prints for programs on standard output. A reader that has gone away is no failure.
 pub fn say_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = json(&serde_json::to_string(value)?);
-    let _ = writeln!(io::stdout(), "{text}");
-    Ok(())
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(cannot_write("standard output", &error)),
+        _ => Ok(()),
+    }
 }
 
 /// A value that comes from outside, without what a terminal would act on and without what could look like a second line.
@@ -43,12 +45,13 @@ pub fn json(text: &str) -> String {
     safe
 }
 
-/// Control, bidirectional and line-breaking characters.
+/// Control, bidirectional and line-breaking characters, and those that take no room.
 fn acts(letter: char) -> bool {
     letter.is_control()
         || matches!(
             letter,
-            '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
+            '\u{00AD}' | '\u{061C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
+                | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{E0000}'..='\u{E007F}'
         )
 }
 
@@ -61,10 +64,18 @@ pub fn is_standard_output(path: &Path) -> bool {
 
 const STANDARD_OUTPUT: &str = "/dev/stdout";
 
-/// Refuses one target for two outputs, and the store's own files as a target.
+/// Refuses one target for two outputs, the store's own files as a target, and either of them in the folder of kept replies.
 ///
 /// The error is a wrong flag.
-pub fn check_targets(targets: &[&Path], store: Option<&Path>) -> Result<(), String> {
+pub fn check_targets(targets: &[&Path], store: Option<&Path>, replies: Option<&Path>) -> Result<(), String> {
+    let replies = replies.and_then(|folder| resolved(folder).ok());
+    let is_among_replies = |path: &&Path| {
+        let path = resolved(path).ok();
+        replies.as_deref().zip(path).is_some_and(|(folder, path)| path.starts_with(folder))
+    };
+    if let Some(path) = targets.iter().copied().chain(store).find(is_among_replies) {
+        return Err(format!("{} is in the folder of the saved replies; name another place", path.display()));
+    }
     let identities: Vec<Identity> = targets.iter().map(|target| Identity::of(target)).collect();
     let of_store: Vec<Identity> = store.into_iter().flat_map(store_files).map(|file| Identity::of(&file)).collect();
     for (number, identity) in identities.iter().enumerate() {

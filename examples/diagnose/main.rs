@@ -76,7 +76,8 @@ async fn diagnose(mut flags: Flags) -> Result<u8, Failure> {
     if flags.json && html.is_some_and(is_standard_output) {
         wrong_flags("--json and --html would both write to standard output; give the page a file".to_owned());
     }
-    check_targets(html.as_slice(), flags.store.file()).unwrap_or_else(|error| wrong_flags(error));
+    check_targets(html.as_slice(), flags.store.file(), flags.replies.folder())
+        .unwrap_or_else(|error| wrong_flags(error));
     match (source, &flags.student, flags.date) {
         (Some(source), Some(student), Some(date)) => {
             let question = flags.question(student, date, window);

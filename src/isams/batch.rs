@@ -175,7 +175,7 @@ struct Reply {
     held: Held,
 }
 
-/// The bytes of a reply's texts, which count among those of its fetch until the reply is thrown away.
+/// What is held of a reply, in bytes; it counts among its fetch's until the reply is thrown away.
 #[derive(Debug)]
 struct Held {
     own: u64,
@@ -189,8 +189,7 @@ impl Held {
             return Ok(());
         }
         let message = format!(
-            "the records hold more than {most} bytes of text, so they were not read on; ask for fewer days, or raise \
-             max_held_bytes"
+            "the records take more than {most} bytes, so they were not read on; ask for fewer days, or raise max_held_bytes"
         );
         Err(SourceError::permanent(SourceErrorKind::TooLarge, message))
     }
@@ -428,21 +427,21 @@ impl Fetch {
     }
 }
 
-/// How many rows of a kind a reply over so many days may hold, and how many that is for each day.
-fn most_rows(kind: FetchedKind, per_day: u64, days: u64) -> (u64, u64) {
+/// How many rows of a kind a reply over so many days may hold.
+fn most_rows(kind: FetchedKind, per_day: u64, days: u64) -> u64 {
     let share = |of: u64| (per_day / of).max(1);
-    // The days before the window make many days of out-of-school records, but on one day everybody can be away.
-    let (per_day, least) = match kind {
-        FetchedKind::Registrations => (per_day, 0),
-        FetchedKind::Periods => (share(30), 0),
-        FetchedKind::OutOfSchool => (share(120), share(12)),
-        FetchedKind::Codes => return (share(12), share(12)),
-    };
-    (per_day.saturating_mul(days).max(least), per_day)
+    match kind {
+        FetchedKind::Registrations => per_day.saturating_mul(days),
+        FetchedKind::Periods => share(30).saturating_mul(days),
+        // Few begin on each of the many days before the window, but on any day everybody can be away.
+        FetchedKind::OutOfSchool => share(120).saturating_mul(days).max(per_day.saturating_mul(2)),
+        FetchedKind::Codes => share(12),
+    }
 }
 
-/// The length of a record's texts.
-fn text_bytes(record: &Record) -> u64 {
+/// What a sync holds of a record, about: its texts, and of out-of-school records, which are not folded, the record itself, as
+/// it was read and as it is resolved.
+fn held_bytes(record: &Record) -> u64 {
     let lengths = |texts: &[Option<&str>]| texts.iter().flatten().map(|text| text.len() as u64).sum();
     match record {
         Record::Registration(row) => lengths(&[
@@ -452,12 +451,15 @@ fn text_bytes(record: &Record) -> u64 {
             row.code.as_ref().map(|code| code.as_str()),
             row.comment.as_deref(),
         ]),
-        Record::OutOfSchool(record) => lengths(&[
-            Some(record.student.as_str()),
-            record.id.as_ref().map(|id| id.as_str()),
-            record.code.as_ref().map(|code| code.as_str()),
-            record.reason.as_deref(),
-        ]),
+        Record::OutOfSchool(record) => {
+            let texts = lengths(&[
+                Some(record.student.as_str()),
+                record.id.as_ref().map(|id| id.as_str()),
+                record.code.as_ref().map(|code| code.as_str()),
+                record.reason.as_deref(),
+            ]);
+            texts + 4 * size_of_val(record) as u64
+        }
         Record::Period(period) => {
             lengths(&[Some(period.id.as_str()), period.session.as_deref(), period.name.as_deref()])
         }
@@ -503,12 +505,12 @@ impl Sink for Collector {
         let record = record(&item, names)?;
         if let Some((_, rows)) = self.reply.rows.iter_mut().find(|(found, _)| *found == kind) {
             *rows += 1;
-            let (most, most_per_day) = most_rows(kind, self.settings.max_rows_per_day, self.ask.days(kind));
+            let most = most_rows(kind, self.settings.max_rows_per_day, self.ask.days(kind));
             if *rows > most {
-                return Err(too_many(kind, most_per_day));
+                return Err(too_many(kind, most));
             }
         }
-        self.reply.held.add(text_bytes(&record), self.settings.max_held_bytes)?;
+        self.reply.held.add(held_bytes(&record), self.settings.max_held_bytes)?;
         match &record {
             Record::Code(code) => {
                 self.reply.learned.codes.extend([code.id.as_str().into()].into_iter().chain(code.letter.clone()));

@@ -106,13 +106,12 @@ pub(super) fn too_large(what: &str) -> SourceError {
 }
 
 /// More records of a kind than a school has.
-pub(super) fn too_many(kind: FetchedKind, most_per_day: u64) -> SourceError {
-    let days = if kind == FetchedKind::Codes { "" } else { " for each day that was asked for" };
+pub(super) fn too_many(kind: FetchedKind, most: u64) -> SourceError {
     SourceError::permanent(
         SourceErrorKind::TooLarge,
         format!(
-            "the reply holds more than {most_per_day} {kind}{days}, so it was not read on; raise max_rows_per_day if the \
-             school really has so many"
+            "the reply holds more than {most} {kind}, so it was not read on; ask for fewer days, or raise max_rows_per_day if \
+             the school really has so many"
         ),
     )
 }

@@ -144,8 +144,8 @@ pub(super) const REQUIRED: [&str; 9] = [
 /// another's. A longer letter counts as unreadable. Names and free texts are cut.
 const LONGEST_ID: usize = 64;
 pub(super) const LONGEST_LETTER: usize = 16;
-pub(super) const LONGEST_NAME: usize = 200;
-pub(super) const LONGEST_TEXT: usize = 1_000;
+pub(super) const LONGEST_NAME: usize = 100;
+pub(super) const LONGEST_TEXT: usize = 250;
 
 /// One item of a reply: its fields by name, without empty ones.
 pub(super) struct Item<'a> {

@@ -40,14 +40,19 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
         failed: None,
         message: None,
         is_isams: false,
+        has_container: false,
+        has_other_text: false,
     };
     let mut deserializer = serde_json::Deserializer::from_reader(Escapes::new(&mut body));
     let walked = Place { reading: &mut reading, at: At::Outside }.deserialize(&mut deserializer);
     let (is_isams, message) = (reading.is_isams, reading.message);
+    // Empty containers can be left out (verified), but then nothing stands in their place.
+    let is_other = reading.has_other_text && !reading.has_container && message.is_none();
     if let Some(error) = reading.failed {
         return message.map_or(Err(error), |message| Ok(Some(message)));
     }
     match walked {
+        Ok(()) if is_isams && is_other => Err(text_for_records()),
         Ok(()) if is_isams || message.is_some() => loop {
             let rest = body.fill_buf().map_err(|error| read_error(&error))?;
             match (rest.len(), is_padding(rest)) {
@@ -79,6 +84,9 @@ struct Reading<'a, S> {
     failed: Option<SourceError>,
     message: Option<Message>,
     is_isams: bool,
+    has_container: bool,
+    /// A text beside the containers, or in their place.
+    has_other_text: bool,
 }
 
 impl<S: Sink> Reading<'_, S> {
@@ -169,7 +177,15 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
             reading.check(taken)?;
             let place = match at {
                 At::Outside | At::Around => match reading.sink.container(&key) {
-                    Some(kind) => At::Container(kind),
+                    Some(kind) => {
+                        reading.has_container = true;
+                        At::Container(kind)
+                    }
+                    None if matches!((at, &*key), (At::Around, "#text" | "#cdata-section")) => At::Text,
+                    None if key.starts_with('@') => {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    }
                     None if is_refusal(&key) => At::Message,
                     None if is_around(&key) => At::Around,
                     None => At::Outside,
@@ -255,6 +271,10 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
             At::Item(kind) => reading.end_item(kind),
             At::Items(kind) if !is_blank => reading.end_item(kind),
             At::Around | At::Container(_) | At::Text if !is_blank => Err(text_for_records()),
+            At::Outside => {
+                reading.has_other_text |= !is_blank;
+                Ok(())
+            }
             _ => Ok(()),
         };
         reading.check(taken)

@@ -15,8 +15,8 @@
 //! hold their time of update or their code under an unknown name is an error from 5 records on; below that, the issue
 //! `undecided_field` names it.
 //!
-//! **Bounds.** Ids have up to 64 characters; longer ones are errors. Names are cut after 200 characters and free texts after
-//! 1,000 (issue `bad_value`). Records of a kind, bytes of a reply and bytes that one fetch holds have limits
+//! **Bounds.** Ids have up to 64 characters; longer ones are errors. Names are cut after 100 characters and free texts after
+//! 250 (issue `bad_value`). Records of a kind, bytes of a reply and bytes that one fetch holds have limits
 //! ([`Isams::max_rows_per_day`], [`Isams::max_bytes`], [`Isams::max_held_bytes`]).
 //!
 //! **Failures.** A request is tried up to 4 times within the deadline of its fetch, if another try can help: after broken

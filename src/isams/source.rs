@@ -184,8 +184,8 @@ impl Isams {
 
     /// Sets how many registrations a reply may hold for each day that was asked for (over REST, all registers together),
     /// which bounds the memory that a sync of it takes. The default is 60,000: 5,000 students with 12 registers a day. Of
-    /// registration periods a reply may hold a 30th of it for each day, of out-of-school records a 120th for each day and a
-    /// 12th in any case, of codes a 12th.
+    /// registration periods a reply may hold a 30th of it for each day, of out-of-school records a 120th for each day and
+    /// twice as many as this in any case, of codes a 12th.
     #[must_use]
     pub fn max_rows_per_day(self, most: u64) -> Self {
         self.with(|settings| settings.max_rows_per_day = most)

@@ -30,6 +30,7 @@ pub(super) struct Mask {
     own: BTreeMap<StudentId, Own>,
     periods: BTreeMap<PeriodId, PeriodId>,
     period_names: BTreeMap<Box<str>, Box<str>>,
+    code_names: BTreeMap<Box<str>, Box<str>>,
     flags: BTreeMap<Box<str>, Box<str>>,
     codes: BTreeMap<Box<str>, Box<str>>,
 }
@@ -48,6 +49,7 @@ impl Mask {
     fn of(records: &[Record]) -> Self {
         let mut found: BTreeMap<StudentId, Held> = BTreeMap::new();
         let (mut periods, mut period_names) = (BTreeSet::new(), BTreeSet::new());
+        let mut code_names = BTreeSet::new();
         let (mut flags, mut codes, mut known_codes) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for record in records {
             match record {
@@ -72,6 +74,7 @@ impl Mask {
                 Record::Code(code) => {
                     known_codes.insert(code.id.as_str());
                     known_codes.extend(code.letter.as_deref());
+                    code_names.extend(code.name.clone());
                 }
             }
         }
@@ -91,6 +94,7 @@ impl Mask {
             own,
             periods: pair(periods, number("period-").map(PeriodId::new)),
             period_names: pair(period_names, number("name ").map(String::into_boxed_str)),
+            code_names: pair(code_names, number("code name ").map(String::into_boxed_str)),
             flags: mask_others(flags, |flag| flag.trim().is_empty() || Session::from_flag(flag).is_some()),
             codes: mask_others(codes, |code| known_codes.contains(code)),
         }
@@ -127,7 +131,10 @@ impl Mask {
                 period.session = period.session.map(|flag| self.flags.get(&flag).cloned().unwrap_or(flag));
                 Record::Period(period)
             }
-            Record::Code(code) => Record::Code(code),
+            Record::Code(mut code) => {
+                code.name = masked(Some(&self.code_names), code.name);
+                Record::Code(code)
+            }
         }
     }
 }
