@@ -187,7 +187,10 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
                         continue;
                     }
                     None if is_refusal(&key) => At::Message,
-                    None if is_around(&key) => At::Around,
+                    None if is_around(&key) => {
+                        reading.has_container |= matches!(at, At::Around);
+                        At::Around
+                    }
                     None => At::Outside,
                 },
                 At::Container(_) | At::Items(_) | At::Item(_) | At::Field if is_message(&key) => At::Message,
