@@ -53,6 +53,9 @@ pub struct PmAudit {
     pub would_change: Vec<MarkDifference>,
     /// The dates on which a weekday's registers changed: a new term, a new timetable.
     pub changes: Vec<PatternChange>,
+    /// Records have codes, but no code record was read: the marks have no letters, and every code counts as an absence.
+    #[serde(skip)]
+    pub lacks_code_table: bool,
 }
 
 /// The time rule with one start.
@@ -140,6 +143,7 @@ impl PmAuditor {
             would_change,
             changes: changes(if flagged.is_empty() { &all } else { &flagged }),
             starts,
+            lacks_code_table: base.lacks_code_table(),
         })
     }
 

@@ -92,6 +92,10 @@ pub struct Diagnosis {
     /// How many more records the day has.
     #[serde(skip)]
     pub more_in_day: usize,
+    /// Records of the date have codes, but no code record was read: the marks have no letters, and every code counts as an
+    /// absence.
+    #[serde(skip)]
+    pub lacks_code_table: bool,
 }
 
 /// Takes the records of a fetch that holds the date, in any order, and answers a question about them.
@@ -197,7 +201,14 @@ impl Diagnoser {
             day.truncate(2 * (MOST_LISTED + 1));
         }
         let more_in_day = all - day.len();
-        Ok(Diagnosis { student: facts.question.student, date: facts.question.date, sessions, day, more_in_day })
+        Ok(Diagnosis {
+            student: facts.question.student,
+            date: facts.question.date,
+            sessions,
+            day,
+            more_in_day,
+            lacks_code_table: register.lacks_code_table(),
+        })
     }
 }
 

@@ -226,6 +226,11 @@ impl Register {
         self.facts.has_coded_records
     }
 
+    /// Whether records have codes, but the fetch holds no code record: incomplete where the source has a code table (R11.6).
+    pub(crate) fn lacks_code_table(&self) -> bool {
+        !self.has_code_table() && self.has_coded_records()
+    }
+
     /// Whether the code table has this code, by id or by letter (R2).
     pub fn knows_code(&self, raw: &RawCode) -> bool {
         self.codes.find(raw).is_some()

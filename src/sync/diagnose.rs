@@ -29,7 +29,9 @@ impl AttendanceSync {
         for shown in self.shown(&question).await? {
             diagnoser.store_shows(shown);
         }
-        Ok(diagnoser.finish()?)
+        let diagnosis = diagnoser.finish()?;
+        self.refuse_if(diagnosis.lacks_code_table)?;
+        Ok(diagnosis)
     }
 
     /// Which PM start fits the school, from a fetch of these dates; see [`PmAuditor`]. A source that reaches today only can
@@ -39,7 +41,9 @@ impl AttendanceSync {
     /// See [`SyncError`].
     pub async fn audit_pm(&self, window: Window) -> Result<PmAudit, SyncError> {
         let auditor = self.read_with_periods(window, || PmAuditor::new(self.rules.clone(), window)).await?;
-        Ok(auditor.finish()?)
+        let audit = auditor.finish()?;
+        self.refuse_if(audit.lacks_code_table)?;
+        Ok(audit)
     }
 
     /// «What if?»: the marks of these dates that other rules would decide differently. A source that reaches today only can
@@ -53,7 +57,9 @@ impl AttendanceSync {
         let resolver = |rules: &Rules| Resolver::new(rules.clone(), Scope::all(window));
         let start = || Both(resolver(&self.rules), resolver(&other));
         let (Both(before, after), _) = self.read(&fetch, start).await?;
-        Ok(differences(&before.finish()?, &after.finish()?))
+        let (before, after) = (before.finish()?, after.finish()?);
+        self.refuse_if(before.lacks_code_table())?;
+        Ok(differences(&before, &after))
     }
 
     /// Reads registration periods too, if the source gives them: the time rule works without.

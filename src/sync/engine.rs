@@ -240,13 +240,20 @@ impl AttendanceSync {
         let resolver = || Resolver::new(self.rules.clone(), scope.clone()).closed(request.closed.iter().copied());
         let (resolver, completeness) = self.read(&fetch, resolver).await?;
         let register = resolver.finish()?;
-        if capabilities.has_code_table && !register.has_code_table() && register.has_coded_records() {
-            return Err(no_code_table().into());
-        }
+        self.refuse_if(register.lacks_code_table())?;
         if register.midnight_ends_are_meant() && self.rules.ends_at_midnight() == MidnightEnd::Excluded {
             advice.push(MIDNIGHT_ADVICE.to_owned());
         }
         Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters.tally(), advice })
+    }
+
+    /// Refuses a fetch in which records have codes but the source's code table is empty (R11.6): every absence would lose
+    /// its letter, every visit would be one.
+    pub(super) fn refuse_if(&self, lacks_code_table: bool) -> Result<(), SyncError> {
+        match lacks_code_table && self.source.capabilities().has_code_table {
+            true => Err(no_code_table().into()),
+            false => Ok(()),
+        }
     }
 
     /// Reads a complete fetch into what `start` makes; a fetch that breaks off is thrown away and started again.
@@ -420,7 +427,6 @@ const MIDNIGHT_ADVICE: &str = "Some out-of-school records end at the midnight th
                                means the whole date; others end at the midnight that begins a later date. Set ends at \
                                midnight to include that date (--midnight-end included).";
 
-/// An empty code table where records have codes (R11.6): every absence would lose its letter, every visit would be one.
 fn no_code_table() -> SourceError {
     SourceError::permanent(
         SourceErrorKind::Incomplete,
