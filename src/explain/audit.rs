@@ -5,6 +5,7 @@ use std::fmt;
 use chrono::{Datelike, NaiveDate, NaiveTime, TimeDelta, Weekday};
 use serde::Serialize;
 
+use super::words::counted;
 use super::{MarkDifference, differences};
 use crate::model::{Record, Session};
 use crate::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, Window};
@@ -240,7 +241,8 @@ impl fmt::Display for PmAudit {
             PmRule::RegistrationPeriods => "the flags of the registration periods".to_owned(),
             PmRule::FirstFrom(start) => format!("a PM start at {} (no period has a flag)", start.format("%H:%M")),
         };
-        writeln!(f, "{} marks from {} to {}, by {with}", self.marks, self.window.from(), self.window.to())?;
+        let marks = counted(self.marks, "mark");
+        writeln!(f, "{marks} from {} to {}, by {with}", self.window.from(), self.window.to())?;
         writeln!(f, "PM start  marks that differ")?;
         for start in &self.starts {
             let best = if self.best == Some(start.pm_start) { "  ← agrees best" } else { "" };

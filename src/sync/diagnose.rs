@@ -5,7 +5,7 @@ use super::{AttendanceSync, SyncError};
 use crate::explain::{Diagnoser, Diagnosis, MarkDifference, PmAudit, PmAuditor, Question, ShownMark, differences};
 use crate::model::{Record, Session};
 use crate::rules::{Freshness, PmRule, Resolver, Rules, Scope, Window};
-use crate::source::{FetchRequest, SourceErrorKind};
+use crate::source::{Completeness, FetchRequest, SourceErrorKind};
 use crate::store::MarkKey;
 
 impl AttendanceSync {
@@ -25,7 +25,8 @@ impl AttendanceSync {
         }
         let freshness = Freshness::new(now, capabilities.cache_expiry);
         let start = || Diagnoser::new(self.rules.clone(), question.clone(), freshness);
-        let mut diagnoser = self.read_with_periods(window, start).await?;
+        let (mut diagnoser, completeness) = self.read_with_periods(window, start).await?;
+        diagnoser.undecided_fields(completeness.undecided_fields);
         for shown in self.shown(&question).await? {
             diagnoser.store_shows(shown);
         }
@@ -40,7 +41,7 @@ impl AttendanceSync {
     /// # Errors
     /// See [`SyncError`].
     pub async fn audit_pm(&self, window: Window) -> Result<PmAudit, SyncError> {
-        let auditor = self.read_with_periods(window, || PmAuditor::new(self.rules.clone(), window)).await?;
+        let (auditor, _) = self.read_with_periods(window, || PmAuditor::new(self.rules.clone(), window)).await?;
         let audit = auditor.finish()?;
         self.refuse_if(audit.lacks_code_table)?;
         Ok(audit)
@@ -67,13 +68,13 @@ impl AttendanceSync {
         &self,
         window: Window,
         start: impl Fn() -> S,
-    ) -> Result<S, SyncError> {
+    ) -> Result<(S, Completeness), SyncError> {
         let fetch = FetchRequest::new(window).in_zone(self.rules.zone()).with_periods(true);
         match self.read(&fetch, &start).await {
             Err(SyncError::Source(error)) if self.can_do_without_periods(error.kind()) => {
-                Ok(self.read(&fetch.with_periods(false), &start).await?.0)
+                self.read(&fetch.with_periods(false), &start).await
             }
-            read => Ok(read?.0),
+            read => read,
         }
     }
 
