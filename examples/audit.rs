@@ -59,7 +59,7 @@ async fn audit(mut flags: Flags) -> Result<u8, Failure> {
     }
     audit.to_string().lines().for_each(say);
     if !audit.would_change.is_empty() {
-        say(&format!("{} marks would change with the start that agrees best:", audit.would_change.len()));
+        say(&format!("marks that would change with the start that agrees best: {}", audit.would_change.len()));
         audit.would_change.iter().take(20).for_each(|change| say(&format!("  {change}")));
     }
     Ok(0)

@@ -52,7 +52,7 @@ async fn show(flags: Flags) -> Result<u8, Failure> {
         for run in &runs {
             let (marks, window) = (run.marks, run.scope.window);
             say(&format!(
-                "run {}, {}: {} to {}, {} added, {} changed, {} removed, {} withheld",
+                "run {}, {}: {} to {}, {} added, {} changed, {} removed, {} withheld, {} kept",
                 run.number,
                 stamp_text(run.freshness.fetched_at),
                 window.from(),
@@ -60,7 +60,8 @@ async fn show(flags: Flags) -> Result<u8, Failure> {
                 marks.added,
                 marks.changed,
                 marks.removed,
-                marks.withheld
+                marks.withheld,
+                marks.kept
             ));
         }
         if let Some(last) = runs.last() {

@@ -1,12 +1,12 @@
 //! Which PM start fits a school, and what other rules would change.
 
 use chrono::{NaiveDate, NaiveTime, Weekday};
-use rollmark::explain::{PmAudit, PmAuditor};
-use rollmark::model::Session;
+use rollmark::explain::{PmAudit, PmAuditor, Question};
+use rollmark::model::{Record, Session};
 use rollmark::rules::{PmRule, Rules, SyncWindow, Window};
-use rollmark::source::{FakeSchool, FakeSource};
+use rollmark::source::{FakeSchool, FakeSource, SourceErrorKind};
 use rollmark::store::MemoryStore;
-use rollmark::sync::AttendanceSync;
+use rollmark::sync::{AttendanceSync, SyncError};
 
 fn clock(text: &str) -> NaiveTime {
     text.parse().unwrap()
@@ -122,4 +122,32 @@ async fn what_if_lists_the_marks_that_other_rules_would_change() {
     assert_eq!(differences[0].mark().unwrap().session, Session::Pm);
     assert!(sync.what_if(rules(), window()).await.unwrap().is_empty());
     assert_eq!(sync.audit_pm(window()).await.unwrap(), audit(true));
+}
+
+#[tokio::test]
+async fn an_empty_code_table_under_records_with_codes_is_refused_as_a_sync_refuses_it() {
+    let mut without_codes = FakeSchool::new();
+    school(true).records().filter(|record| !matches!(record, Record::Code(_))).for_each(|row| without_codes.add(row));
+    let sync = AttendanceSync::new(FakeSource::new(without_codes.clone()), MemoryStore::new(), "school", rules());
+    let monday = "2026-11-16".parse().unwrap();
+    let now = "2026-11-20T18:00:00Z".parse().unwrap();
+    let refused = [
+        sync.audit_pm(window()).await.map(drop),
+        sync.what_if(rules(), window()).await.map(drop),
+        sync.diagnose(Question::new("1", monday, window()), now).await.map(drop),
+    ];
+    for result in refused {
+        match result {
+            Err(SyncError::Source(error)) => assert_eq!(error.kind(), SourceErrorKind::Incomplete, "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let friday = Question::new("1", "2026-11-20".parse().unwrap(), window());
+    assert!(sync.diagnose(friday, now).await.is_ok(), "nobody has a code on that date");
+
+    let mut auditor = PmAuditor::new(rules(), window());
+    auditor.extend(without_codes.records());
+    let audit = auditor.finish().unwrap();
+    assert!(audit.lacks_code_table);
+    assert!(serde_json::to_value(&audit).unwrap().get("lacks_code_table").is_none());
 }

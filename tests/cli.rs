@@ -694,6 +694,8 @@ fn what_comes_from_outside_has_no_line_of_its_own() {
     let audited = run("audit", &tenant);
     let history = String::from_utf8_lossy(&changed.stdout).into_owned();
     assert!(history.contains("1\u{fffd}pm 2026-11-20: present"), "{history}");
+    let runs = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(runs.contains("1 added, 0 changed, 0 removed, 0 withheld, 0 kept"), "{runs}");
     for output in [written, planned, changed, listed, answered, answered_json, page, audited] {
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();

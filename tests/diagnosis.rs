@@ -5,11 +5,16 @@ mod common;
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use futures::StreamExt;
 use proptest::prelude::*;
 use rollmark::explain::{Diagnoser, Diagnosis, Expected, Finding, FindingName, Question, ShownMark};
 use rollmark::model::{Mark, Record, Session, Status, StudentId};
-use rollmark::rules::{Freshness, PmRule, Resolver, Rules, Scope, SyncWindow, TieBreak, Window};
-use rollmark::source::FakeSchool;
+use rollmark::rules::{Freshness, MidnightEnd, PmRule, Resolver, Rules, Scope, SyncWindow, TieBreak, Window};
+use rollmark::source::{
+    AttendanceSource, Capabilities, FakeSchool, FakeSource, FetchRequest, RecordStream, SourceError, SourceRecord,
+};
+use rollmark::store::MemoryStore;
+use rollmark::sync::AttendanceSync;
 
 const AMELIA: &str = "4733683260";
 const BEN: &str = "4733683261";
@@ -144,8 +149,8 @@ fn a_registration_that_a_newer_out_of_school_record_beats_counts_once_it_is_save
     assert_eq!(names(&found), [FindingName::RegistrationOlderThanOutOfSchool]);
     assert_eq!(found[0].evidence["record"]["id"], "101");
     assert_eq!(found[0].evidence["winner"]["id"], "901");
-    let advice = "Save the registration 101 again, so that it is the newest; or, if the student was back by then, end the \
-                  out-of-school record 901 at 08:40; then sync.";
+    let advice = "Save the registration 101 again, so that it is the newest; or end the out-of-school record 901 at \
+                  08:40 (if the student was back by then); then sync.";
     assert_eq!(found[0].advice, advice);
     let mut ended = school.clone();
     ended.out_of_school_mut("901").unwrap().to = Some("2026-11-20T08:40:00".parse().unwrap());
@@ -313,6 +318,172 @@ fn a_record_that_does_not_cover_the_register_counts_once_its_times_do() {
     assert_eq!(found[0].evidence["register_at"], "2026-11-20T08:40:00");
     school.out_of_school_mut("901").unwrap().from = "2026-11-20T08:40:00".parse().unwrap();
     assert!(shows(&school, rules(), Session::Am, "M"));
+}
+
+/// Amelia is on a visit from the midnight that begins the 18th to the one that begins the 20th.
+fn school_with_a_visit(updated: &str) -> FakeSchool {
+    let mut school = school();
+    school.code("21", "V", "Educational visit", false);
+    school.out_of_school("901", AMELIA, "2026-11-18T00:00:00", "2026-11-20T00:00:00").coded("21").updated(updated);
+    school
+}
+
+#[test]
+fn a_record_that_ends_at_the_midnight_that_begins_the_date_may_mean_that_date() {
+    let included = || rules().midnight_end(MidnightEnd::IncludesDate);
+    let school = school_with_a_visit("2026-11-20T14:00:00");
+    for session in Session::BOTH {
+        let found = findings(&school, session, "V");
+        assert_eq!(names(&found), [FindingName::OutOfSchoolDoesNotCoverSession]);
+        assert_eq!(found[0].evidence["record"]["id"], "901");
+        assert!(found[0].summary.contains("ends at the midnight that begins 2026-11-20"), "{}", found[0].summary);
+        let setting = "If the school means 2026-11-20 too, read such ends as including their date (setting midnight_end; on \
+                       the command line, --midnight-end included); then sync. This setting changes the marks of every student. \
+                       Otherwise, change the end of the out-of-school record 901 so that";
+        assert!(found[0].advice.starts_with(setting), "{}", found[0].advice);
+        assert!(shows(&school, included(), session, "V"));
+        let mut longer = school.clone();
+        longer.out_of_school_mut("901").unwrap().to = Some("2026-11-20T16:00:00".parse().unwrap());
+        assert!(shows(&longer, rules(), session, "V"));
+    }
+    let other_code = findings(&school, Session::Am, "M");
+    assert_eq!(names(&other_code), [FindingName::CacheMayBeStale], "it does not say M");
+
+    let mut older = school_with_a_visit("2026-11-17T14:00:00");
+    let found = findings(&older, Session::Am, "V");
+    assert!(found[0].advice.contains("included), and save the out-of-school record 901 again"), "{}", found[0].advice);
+    assert!(!shows(&older, included(), Session::Am, "V"));
+    older.out_of_school_mut("901").unwrap().updated("2026-11-20T18:00:00");
+    assert!(shows(&older, included(), Session::Am, "V"));
+}
+
+#[test]
+fn an_end_at_midnight_that_the_setting_does_not_touch_is_changed_in_the_record() {
+    let mut school = school_with_a_visit("2026-11-20T14:00:00");
+    school.out_of_school_mut("901").unwrap().from = "2026-11-18T09:00:00".parse().unwrap();
+    let found = findings(&school, Session::Am, "V");
+    assert_eq!(names(&found), [FindingName::OutOfSchoolDoesNotCoverSession]);
+    assert!(found[0].advice.starts_with("Change the end of the out-of-school record 901"), "{}", found[0].advice);
+    // The end of the day before, written so that it leaves no doubt.
+    for end in ["2026-11-19", "2026-11-19T24:00:00"] {
+        school.out_of_school_mut("901").unwrap().to = Some(end.parse().unwrap());
+        assert_eq!(names(&findings(&school, Session::Am, "V")), [FindingName::CacheMayBeStale], "{end}");
+    }
+}
+
+#[test]
+fn a_student_without_a_register_whose_record_ends_at_that_midnight_is_not_said_to_have_no_record() {
+    let mut school = school_with_a_visit("2026-11-17T14:00:00");
+    school.remove_registrations(|row| row.student == AMELIA.into());
+    let found = findings(&school, Session::Pm, "V");
+    assert_eq!(names(&found), [FindingName::OutOfSchoolDoesNotCoverSession]);
+    assert!(shows(&school, rules().midnight_end(MidnightEnd::IncludesDate), Session::Pm, "V"));
+}
+
+#[test]
+fn an_older_version_of_a_record_that_was_moved_to_another_day_is_named() {
+    let mut school = school_with_a_visit("2026-11-17T14:00:00");
+    school.remove_out_of_school(|_| true);
+    let versions = [("20", "2026-11-20T14:00:00"), ("13", "2026-11-20T15:00:00")];
+    for (day, updated) in versions {
+        let (from, to) = (format!("2026-11-{day}T08:00:00"), format!("2026-11-{day}T16:00:00"));
+        school.out_of_school("60", AMELIA, &from, &to).coded("21").updated(updated);
+    }
+    let found = findings(&school, Session::Am, "V");
+    assert_eq!(names(&found), [FindingName::OutOfSchoolDoesNotCoverSession]);
+    assert_eq!(
+        found[0].summary,
+        "An older version of the out-of-school record 60 from 2026-11-20 08:00 to 2026-11-20 16:00 says V, but a newer version \
+         of the same record counts, and it lies elsewhere: the out-of-school record 60 from 2026-11-13 08:00 to 2026-11-13 \
+         16:00."
+    );
+    assert_eq!(
+        found[0].advice,
+        "Change the times of the newer version so that it begins at 08:40 or before and ends after 08:40, and save it, or \
+         enter a record of its own with the code V for 2026-11-20; then sync."
+    );
+    assert_eq!(found[0].evidence["record"]["from"], "2026-11-20T08:00:00");
+    assert_eq!(found[0].evidence["counting"]["from"], "2026-11-13T08:00:00");
+    school
+        .out_of_school("61", AMELIA, "2026-11-20T08:00:00", "2026-11-20T16:00:00")
+        .coded("21")
+        .updated("2026-11-20T18:00:00");
+    assert!(shows(&school, rules(), Session::Am, "V"));
+}
+
+#[test]
+fn an_older_version_of_a_record_whose_code_was_changed_is_named() {
+    let mut school = school();
+    for (code, updated) in [("9", "2026-11-20T14:00:00"), ("17", "2026-11-20T15:00:00")] {
+        school.out_of_school("60", AMELIA, "2026-11-20T08:00:00", "2026-11-20T16:00:00").coded(code).updated(updated);
+    }
+    let found = findings(&school, Session::Am, "I");
+    assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
+    let summary = &found[0].summary;
+    assert!(
+        summary.starts_with("An older version of the out-of-school record 60 from") && summary.contains("says I"),
+        "{summary}"
+    );
+}
+
+/// A source whose verdict names a field that may hold the time of update or the code.
+#[derive(Debug)]
+struct Undecided(FakeSource);
+
+impl std::fmt::Display for Undecided {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[async_trait::async_trait]
+impl AttendanceSource for Undecided {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
+        let stream = self.0.fetch(request).await?;
+        let name_it = |mut item| {
+            if let Ok(SourceRecord::Complete(verdict)) = &mut item {
+                verdict.undecided_fields = vec!["Reference".to_owned(), "SavedAt".to_owned()];
+            }
+            item
+        };
+        Ok(stream.map(name_it).boxed())
+    }
+}
+
+#[tokio::test]
+async fn fields_that_may_hold_the_time_of_update_or_the_code_are_named_where_it_is_missed() {
+    let advice = async |code: Option<&str>, expected: &str| {
+        let mut school = school();
+        school.out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00").code = code.map(Into::into);
+        let sync = AttendanceSync::new(Undecided(FakeSource::new(school)), MemoryStore::new(), "school", rules());
+        let question = question().session(Session::Am).expected(expected.parse().unwrap());
+        sync.diagnose(question, now()).await.unwrap().sessions.remove(0).findings.remove(0).advice
+    };
+    let stamp = advice(Some("17"), "M").await;
+    assert!(stamp.contains("--field out_of_school_updated=NAME; it may be one of: Reference and SavedAt)"), "{stamp}");
+    let code = advice(None, "M").await;
+    assert!(code.contains("--field out_of_school_code=NAME): Reference and SavedAt."), "{code}");
+    let known = advice(Some("17"), "I").await;
+    assert!(!known.contains("Reference"), "records are read with a code: {known}");
+}
+
+#[test]
+fn advice_for_a_record_that_keeps_no_time_of_update_has_one_condition_a_sentence() {
+    let mut school = school();
+    school.registration_mut("101").unwrap().last_updated = None;
+    school.remove_registrations(|row| row.student != AMELIA.into() || row.id != Some("101".into()));
+    school
+        .out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00")
+        .coded("17")
+        .updated("2026-11-20T14:00:00");
+    let advice = &findings(&school, Session::Am, "/")[0].advice;
+    let says =
+        "If it does not, end the out-of-school record 901 at 08:40 (if the student was back by then); then sync.";
+    assert!(advice.ends_with(says), "{advice}");
 }
 
 #[test]

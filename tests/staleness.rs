@@ -61,6 +61,8 @@ impl Portal {
 async fn a_key_that_caches_longer_than_its_setting_is_found_out() {
     let portal = Portal::new(TimeDelta::hours(12)).await;
     portal.run_at("2026-11-20T09:00:00Z").await;
+    let first = portal.measured().await.to_string();
+    assert!(first.ends_with("(1 run, 0 without a change)"), "{first}");
     portal.correct(&["1", "2"], "2026-11-20T09:30:00");
     assert_eq!(portal.run_at("2026-11-20T15:00:00Z").await.marks.changed, 0, "still the old reply");
     assert!(!portal.measured().await.is_worse_than_setting(), "nothing shows it yet");

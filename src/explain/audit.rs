@@ -5,6 +5,7 @@ use std::fmt;
 use chrono::{Datelike, NaiveDate, NaiveTime, TimeDelta, Weekday};
 use serde::Serialize;
 
+use super::words::counted;
 use super::{MarkDifference, differences};
 use crate::model::{Record, Session};
 use crate::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, Window};
@@ -53,6 +54,9 @@ pub struct PmAudit {
     pub would_change: Vec<MarkDifference>,
     /// The dates on which a weekday's registers changed: a new term, a new timetable.
     pub changes: Vec<PatternChange>,
+    /// Records have codes, but no code record was read: the marks have no letters, and every code counts as an absence.
+    #[serde(skip)]
+    pub lacks_code_table: bool,
 }
 
 /// The time rule with one start.
@@ -140,6 +144,7 @@ impl PmAuditor {
             would_change,
             changes: changes(if flagged.is_empty() { &all } else { &flagged }),
             starts,
+            lacks_code_table: base.lacks_code_table(),
         })
     }
 
@@ -236,7 +241,8 @@ impl fmt::Display for PmAudit {
             PmRule::RegistrationPeriods => "the flags of the registration periods".to_owned(),
             PmRule::FirstFrom(start) => format!("a PM start at {} (no period has a flag)", start.format("%H:%M")),
         };
-        writeln!(f, "{} marks from {} to {}, by {with}", self.marks, self.window.from(), self.window.to())?;
+        let marks = counted(self.marks, "mark");
+        writeln!(f, "{marks} from {} to {}, by {with}", self.window.from(), self.window.to())?;
         writeln!(f, "PM start  marks that differ")?;
         for start in &self.starts {
             let best = if self.best == Some(start.pm_start) { "  ← agrees best" } else { "" };

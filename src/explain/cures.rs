@@ -41,11 +41,33 @@ impl Situation<'_> {
         let decides = record.is_some_and(|record| std::ptr::eq(winner, record));
         let needs_time = !decides && winner.status != Status::NotTaken;
         (needs_time && !self.facts.has_stamps(of_kind)).then(|| {
-            let (kind, setting) = (kind(of_kind), setting(of_kind));
+            let (kind, setting, candidates) = (kind(of_kind), setting(of_kind), self.stamp_fields(of_kind));
             format!(
-                "name the field that holds the time of update of {kind}s ({setting}), since no {kind} was read with one"
+                "name the field that holds the time of update of {kind}s ({setting}{candidates}), since no {kind} was read with one"
             )
         })
+    }
+
+    /// Fields that may hold the time of update that no record of the kind was read with: «; it may be one of: A, B».
+    pub(super) fn stamp_fields(&self, of_kind: RecordKind) -> String {
+        match (of_kind, self.undecided()) {
+            (RecordKind::OutOfSchool, Some(names)) => format!("; it may be one of: {names}"),
+            _ => String::new(),
+        }
+    }
+
+    /// What to do where a field that is not looked for may hold the code that no out-of-school record was read with.
+    pub(super) fn code_fields(&self, expected: &Expected) -> Option<String> {
+        let names = self.undecided().filter(|_| !self.facts.spans_have_codes && *expected != Expected::Present)?;
+        Some(format!(
+            "No out-of-school record was read with a code; if one of these fields holds it, name that field (setting              out_of_school_code; on the command line, --field out_of_school_code=NAME): {names}."
+        ))
+    }
+
+    fn undecided(&self) -> Option<String> {
+        let names = &self.facts.undecided_fields;
+        let named: Vec<String> = names.iter().take(MOST_NAMED).cloned().collect();
+        (!names.is_empty()).then(|| listed(&named, names.len().saturating_sub(MOST_NAMED)))
     }
 
     /// Nothing is newer than a rival whose time of update lies in the future, until that rival is saved.
@@ -79,7 +101,7 @@ impl Situation<'_> {
         let names = listed(&names, 0);
         Some(match self.row() {
             Some(row) if rivals.iter().all(|rival| rival.from < row.from) => {
-                format!("if the student was back by then, end {names} at {}", clock(row.from.time()))
+                format!("end {names} at {} (if the student was back by then)", clock(row.from.time()))
             }
             _ => format!("change the times of {names}, so that the {} session is left out", self.session),
         })

@@ -6,8 +6,8 @@ use serde::{Serialize, Serializer};
 use super::findings::Situation;
 use super::{Expected, Finding, Question, ShownMark};
 use crate::model::{
-    Decision, FeedTime, Loser, LoserReason, Mark, PeriodId, Record, RecordKind, RecordReference, Registration,
-    RegistrationPeriod, Session, Status, StudentId,
+    Decision, FeedTime, Loser, LoserReason, Mark, OutOfSchool, PeriodId, Record, RecordKind, RecordReference,
+    Registration, RegistrationPeriod, Session, Status, StudentId,
 };
 use crate::rules::{Candidate, Freshness, Register, ResolveError, Resolver, Rules, Scope, Window};
 
@@ -92,6 +92,10 @@ pub struct Diagnosis {
     /// How many more records the day has.
     #[serde(skip)]
     pub more_in_day: usize,
+    /// Records of the date have codes, but no code record was read: the marks have no letters, and every code counts as an
+    /// absence.
+    #[serde(skip)]
+    pub lacks_code_table: bool,
 }
 
 /// Takes the records of a fetch that holds the date, in any order, and answers a question about them.
@@ -135,6 +139,8 @@ pub(super) struct Facts {
     pub(super) shown: Vec<ShownMark>,
     /// The student's rows of the date.
     pub(super) rows: BTreeSet<Registration>,
+    /// The student's out-of-school records, of any date.
+    pub(super) spans: BTreeSet<OutOfSchool>,
     /// The periods of the date; of two that share an id the greater counts (R1.5).
     pub(super) periods: BTreeMap<PeriodId, RegistrationPeriod>,
     /// The letters of the code table.
@@ -145,6 +151,10 @@ pub(super) struct Facts {
     rows_have_stamps: bool,
     /// At least one out-of-school record, of any student, has a time of update.
     spans_have_stamps: bool,
+    /// At least one out-of-school record, of any student, has a code.
+    pub(super) spans_have_codes: bool,
+    /// Fields of out-of-school records that may hold their stamp or code.
+    pub(super) undecided_fields: Vec<String>,
 }
 
 impl Diagnoser {
@@ -157,11 +167,14 @@ impl Diagnoser {
             freshness,
             shown: Vec::new(),
             rows: BTreeSet::new(),
+            spans: BTreeSet::new(),
             periods: BTreeMap::new(),
             letters: BTreeSet::new(),
             others_have_rows: false,
             rows_have_stamps: false,
             spans_have_stamps: false,
+            spans_have_codes: false,
+            undecided_fields: Vec::new(),
         };
         Self { resolver, facts }
     }
@@ -169,6 +182,12 @@ impl Diagnoser {
     /// Says what the portal's store shows in one session; without it, the store is left out of the answer.
     pub fn store_shows(&mut self, shown: ShownMark) {
         self.facts.shown.push(shown);
+    }
+
+    /// Names the fields of out-of-school records that may hold their time of update or their code under a name that is not
+    /// looked for ([`Completeness::undecided_fields`](crate::source::Completeness::undecided_fields)).
+    pub fn undecided_fields(&mut self, names: Vec<String>) {
+        self.facts.undecided_fields = names;
     }
 
     /// Takes one record.
@@ -197,7 +216,14 @@ impl Diagnoser {
             day.truncate(2 * (MOST_LISTED + 1));
         }
         let more_in_day = all - day.len();
-        Ok(Diagnosis { student: facts.question.student, date: facts.question.date, sessions, day, more_in_day })
+        Ok(Diagnosis {
+            student: facts.question.student,
+            date: facts.question.date,
+            sessions,
+            day,
+            more_in_day,
+            lacks_code_table: register.lacks_code_table(),
+        })
     }
 }
 
@@ -226,7 +252,13 @@ impl Facts {
                     self.rows.insert(row.clone());
                 }
             }
-            Record::OutOfSchool(span) => self.spans_have_stamps |= span.last_updated.is_some(),
+            Record::OutOfSchool(span) => {
+                self.spans_have_stamps |= span.last_updated.is_some();
+                self.spans_have_codes |= span.code.is_some();
+                if span.student == *student {
+                    self.spans.insert(span.clone());
+                }
+            }
             Record::Period(period) => {
                 if is_of_date(period.at) && self.periods.get(&period.id).is_none_or(|known| known < period) {
                     self.periods.insert(period.id.clone(), period.clone());

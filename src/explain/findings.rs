@@ -1,6 +1,6 @@
 //! Which findings a session has, the one that explains most first.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
 use super::cures::is_of_half_day;
@@ -10,7 +10,7 @@ use super::{Expected, Finding, FindingName};
 use crate::model::{LoserReason, Mark, RecordKind, Session, Status, clock_text, stamp_text};
 use crate::rules::{Freshness, PmRule, Register};
 
-fn finding(name: FindingName, summary: String, advice: String, evidence: Value) -> Finding {
+pub(super) fn finding(name: FindingName, summary: String, advice: String, evidence: Value) -> Finding {
     let evidence = match evidence {
         Value::Object(map) => map,
         _ => Map::new(),
@@ -18,7 +18,7 @@ fn finding(name: FindingName, summary: String, advice: String, evidence: Value) 
     Finding { name, summary, advice, evidence }
 }
 
-fn record_json(day: &DayRecord) -> Value {
+pub(super) fn record_json(day: &DayRecord) -> Value {
     let mut json = json!({
         "kind": day.record.kind,
         "id": day.record.id,
@@ -107,17 +107,22 @@ impl Situation<'_> {
         let older = first(&|one| is_beaten(one) && is_span(one) && has_stamp(one));
         let duplicate = first(&why(LoserReason::Duplicate));
         let not_covering = first(&why(LoserReason::NotCovering));
+        let apart = losing.is_empty().then(|| self.apart(expected)).flatten();
+        let is_read = !losing.is_empty() || apart.is_some();
+        // It would send the reader after a record that was read.
+        let plain = plain.filter(|plain| apart.is_none() || plain.name != FindingName::NoRecord);
         let explained = [
             without_stamp.map(|loser| self.missing_timestamp(expected, loser)),
             older.map(|loser| self.older(expected, loser)),
             beaten.map(|loser| self.registration_older(expected, loser)),
             duplicate.map(|loser| self.duplicate(expected, loser)),
             not_covering.map(|loser| self.not_covering(expected, loser)),
+            apart,
             self.other_registration(expected, beaten),
             plain,
         ];
         let mut findings: Vec<Finding> = explained.into_iter().flatten().collect();
-        if findings.is_empty() || losing.is_empty() {
+        if findings.is_empty() || !is_read {
             findings.extend(self.stale_or_missing(expected, findings.is_empty()));
         }
         findings
@@ -298,7 +303,9 @@ impl Situation<'_> {
         let (mut read, cure) = match (self.letter_trouble(expected), self.mark) {
             (Some(trouble), _) => trouble,
             (None, Some(_)) => {
-                (format!("Nothing that was read for this {session} session says {expected}"), self.correction(expected))
+                let read = format!("Nothing that was read for this {session} session says {expected}");
+                let replaced = self.replaced(expected).map(|why| capitalised(&why));
+                (replaced.unwrap_or(read), self.correction(expected))
             }
             (None, None) => self.nothing_here(Some(expected)),
         };
@@ -306,6 +313,7 @@ impl Situation<'_> {
         if shown.and_then(|shown| shown.mark.as_ref()).is_some_and(|mark| expected.is_met_by(mark)) {
             read += &format!("; the portal's store shows {expected} already");
         }
+        let unnamed = self.code_fields(expected).map(|cure| format!(" {cure}")).unwrap_or_default();
         let fetched_at = self.facts.freshness.fetched_at;
         let expiry = self.facts.freshness.cache_expiry();
         if expiry > TimeDelta::zero() {
@@ -318,7 +326,7 @@ impl Situation<'_> {
                 format!("{read}. The replies can be as old as {earliest}, so a later change may not be in them."),
                 format!(
                     "If it was corrected by {fetched}, a sync at {sure} or later is certain to read it; saving the API \
-                     key's settings refreshes its cache at once. If it was not, {cure}; then sync."
+                     key's settings refreshes its cache at once. If it was not, {cure}; then sync.{unnamed}"
                 ),
                 json!({ "as_of_earliest": evidence[0], "fetched_at": evidence[1], "sure_from": evidence[2] }),
             ))
@@ -327,7 +335,7 @@ impl Situation<'_> {
                 finding(
                     FindingName::NoRecord,
                     format!("{read}. The replies are not cached, so they show what the management system holds."),
-                    then_sync(&cure),
+                    then_sync(&cure) + &unnamed,
                     json!({
                         "student": self.facts.question.student,
                         "date": date,
@@ -382,11 +390,12 @@ impl Situation<'_> {
             Some(winner) if winner.record.kind == RecordKind::Registration => Some(self.correction(expected)),
             _ => self.end_rivals(loser),
         };
-        let other_cure = other_cure.map(|cure| format!(" If it keeps none, {cure}; then sync.")).unwrap_or_default();
+        let other_cure = other_cure.map(|cure| format!(" If it does not, {cure}; then sync.")).unwrap_or_default();
         let (kind, setting) = (kind(of_kind), setting(of_kind));
+        let candidates = self.stamp_fields(of_kind);
         format!(
             "No {kind} was read with a time of update, so saving this one again does not help. If the management system \
-             keeps that time, name the field that holds it ({setting}); then sync.{other_cure}"
+             keeps that time, name the field that holds it ({setting}{candidates}); then sync.{other_cure}"
         )
     }
 
@@ -400,7 +409,7 @@ impl Situation<'_> {
     }
 
     fn registration_older(&self, expected: &Expected, loser: &DayRecord) -> Finding {
-        let end = self.end_rivals(loser).map(|cure| format!("; or, {cure}")).unwrap_or_default();
+        let end = self.end_rivals(loser).map(|cure| format!("; or {cure}")).unwrap_or_default();
         finding(
             FindingName::RegistrationOlderThanOutOfSchool,
             self.beaten(expected, loser),
@@ -452,15 +461,16 @@ impl Situation<'_> {
                 format!("{}, and {others}", self.save_again(loser))
             }
             Some(None) => format!("{}, and {others}", self.save_again(loser)),
-            Some(Some(end)) => format!("{others}, and, {end}"),
+            Some(Some(end)) => format!("{others}, and {end}"),
             None => others,
         }
     }
 
-    fn not_covering(&self, expected: &Expected, loser: &DayRecord) -> Finding {
+    /// The time of the session's register, where it has one, and what an out-of-school record must do to cover the session.
+    pub(super) fn to_cover(&self) -> (Option<NaiveDateTime>, String) {
         let session = self.session;
         let picked = self.mark.and_then(|mark| mark.decision.registration.as_ref()).map(|picked| picked.at);
-        let (register, what) = match (self.facts.rules.pm_rule(), picked) {
+        match (self.facts.rules.pm_rule(), picked) {
             (PmRule::FirstFrom(start), None) => {
                 let part = match session {
                     Session::Am => format!("before {}", clock(start)),
@@ -473,7 +483,12 @@ impl Situation<'_> {
                 let at = register.map_or("the register".to_owned(), |at| clock(at.time()));
                 (register, format!("it begins at {at} or before and ends after {at}"))
             }
-        };
+        }
+    }
+
+    fn not_covering(&self, expected: &Expected, loser: &DayRecord) -> Finding {
+        let session = self.session;
+        let (register, what) = self.to_cover();
         let why = match register {
             _ if loser.to.is_some_and(|to| to <= loser.from) => {
                 "does not end after it begins, so it covers nothing".to_owned()

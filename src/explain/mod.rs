@@ -3,6 +3,7 @@
 //!
 //! Pure, like the rules: records go in, findings come out.
 
+mod apart;
 mod audit;
 mod cures;
 mod diagnosis;

@@ -3,6 +3,8 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::words::counted;
+
 /// What one run showed of how old its source's replies are, in whole seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -137,6 +139,6 @@ impl fmt::Display for MeasuredAge {
         if let Some(age) = self.at_most {
             write!(f, "; no reply was older than {}", hours(age))?;
         }
-        write!(f, " ({} runs, {} of them without a change)", self.runs, self.unchanged)
+        write!(f, " ({}, {} without a change)", counted(self.runs, "run"), self.unchanged)
     }
 }

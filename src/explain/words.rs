@@ -32,6 +32,11 @@ pub(super) fn named(day: &DayRecord) -> String {
     format!("the {}{id} {times}", kind(day.record.kind))
 }
 
+/// «1 mark», «2 marks».
+pub(super) fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// So many records are named in one sentence.
 pub(super) const MOST_NAMED: usize = 3;
 

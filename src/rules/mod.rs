@@ -17,6 +17,7 @@ pub use freshness::Freshness;
 pub use register::Register;
 pub(crate) use register::{Candidate, compare_duplicates};
 pub use resolver::{ResolveError, Resolver};
+pub(crate) use span::{Span, Versions};
 pub use window::{Scope, SyncWindow, Window, WindowError};
 
 /// How AM and PM registers are told apart (R3).

@@ -232,6 +232,11 @@ impl Register {
         self.facts.has_coded_records
     }
 
+    /// Whether records have codes, but the fetch holds no code record: incomplete where the source has a code table (R11.6).
+    pub(crate) fn lacks_code_table(&self) -> bool {
+        !self.has_code_table() && self.has_coded_records()
+    }
+
     /// Whether out-of-school records end at midnight in both ways: as whole days from midnight to the same midnight, and from
     /// midnight to that of a later date. The school then evidently means the later date too
     /// ([`MidnightEnd::IncludesDate`](super::MidnightEnd::IncludesDate), R5).

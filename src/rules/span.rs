@@ -30,7 +30,7 @@ pub(crate) enum End {
 }
 
 impl Span {
-    pub(super) fn new(record: OutOfSchool, rules: &Rules) -> Self {
+    pub(crate) fn new(record: OutOfSchool, rules: &Rules) -> Self {
         let zone = rules.zone();
         let is_midnight = |time: FeedTime| !time.is_date() && time.school_time(zone).time() == NaiveTime::MIN;
         let from = record.from.school_time(zone);
@@ -77,7 +77,7 @@ impl Span {
     }
 
     /// Whether the record lies in or reaches into the window; an invalid one lies where its beginning lies.
-    pub(super) fn reaches_into(&self, window: Window) -> bool {
+    pub(crate) fn reaches_into(&self, window: Window) -> bool {
         if self.is_valid() {
             self.overlaps(window.from().and_time(NaiveTime::MIN), end_of(window.to()))
         } else {
@@ -101,7 +101,7 @@ impl Span {
     }
 
     /// The order of versions of one record: the latest stamp, then R6.2 (R1.5).
-    pub(super) fn compare_versions(&self, other: &Self) -> Ordering {
+    pub(crate) fn compare_versions(&self, other: &Self) -> Ordering {
         self.stamp.cmp(&other.stamp).then_with(|| self.compare_ties(other))
     }
 }
@@ -111,13 +111,13 @@ const SERIES: TimeDelta = TimeDelta::seconds(60);
 
 /// One student's records, sorted into those that count and superseded versions that lie apart from them (R1.5).
 #[derive(Default)]
-pub(super) struct Versions {
-    pub(super) counting: Vec<Span>,
+pub(crate) struct Versions {
+    pub(crate) counting: Vec<Span>,
     pub(super) conflicting: Vec<Span>,
 }
 
 impl Versions {
-    pub(super) fn of(mut spans: Vec<Span>) -> Self {
+    pub(crate) fn of(mut spans: Vec<Span>) -> Self {
         // Ids, then time: every order of arrival gives the same.
         spans.sort_by(|a, b| (a.id(), a.from, a.to).cmp(&(b.id(), b.from, b.to)).then_with(|| a.compare_versions(b)));
         let mut versions = Self::default();

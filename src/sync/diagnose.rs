@@ -5,7 +5,7 @@ use super::{AttendanceSync, SyncError};
 use crate::explain::{Diagnoser, Diagnosis, MarkDifference, PmAudit, PmAuditor, Question, ShownMark, differences};
 use crate::model::{Record, Session};
 use crate::rules::{Freshness, PmRule, Resolver, Rules, Scope, Window};
-use crate::source::{FetchRequest, SourceErrorKind};
+use crate::source::{Completeness, FetchRequest, SourceErrorKind};
 use crate::store::MarkKey;
 
 impl AttendanceSync {
@@ -25,11 +25,14 @@ impl AttendanceSync {
         }
         let freshness = Freshness::new(now, capabilities.cache_expiry);
         let start = || Diagnoser::new(self.rules.clone(), question.clone(), freshness);
-        let mut diagnoser = self.read_with_periods(window, start).await?;
+        let (mut diagnoser, completeness) = self.read_with_periods(window, start).await?;
+        diagnoser.undecided_fields(completeness.undecided_fields);
         for shown in self.shown(&question).await? {
             diagnoser.store_shows(shown);
         }
-        Ok(diagnoser.finish()?)
+        let diagnosis = diagnoser.finish()?;
+        self.refuse_if(diagnosis.lacks_code_table)?;
+        Ok(diagnosis)
     }
 
     /// Which PM start fits the school, from a fetch of these dates; see [`PmAuditor`]. A source that reaches today only can
@@ -38,8 +41,10 @@ impl AttendanceSync {
     /// # Errors
     /// See [`SyncError`].
     pub async fn audit_pm(&self, window: Window) -> Result<PmAudit, SyncError> {
-        let auditor = self.read_with_periods(window, || PmAuditor::new(self.rules.clone(), window)).await?;
-        Ok(auditor.finish()?)
+        let (auditor, _) = self.read_with_periods(window, || PmAuditor::new(self.rules.clone(), window)).await?;
+        let audit = auditor.finish()?;
+        self.refuse_if(audit.lacks_code_table)?;
+        Ok(audit)
     }
 
     /// «What if?»: the marks of these dates that other rules would decide differently. A source that reaches today only can
@@ -53,7 +58,9 @@ impl AttendanceSync {
         let resolver = |rules: &Rules| Resolver::new(rules.clone(), Scope::all(window));
         let start = || Both(resolver(&self.rules), resolver(&other));
         let (Both(before, after), _) = self.read(&fetch, start).await?;
-        Ok(differences(&before.finish()?, &after.finish()?))
+        let (before, after) = (before.finish()?, after.finish()?);
+        self.refuse_if(before.lacks_code_table())?;
+        Ok(differences(&before, &after))
     }
 
     /// Reads registration periods too, if the source gives them: the time rule works without.
@@ -61,13 +68,13 @@ impl AttendanceSync {
         &self,
         window: Window,
         start: impl Fn() -> S,
-    ) -> Result<S, SyncError> {
+    ) -> Result<(S, Completeness), SyncError> {
         let fetch = FetchRequest::new(window).in_zone(self.rules.zone()).with_periods(true);
         match self.read(&fetch, &start).await {
             Err(SyncError::Source(error)) if self.can_do_without_periods(error.kind()) => {
-                Ok(self.read(&fetch.with_periods(false), &start).await?.0)
+                self.read(&fetch.with_periods(false), &start).await
             }
-            read => Ok(read?.0),
+            read => read,
         }
     }
 

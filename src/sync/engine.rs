@@ -240,15 +240,22 @@ impl AttendanceSync {
         let resolver = || Resolver::new(self.rules.clone(), scope.clone()).closed(request.closed.iter().copied());
         let (resolver, completeness) = self.read(&fetch, resolver).await?;
         let register = resolver.finish()?;
-        if capabilities.has_code_table && !register.has_code_table() && register.has_coded_records() {
-            return Err(no_code_table().into());
-        }
+        self.refuse_if(register.lacks_code_table())?;
         advice.extend(advice::on_closed_dates(&request.closed, &register));
         advice.extend(advice::on_undecided_fields(&completeness));
         if register.midnight_ends_are_meant() && self.rules.ends_at_midnight() == MidnightEnd::Excluded {
             advice.push(advice::MIDNIGHTS.to_owned());
         }
         Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters.tally(), advice })
+    }
+
+    /// Refuses a fetch in which records have codes but the source's code table is empty (R11.6): every absence would lose
+    /// its letter, every visit would be one.
+    pub(super) fn refuse_if(&self, lacks_code_table: bool) -> Result<(), SyncError> {
+        match lacks_code_table && self.source.capabilities().has_code_table {
+            true => Err(no_code_table().into()),
+            false => Ok(()),
+        }
     }
 
     /// Reads a complete fetch into what `start` makes; a fetch that breaks off is thrown away and started again.
