@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::Instrument;
 
 use super::body::{ended_early, text_of};
-use super::transport;
+use super::transport::{self, Attempt};
 use crate::source::{FetchCounters, SourceError, SourceErrorKind, retry};
 
 /// A token is renewed this long before it runs out, so that it lasts until a reply has come.
@@ -81,8 +82,7 @@ impl Credentials {
     pub(super) async fn send(
         &self,
         mut request: RequestBuilder,
-        deadline: Instant,
-        counters: &FetchCounters,
+        attempt: &Attempt,
     ) -> Result<(Response, Vec<SecretString>), SourceError> {
         let mut secrets = match self {
             Self::Key(key) => vec![key.clone()],
@@ -93,18 +93,19 @@ impl Credentials {
         let mut waits = std::iter::once(Duration::ZERO).chain(retry::waits(2));
         loop {
             let again = request.try_clone();
-            let (signed, token) = self.sign(request, deadline, counters).await?;
+            let (signed, token) = self.sign(request, attempt).await?;
             secrets.extend(token.clone());
-            let response = transport::send(signed, deadline, counters).await?;
+            let response = transport::send(signed, attempt).await?;
             let (StatusCode::UNAUTHORIZED, Some(token), Some(again)) = (response.status(), token, again) else {
                 return Ok((response, secrets));
             };
             self.forget(&token).await;
-            let Some(wait) = waits.next().filter(|wait| Instant::now() + *wait < deadline) else {
+            let Some(wait) = waits.next().filter(|wait| Instant::now() + *wait < attempt.deadline) else {
                 return Ok((response, secrets));
             };
+            attempt.span.in_scope(|| retry::warn(SourceErrorKind::Credentials, wait));
             sleep(wait).await;
-            counters.add_retry();
+            attempt.counters.add_retry();
             request = again;
         }
     }
@@ -113,13 +114,12 @@ impl Credentials {
     async fn sign(
         &self,
         request: RequestBuilder,
-        deadline: Instant,
-        counters: &FetchCounters,
+        attempt: &Attempt,
     ) -> Result<(RequestBuilder, Option<SecretString>), SourceError> {
         match self {
             Self::Key(key) => Ok((request.query(&[("apiKey", key.expose_secret())]), None)),
             Self::Client(client) => {
-                let token = client.token(deadline, counters).await?;
+                let token = client.token(attempt).await?;
                 let request = match client.scope {
                     Scope::Batch => request.query(&[("apiKey", &client.id)]),
                     Scope::Rest => request,
@@ -142,8 +142,9 @@ impl Credentials {
             ("client_id", &client.id),
             ("client_secret", client.secret.expose_secret()),
         ];
-        let request = client.http.post(address).form(&form);
-        let response = transport::send(request, deadline, &FetchCounters::default()).await?;
+        let attempt = Attempt::new(&address, 1, deadline, FetchCounters::default());
+        let sending = transport::send(client.http.post(address).form(&form), &attempt);
+        let response = sending.instrument(attempt.span.clone()).await?;
         match response.status() {
             status if status.is_success() => Ok(()),
             status => Err(transport::status_error(status, response.headers(), false)),
@@ -162,16 +163,17 @@ impl Credentials {
 }
 
 impl OAuthClient {
-    async fn token(&self, deadline: Instant, counters: &FetchCounters) -> Result<SecretString, SourceError> {
-        let mut known = timeout_at(deadline, self.token.lock()).await.map_err(|_| transport::out_of_time())?;
+    async fn token(&self, attempt: &Attempt) -> Result<SecretString, SourceError> {
+        let mut known = timeout_at(attempt.deadline, self.token.lock()).await.map_err(|_| transport::out_of_time())?;
         if let Some(token) = known.as_ref().filter(|token| Instant::now() < token.renew_at) {
             return Ok(token.text.clone());
         }
-        let token = self.fetch(deadline, counters).await?;
+        let own = Attempt::new(&self.address, 1, attempt.deadline, attempt.counters.clone());
+        let token = self.fetch(&own).instrument(own.span.clone()).await?;
         Ok(known.insert(token).text.clone())
     }
 
-    async fn fetch(&self, deadline: Instant, counters: &FetchCounters) -> Result<Token, SourceError> {
+    async fn fetch(&self, attempt: &Attempt) -> Result<Token, SourceError> {
         let form = [
             ("grant_type", "client_credentials"),
             ("scope", self.scope.name()),
@@ -179,7 +181,7 @@ impl OAuthClient {
             ("client_secret", self.secret.expose_secret()),
         ];
         let asked_at = Instant::now();
-        let response = transport::send(self.http.post(self.address.clone()).form(&form), deadline, counters).await?;
+        let response = transport::send(self.http.post(self.address.clone()).form(&form), attempt).await?;
         let status = response.status();
         if matches!(status.as_u16(), 400 | 401) {
             return Err(SourceError::permanent(
@@ -190,7 +192,7 @@ impl OAuthClient {
         if !status.is_success() {
             return Err(transport::status_error(status, response.headers(), false));
         }
-        let body = transport::whole(response, deadline, MOST_BYTES, counters).await?;
+        let body = transport::whole(response, MOST_BYTES, attempt).await?;
         let body = text_of(&body)?;
         let reply: TokenReply =
             serde_json::from_slice(&body).map_err(|error| match error.is_eof() && !body.is_empty() {

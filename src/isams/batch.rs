@@ -15,13 +15,15 @@ use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::io::{StreamReader, SyncIoBridge};
+use tracing::Span;
+use tracing::field::display;
 
 use super::body::{read_error, too_many, web_page};
 use super::fields::{Item, record};
 use super::message::{Message, hidden};
 use super::reply::{Nothing, Sink, container_kind, container_name};
 use super::source::{Format, Settings};
-use super::transport::{self, Budget, Failed, out_of_time};
+use super::transport::{self, Attempt, Budget, Failed, out_of_time};
 use super::undecided::Undecided;
 use super::{json, xml};
 use crate::model::Record;
@@ -133,7 +135,7 @@ pub(super) fn body<'a>(asked: impl Iterator<Item = (&'a str, Option<(&'a str, Na
 pub(super) async fn send(
     settings: &Settings,
     body: String,
-    budget: &Budget,
+    attempt: &Attempt,
 ) -> Result<(Response, Vec<SecretString>), Failed> {
     let mut url = settings.url.clone();
     let page = match settings.format {
@@ -143,13 +145,13 @@ pub(super) async fn send(
     let path = format!("{}/api/batch/1.0/{page}", url.path().trim_end_matches('/'));
     url.set_path(&path);
     let request = settings.client.post(url).header(header::CONTENT_TYPE, "application/xml").body(body);
-    let (response, secrets) = settings.credentials.send(request, budget.deadline, &budget.counters).await?;
+    let (response, secrets) = settings.credentials.send(request, attempt).await?;
     let (status, headers) = (response.status(), response.headers().clone());
     if status.is_success() {
         return Ok((response, secrets));
     }
     // A body that breaks off takes nothing from what the status says.
-    let body = transport::whole(response, budget.deadline, SMALL as u64, &budget.counters).await.unwrap_or_default();
+    let body = transport::whole(response, SMALL as u64, attempt).await.unwrap_or_default();
     let read = read(settings.format, body.as_slice(), &mut Nothing);
     let is_page = read.as_ref().is_err_and(|error| *error == web_page());
     Err(transport::failure(status, &headers, read.unwrap_or_default(), is_page, &secrets).into())
@@ -321,16 +323,17 @@ impl Fetch {
     }
 
     async fn ask(&self, ask: Ask) -> Result<(Reply, Ask), SourceError> {
-        let reply = self.budget.retry(|| self.attempt(&ask)).await?;
+        let reply = self.budget.retry(&self.settings.url, |attempt| self.attempt(&ask, attempt)).await?;
         Ok((reply, ask))
     }
 
-    async fn attempt(&self, ask: &Ask) -> Result<Reply, Failed> {
+    async fn attempt(&self, ask: &Ask, attempt: Attempt) -> Result<Reply, Failed> {
         let settings = &self.settings;
-        let Budget { deadline, counters, .. } = &self.budget;
-        let (response, secrets) = send(settings, ask.body(), &self.budget).await?;
+        let span = attempt.span.clone();
+        span.record("from", display(ask.from)).record("to", display(ask.to));
+        let (response, secrets) = send(settings, ask.body(), &attempt).await?;
         let status = response.status().as_u16();
-        let mut chunks = transport::chunks(response, *deadline, settings.max_bytes, counters.clone());
+        let mut chunks = transport::chunks(response, settings.max_bytes, attempt);
 
         let mut beginning: Vec<Bytes> = Vec::new();
         let mut length = 0;
@@ -365,6 +368,7 @@ impl Fetch {
         // An error can name fields, and the tenant can call them anything.
         let mut reply = parsed
             .map_err(|failed| Failed { error: failed.error.reworded(|message| hidden(message, &secrets)), ..failed })?;
+        span.record("rows", reply.rows.iter().map(|(_, rows)| rows).sum::<u64>());
         reply.learned.undecided.forget(|name| hidden(name, &secrets) != name);
         if let Some(message) = reply.message {
             return Err(Failed { error: message.into_error(status, &secrets), rows_are_out: !is_whole });
@@ -410,7 +414,10 @@ impl Fetch {
         let (settings, codes) = (Arc::clone(&self.settings), Arc::clone(&self.codes));
         let held = Held { own: 0, of_fetch: Arc::clone(&self.held) };
         let ask = ask.clone();
+        // What the connection says while the rest of a reply is read belongs to the request too.
+        let span = Span::current();
         let parsing = spawn_blocking(move || {
+            let _entered = span.entered();
             let learned = Learned::default();
             let reply = Reply { rows: Vec::new(), message: None, records: Vec::new(), learned, held };
             let mut collector = Collector { settings, codes, ask, reply, sender, rows_are_out: false };

@@ -15,7 +15,7 @@ use super::fields::{REQUIRED, unknown_name};
 use super::message::{hidden, is_message};
 use super::reply::{Sink, container_kind, is_around};
 use super::source::{Interface, Isams, Settings};
-use super::transport::{self, Budget, Failed};
+use super::transport::{self, Attempt, Budget, Failed};
 use crate::model::FeedTime;
 use crate::rules::Window;
 use crate::source::{FetchCounters, FetchedKind, SourceError, SourceErrorKind};
@@ -208,15 +208,15 @@ impl Asking<'_> {
         // A method that never answers leaves the others their time.
         let share = self.settings.total_deadline / METHODS.len() as u32;
         let budget = Budget::new(share, FetchCounters::default(), Instant::now());
-        budget.retry(|| self.attempt(body.clone(), &budget)).await
+        budget.retry(&self.settings.url, |attempt| self.attempt(body.clone(), attempt)).await
     }
 
-    async fn attempt(&self, body: String, budget: &Budget) -> Result<Reply, Failed> {
+    async fn attempt(&self, body: String, attempt: Attempt) -> Result<Reply, Failed> {
         let settings = self.settings;
-        let (response, secrets) = batch::send(settings, body, budget).await?;
+        let (response, secrets) = batch::send(settings, body, &attempt).await?;
         let status = response.status().as_u16();
         let most = settings.max_bytes.min(MOST_BYTES);
-        let body = transport::whole(response, budget.deadline, most, &budget.counters).await?;
+        let body = transport::whole(response, most, &attempt).await?;
         let mut sink = Shapes { settings, secrets, reply: Reply::default() };
         match batch::read(settings.format, Cursor::new(&body), &mut sink)? {
             Some(message) => Err(message.into_error(status, &sink.secrets).into()),

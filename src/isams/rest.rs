@@ -15,7 +15,7 @@ use super::fields::{
 use super::message::Message;
 use super::page::{ListName, Object, Page, Paging, Unreadable, bad_reply, object};
 use super::source::Settings;
-use super::transport::{self, Budget, Failed};
+use super::transport::{self, Attempt, Budget, Failed};
 use crate::model::{
     Code, FIRST_REAL_YEAR, FeedTime, PeriodId, Record, Registration, RegistrationPeriod, Session, SourceVerdict,
     UnreadableField,
@@ -159,7 +159,7 @@ impl Fetch {
             // The pages of a list all have it under one name.
             let name = found.as_deref().map_or(name, ListName::Known);
             let ask = Ask { path, name, page, size, most_bytes: MOST_LIST_BYTES - length };
-            let reply = self.budget.retry(|| self.attempt(&ask, read)).await?;
+            let reply = self.budget.retry(&self.settings.url, |attempt| self.attempt(&ask, read, attempt)).await?;
             found = reply.list_name.or(found);
             length += reply.length;
             let about = reply.paging;
@@ -222,6 +222,7 @@ impl Fetch {
         &self,
         ask: &Ask<'_>,
         read: &impl Fn(&Object<'_>) -> Result<T, SourceError>,
+        attempt: Attempt,
     ) -> Result<Reply<T>, Failed> {
         let settings = &self.settings;
         let mut url = settings.url.clone();
@@ -229,16 +230,15 @@ impl Fetch {
             segments.pop_if_empty().extend(["api", "registration"]).extend(ask.path);
         }
         let request = settings.client.get(url).query(&[("page", ask.page), ("pageSize", ask.size)]);
-        let Budget { deadline, counters, .. } = &self.budget;
-        let (response, secrets) = settings.credentials.send(request, *deadline, counters).await?;
+        let (response, secrets) = settings.credentials.send(request, &attempt).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         if !status.is_success() {
-            let body = transport::whole(response, *deadline, MOST_ERROR_BYTES, counters).await.unwrap_or_default();
+            let body = transport::whole(response, MOST_ERROR_BYTES, &attempt).await.unwrap_or_default();
             let words = Page::parse(&body).map(|page| page.words()).unwrap_or_default();
             let said = Some(words).filter(|words| *words != Message::default());
             return Err(transport::failure(status, &headers, said, is_page(&body), &secrets).into());
         }
-        let body = transport::whole(response, *deadline, settings.max_bytes.min(ask.most_bytes), counters).await;
+        let body = transport::whole(response, settings.max_bytes.min(ask.most_bytes), &attempt).await;
         let body = body.map_err(|error| match error.kind() {
             SourceErrorKind::TooLarge => {
                 too_large(&format!("a list of more than {} bytes", settings.max_bytes.min(MOST_LIST_BYTES)))
@@ -262,6 +262,7 @@ impl Fetch {
             }
             .into());
         };
+        attempt.span.record("rows", records.len());
         Ok(Reply {
             list_name,
             items: records

@@ -13,6 +13,8 @@ use secrecy::SecretString;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::io::StreamReader;
+use tracing::field::Empty;
+use tracing::{Instrument, Span, info_span};
 
 use super::body::read_error;
 use super::message::Message;
@@ -95,10 +97,35 @@ impl From<SourceError> for Failed {
     }
 }
 
-/// What one fetch may take.
-pub(super) struct Budget {
+/// One try of a request: by when it must end, where it is counted, and the span that shows it.
+#[derive(Clone)]
+pub(super) struct Attempt {
     pub(super) deadline: Instant,
     pub(super) counters: FetchCounters,
+    pub(super) span: Span,
+}
+
+impl Attempt {
+    /// Of the address only the host shows: a path can hold ids, a query the key.
+    pub(super) fn new(url: &Url, number: u32, deadline: Instant, counters: FetchCounters) -> Self {
+        let span = info_span!(
+            "rollmark.request",
+            host = url.host_str(),
+            attempt = number,
+            from = Empty,
+            to = Empty,
+            status = Empty,
+            rows = Empty,
+            bytes = Empty
+        );
+        Self { deadline, counters, span }
+    }
+}
+
+/// What one fetch may take.
+pub(super) struct Budget {
+    deadline: Instant,
+    counters: FetchCounters,
     started: Instant,
 }
 
@@ -107,15 +134,18 @@ impl Budget {
         Self { deadline: started + longest.min(NO_LIMIT), counters, started }
     }
 
-    /// Makes a request until it succeeds: what is temporary is worth another try while tries and time last.
+    /// Makes a request to a tenant until it succeeds: what is temporary is worth another try while tries and time last.
     pub(super) async fn retry<T, A: Future<Output = Result<T, Failed>>>(
         &self,
-        attempt: impl Fn() -> A,
+        tenant: &Url,
+        make: impl Fn(Attempt) -> A,
     ) -> Result<T, SourceError> {
         let mut waits = retry::waits(TRIES);
         let mut made = 1;
         loop {
-            let Failed { error, rows_are_out } = match attempt().await {
+            let attempt = Attempt::new(tenant, made, self.deadline, self.counters.clone());
+            let span = attempt.span.clone();
+            let Failed { error, rows_are_out } = match make(attempt).instrument(span.clone()).await {
                 Ok(reply) => return Ok(reply),
                 Err(failed) => failed,
             };
@@ -130,6 +160,9 @@ impl Budget {
                 let is_plain = !error.is_temporary() && error.kind() != SourceErrorKind::TimedOut && made == 1;
                 return Err(if is_plain { error } else { error.given_up(&self.tried(made)) });
             };
+            span.in_scope(|| retry::warn(error.kind(), wait));
+            // The wait is no part of the request.
+            drop(span);
             sleep(wait).await;
             made += 1;
             self.counters.add_retry();
@@ -144,23 +177,20 @@ impl Budget {
 }
 
 /// Sends a request. An answer with any status is an answer, but a part of one is none.
-pub(super) async fn send(
-    request: reqwest::RequestBuilder,
-    deadline: Instant,
-    counters: &FetchCounters,
-) -> Result<Response, SourceError> {
-    counters.add_request();
-    match timeout_at(deadline, request.send()).await {
-        Err(_) => Err(out_of_time()),
-        // reqwest's own text names the whole URL, and with it the key.
-        Ok(Err(error)) => Err(connection(&error.without_url())),
-        Ok(Ok(response)) if is_part(&response) => Err(SourceError::permanent(
+pub(super) async fn send(request: reqwest::RequestBuilder, attempt: &Attempt) -> Result<Response, SourceError> {
+    attempt.counters.add_request();
+    let answer = timeout_at(attempt.deadline, request.send()).await.map_err(|_| out_of_time())?;
+    // reqwest's own text names the whole URL, and with it the key.
+    let response = answer.map_err(|error| connection(&error.without_url()))?;
+    attempt.span.record("status", response.status().as_u16());
+    if is_part(&response) {
+        return Err(SourceError::permanent(
             SourceErrorKind::BadReply,
             "a part of a reply came that nobody asked for (HTTP status 206 or Content-Range); check what stands between \
              here and iSAMS, such as a proxy",
-        )),
-        Ok(Ok(response)) => Ok(response),
+        ));
     }
+    Ok(response)
 }
 
 fn is_part(response: &Response) -> bool {
@@ -230,21 +260,26 @@ async fn next_part(decoder: &mut GzipDecoder<impl AsyncBufRead + Unpin>) -> io::
 /// The chunks of a body, counted after decompression, within a size and a deadline.
 pub(super) fn chunks(
     response: Response,
-    deadline: Instant,
     max_bytes: u64,
-    counters: FetchCounters,
+    attempt: Attempt,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static {
     futures::stream::unfold((decompressed(response), 0_u64), move |(mut body, so_far)| {
-        let counters = counters.clone();
+        let Attempt { deadline, counters, span } = attempt.clone();
         async move {
             let chunk = match timeout_at(deadline, body.next()).await {
                 Err(_) => Err(io::Error::other(out_of_time())),
-                Ok(None) => return None,
+                Ok(None) => {
+                    span.record("bytes", so_far);
+                    return None;
+                }
                 Ok(Some(chunk)) => chunk,
             };
             let length = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
             counters.add_bytes(length);
             let so_far = so_far + length;
+            if chunk.is_err() || so_far > max_bytes {
+                span.record("bytes", so_far);
+            }
             if so_far > max_bytes {
                 let error = SourceError::permanent(
                     SourceErrorKind::TooLarge,
@@ -262,13 +297,8 @@ pub(super) fn chunks(
 }
 
 /// A short body, read whole.
-pub(super) async fn whole(
-    response: Response,
-    deadline: Instant,
-    max_bytes: u64,
-    counters: &FetchCounters,
-) -> Result<Vec<u8>, SourceError> {
-    let mut chunks = chunks(response, deadline, max_bytes, counters.clone());
+pub(super) async fn whole(response: Response, max_bytes: u64, attempt: &Attempt) -> Result<Vec<u8>, SourceError> {
+    let mut chunks = chunks(response, max_bytes, attempt.clone());
     let mut body = Vec::new();
     while let Some(chunk) = chunks.next().await {
         body.extend_from_slice(&chunk.map_err(|error| read_error(&error))?);

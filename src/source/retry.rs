@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
+use super::SourceErrorKind;
+
 /// The longest wait that a source's wish is granted.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -12,4 +14,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 pub(crate) fn waits(tries: usize) -> ExponentialBackoff {
     let waits = ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_max_delay(LONGEST_WAIT);
     waits.with_max_times(tries.saturating_sub(1)).with_jitter().build()
+}
+
+/// Says that what failed is tried again, without the error's words: they can name records.
+pub(crate) fn warn(failure: SourceErrorKind, wait: Duration) {
+    tracing::warn!(?failure, wait_seconds = wait.as_secs_f64(), "failed, and is tried again");
 }

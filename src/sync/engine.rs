@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use futures::{FutureExt, StreamExt};
+use tracing::field::Empty;
+use tracing::{Instrument, info_span, warn};
 
 use super::lease::{Stop, under_lease, unless_stopped};
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
@@ -14,7 +16,7 @@ use crate::rules::{Freshness, MidnightEnd, PmRule, Register, Resolver, Rules, Sc
 use crate::source::{
     AttendanceSource, Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord, Tally, retry,
 };
-use crate::store::{ChangeSet, LeaseToken, MarkStore, Run, Snapshot, StoreErrorKind};
+use crate::store::{ChangeSet, LeaseToken, MarkCounts, MarkStore, Run, Snapshot, StoreError, StoreErrorKind};
 
 /// How often a fetch that broke off is started again, and a plan whose store has moved is made anew.
 const TRIES: usize = 4;
@@ -185,12 +187,22 @@ impl AttendanceSync {
     pub async fn run_with(
         &self,
         request: SyncRequest,
+        prepare: impl FnMut(&Planned) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send,
+    ) -> Result<SyncReport, SyncError> {
+        let (window, dry_run) = (request.scope.window, request.dry_run);
+        let span = info_span!("rollmark.sync", from = %window.from(), to = %window.to(), dry_run);
+        self.run_once(request, prepare).instrument(span).await
+    }
+
+    async fn run_once(
+        &self,
+        request: SyncRequest,
         mut prepare: impl FnMut(&Planned) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send,
     ) -> Result<SyncReport, SyncError> {
         let started = Instant::now();
         if request.dry_run {
             let resolved = unless_stopped(&self.stop, self.resolve(&request)).await?;
-            let planned = self.plan(&request, &resolved, started).await?;
+            let planned = self.plan(&request, &resolved, started, 1).await?;
             prepare(&planned).map_err(SyncError::Prepare)?;
             return Ok(planned.report);
         }
@@ -198,13 +210,14 @@ impl AttendanceSync {
             let resolved = unless_stopped(&self.stop, self.resolve(&request)).await?;
             let mut tries = 1;
             loop {
-                let planned = unless_stopped(&self.stop, self.plan(&request, &resolved, started)).await?;
+                let planned = unless_stopped(&self.stop, self.plan(&request, &resolved, started, tries)).await?;
                 prepare(&planned).map_err(SyncError::Prepare)?;
-                match self.apply(&planned, lease).await {
-                    Err(SyncError::Store(error)) if error.kind() == StoreErrorKind::Moved && tries < TRIES => {
+                match self.apply(planned.snapshot.revision, &planned.plan, &planned.run, lease).await {
+                    Err(error) if error.kind() == StoreErrorKind::Moved && tries < TRIES => {
+                        warn!("the store has changed since the plan was made, which is made anew");
                         tries += 1;
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(error.into()),
                     Ok(run) => {
                         self.tell(SyncEvent::Applied { run });
                         return Ok(SyncReport { run: Some(run), duration_ms: millis(started), ..planned.report });
@@ -236,10 +249,13 @@ impl AttendanceSync {
         let periods = self.rules.pm_rule() == PmRule::RegistrationPeriods;
         let fetch = FetchRequest::new(scope.window).in_zone(self.rules.zone()).with_periods(periods);
         let freshness = Freshness::new(request.now.unwrap_or_else(Utc::now), capabilities.cache_expiry);
-        advice.extend(freshness.advice());
+        if let Some(stale) = freshness.advice() {
+            warn!(cache_seconds = freshness.cache_expiry().num_seconds(), "replies can be older than is advised");
+            advice.push(stale);
+        }
         let resolver = || Resolver::new(self.rules.clone(), scope.clone()).closed(request.closed.iter().copied());
         let (resolver, completeness) = self.read(&fetch, resolver).await?;
-        let register = resolver.finish()?;
+        let register = info_span!("rollmark.resolve").in_scope(|| resolver.finish())?;
         self.refuse_if(register.lacks_code_table())?;
         advice.extend(advice::on_closed_dates(&request.closed, &register));
         advice.extend(advice::on_undecided_fields(&completeness));
@@ -268,7 +284,15 @@ impl AttendanceSync {
         let mut waits = retry::waits(TRIES);
         let (state, completeness) = loop {
             self.tell(SyncEvent::FetchStarted { attempt });
-            let error = match self.fold(fetch, start()).await {
+            let (from, to) = (fetch.window.from(), fetch.window.to());
+            let span = info_span!("rollmark.fetch", %from, %to, attempt, rows = Empty, bytes = Empty);
+            let bytes_before = fetch.counters.tally().bytes;
+            let folded = self.fold(fetch, start()).instrument(span.clone()).await;
+            span.record("bytes", fetch.counters.tally().bytes - bytes_before);
+            if let Ok((_, completeness)) = &folded {
+                span.record("rows", completeness.parts.iter().map(|part| part.rows).sum::<u64>());
+            }
+            let error = match folded {
                 Err(SyncError::Source(error)) if error.is_temporary() => error,
                 folded => break folded?,
             };
@@ -277,7 +301,10 @@ impl AttendanceSync {
                 let tried = format!("the whole fetch was tried {attempt} times in {seconds:.1} s");
                 return Err(error.given_up(&tried).into());
             };
-            tokio::time::sleep(error.retry_after().unwrap_or_default().min(retry::LONGEST_WAIT).max(wait)).await;
+            let wait = error.retry_after().unwrap_or_default().min(retry::LONGEST_WAIT).max(wait);
+            span.in_scope(|| retry::warn(error.kind(), wait));
+            drop(span);
+            tokio::time::sleep(wait).await;
             attempt += 1;
             fetch.counters.add_retry();
         };
@@ -325,7 +352,42 @@ impl AttendanceSync {
         Ok((state, completeness))
     }
 
-    async fn plan(&self, request: &SyncRequest, resolved: &Resolved, started: Instant) -> Result<Planned, SyncError> {
+    async fn plan(
+        &self,
+        request: &SyncRequest,
+        resolved: &Resolved,
+        started: Instant,
+        attempt: usize,
+    ) -> Result<Planned, SyncError> {
+        let span = info_span!(
+            "rollmark.plan",
+            attempt,
+            added = Empty,
+            changed = Empty,
+            unchanged = Empty,
+            removed = Empty,
+            withheld = Empty,
+            kept = Empty
+        );
+        let planned = self.compare(request, resolved, started).instrument(span.clone()).await?;
+        let MarkCounts { added, changed, unchanged, removed, withheld, kept } = planned.plan.counts;
+        span.record("added", added).record("changed", changed).record("unchanged", unchanged);
+        span.record("removed", removed).record("withheld", withheld).record("kept", kept);
+        span.in_scope(|| {
+            for (reason, changes) in &planned.report.withheld {
+                warn!(%reason, changes, "changes are withheld");
+            }
+        });
+        Ok(planned)
+    }
+
+    /// Compares what was read with what the store holds.
+    async fn compare(
+        &self,
+        request: &SyncRequest,
+        resolved: &Resolved,
+        started: Instant,
+    ) -> Result<Planned, SyncError> {
         let snapshot = self.store.read(&self.school, &resolved.scope).await?;
         let Resolved { register, completeness, freshness, tally, .. } = resolved;
         let out_of_school = completeness.rows(FetchedKind::OutOfSchool);
@@ -345,7 +407,14 @@ impl AttendanceSync {
             issues.raise(Issue::UndecidedField, Some(field));
         }
         let students = advice::on_students(&plan, &resolved.scope, register, &snapshot);
-        let warning = measured.is_worse_than_setting().then(|| format!("Measured: {measured}."));
+        let warning = measured.is_worse_than_setting().then(|| {
+            warn!(
+                at_least_seconds = measured.at_least.map(|age| age.num_seconds()),
+                cache_seconds = measured.setting.num_seconds(),
+                "replies were older than the cache expiry allows"
+            );
+            format!("Measured: {measured}.")
+        });
         let report = SyncReport {
             run: None,
             dry_run: request.dry_run,
@@ -397,14 +466,16 @@ impl AttendanceSync {
         ReplyAge::of(freshness.fetched_at, plan.newest_stamp, previous_fetch, appeared, is_unchanged)
     }
 
-    async fn apply(&self, planned: &Planned, lease: LeaseToken) -> Result<u64, SyncError> {
-        let changes = ChangeSet {
-            revision: planned.snapshot.revision,
-            writes: planned.plan.writes(),
-            run: planned.run.clone(),
-            lease: Some(lease),
-        };
-        Ok(self.store.apply(&self.school, &changes).await?)
+    pub(super) async fn apply(
+        &self,
+        revision: u64,
+        plan: &Plan,
+        run: &Run,
+        lease: LeaseToken,
+    ) -> Result<u64, StoreError> {
+        let changes = ChangeSet { revision, writes: plan.writes(), run: run.clone(), lease: Some(lease) };
+        let span = info_span!("rollmark.apply", rows = changes.writes.len());
+        self.store.apply(&self.school, &changes).instrument(span).await
     }
 
     fn tell(&self, event: SyncEvent) {

@@ -1,6 +1,29 @@
 //! The engine: fetch → resolve → plan → guard → apply → report.
 //!
 //! A run that fails at any point leaves the store as it was.
+//!
+//! # Watching a run
+//! A run is shown as [`tracing`](https://docs.rs/tracing) spans of level INFO. None holds a student, an id, a code, a text of
+//! the school's, a path or a query.
+//!
+//! | span | in | fields |
+//! |---|---|---|
+//! | `rollmark.sync` | | `from`, `to`, `dry_run` |
+//! | `rollmark.fetch` | `rollmark.sync` | `from`, `to`, `attempt`, `rows`, `bytes` |
+//! | `rollmark.request` | `rollmark.fetch`; for a token, the request that needs it | `host`, `attempt`, `from`, `to`, `status`, `rows`, `bytes` |
+//! | `rollmark.resolve` | `rollmark.sync` | |
+//! | `rollmark.plan` | `rollmark.sync` | `attempt`, `added`, `changed`, `unchanged`, `removed`, `withheld`, `kept` |
+//! | `rollmark.apply` | `rollmark.sync` | `rows`: the changes that are written |
+//!
+//! What is not known (yet) is left out. Events of level WARN tell of a retry (`failure`, `wait_seconds`), of withheld changes
+//! (`reason`, `changes`), and of replies that can be or were stale (`cache_seconds`, `at_least_seconds`). A run's error is not
+//! among them: it is what the call returns.
+//!
+//! - **Prometheus**: after each run, add the counts of its [`SyncReport`] (`marks`, `withheld`, `fetched`) to counters of your
+//!   own with one label for the school, and set a gauge to the time of the last run that succeeded: alert on its age.
+//! - **OpenTelemetry**: add the layer of the crate `tracing-opentelemetry` to your subscriber; each span becomes one of a trace.
+//!
+//! Put nothing between that records whole URLs (an HTTP tracing middleware, a proxy's log): the key is in their query.
 
 mod advice;
 mod diagnose;

@@ -7,7 +7,7 @@ use super::lease::under_lease;
 use super::{AttendanceSync, Plan, Planned, SyncError};
 use crate::model::SchoolId;
 use crate::rules::Rules;
-use crate::store::{ChangeSet, Run, Snapshot, StoreErrorKind};
+use crate::store::{Run, Snapshot, StoreErrorKind};
 
 /// A plan that can be kept as JSON, shown to somebody, and applied later.
 ///
@@ -41,13 +41,8 @@ impl AttendanceSync {
             if basis(&self.school, &self.rules, &snapshot) != saved.basis {
                 return Err(SyncError::PlanOutdated);
             }
-            let changes = ChangeSet {
-                revision: snapshot.revision,
-                writes: saved.plan.writes(),
-                run: saved.run.clone(),
-                lease: Some(lease),
-            };
-            self.store.apply(&self.school, &changes).await.map_err(|error| match error.kind() {
+            let applied = self.apply(snapshot.revision, &saved.plan, &saved.run, lease).await;
+            applied.map_err(|error| match error.kind() {
                 StoreErrorKind::Moved => SyncError::PlanOutdated,
                 _ => error.into(),
             })
