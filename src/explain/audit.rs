@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::words::counted;
 use super::{MarkDifference, differences};
-use crate::model::{Record, Session};
+use crate::model::{OutOfSchool, Record, Registration, Session};
 use crate::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, Window};
 
 /// Which PM start fits a school: the time rule with each likely start, beside the flags of the registration periods.
@@ -174,7 +174,12 @@ impl PmAuditor {
 
 impl Extend<Record> for PmAuditor {
     fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
-        self.records.extend(records);
+        // Free texts decide between no two starts, and every start would hold them.
+        self.records.extend(records.into_iter().map(|record| match record {
+            Record::Registration(row) => Record::Registration(Registration { comment: None, ..row }),
+            Record::OutOfSchool(span) => Record::OutOfSchool(OutOfSchool { reason: None, ..span }),
+            other => other,
+        }));
     }
 }
 
