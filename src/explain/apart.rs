@@ -1,8 +1,6 @@
 //! Out-of-school records that say what is expected but lie beside the date: one that ends at the midnight that begins it, and
 //! an older version of a record that was moved elsewhere since.
 
-use std::collections::BTreeSet;
-
 use chrono::NaiveTime;
 use serde_json::json;
 
@@ -10,7 +8,7 @@ use super::diagnosis::{DayRecord, Facts};
 use super::findings::{Situation, finding, record_json};
 use super::words::{capitalised, named};
 use super::{Expected, Finding, FindingName};
-use crate::model::{OutOfSchool, RecordKind, Status};
+use crate::model::{RecordKind, Status};
 use crate::rules::{Candidate, MidnightEnd, Register, Span, Versions, Window};
 
 /// A superseded version of a record, and the newest of those that count (R1.5).
@@ -26,13 +24,9 @@ impl Facts {
         self.day_record(register, &Candidate::OutOfSchool(span))
     }
 
-    /// The student's out-of-school records of the whole fetch: those that count, and superseded versions (R1.5).
-    fn versions(&self) -> (Vec<Span>, Vec<Span>) {
-        let spans: Vec<Span> = self.spans.iter().map(|record| Span::new(record.clone(), &self.rules)).collect();
-        let counting = Versions::of(spans.clone()).counting;
-        let counts: BTreeSet<&OutOfSchool> = counting.iter().map(|span| &span.record).collect();
-        let superseded = spans.into_iter().filter(|span| !counts.contains(&span.record)).collect();
-        (counting, superseded)
+    /// The student's out-of-school records of the whole fetch (R1.5).
+    fn versions(&self) -> Versions {
+        Versions::of(self.spans.iter().map(|record| Span::new(record.clone(), &self.rules)).collect())
     }
 }
 
@@ -54,7 +48,7 @@ impl Situation<'_> {
             let written = span.record.to.filter(|to| !to.is_date() && !to.is_end_of_day());
             span.from < span.to && span.to == midnight && written.is_some()
         };
-        let (counting, _) = facts.versions();
+        let counting = facts.versions().counting;
         let found = counting
             .iter()
             .filter(is_doubtful)
@@ -103,9 +97,10 @@ impl Situation<'_> {
     /// A superseded version that lies on the date and says what is expected.
     fn superseded(&self, expected: &Expected) -> Option<Superseded> {
         let (facts, day) = (self.facts, Window::day(self.facts.question.date));
-        let (counting, superseded) = facts.versions();
+        let Versions { counting, superseded } = facts.versions();
         let found = superseded
             .iter()
+            .map(|old| &old.span)
             .filter(|old| old.from < old.to && old.reaches_into(day))
             .map(|old| (old, facts.out_of_school_record(self.register, old)))
             .filter(|(_, record)| record.says(expected));

@@ -256,7 +256,8 @@ impl Facts {
                 self.spans_have_stamps |= span.last_updated.is_some();
                 self.spans_have_codes |= span.code.is_some();
                 if span.student == *student {
-                    self.spans.insert(span.clone());
+                    // Nothing is decided by these, so their free texts need not be held twice.
+                    self.spans.insert(OutOfSchool { reason: None, ..span.clone() });
                 }
             }
             Record::Period(period) => {

@@ -282,7 +282,8 @@ impl Resolver {
         let mut spans: BTreeMap<StudentId, Vec<Span>> = BTreeMap::new();
         for (student, records) in by_student {
             let versions = Versions::of(records);
-            for span in versions.conflicting.iter().filter(|span| span.reaches_into(self.scope.window)) {
+            let apart = versions.superseded.iter().filter(|old| old.is_apart).map(|old| &old.span);
+            for span in apart.filter(|span| span.reaches_into(self.scope.window)) {
                 issues.raise(Issue::ConflictingRecord, span.id().map(RecordId::as_str));
             }
             // One that ends before it begins covers nothing, but a diagnosis shows it.

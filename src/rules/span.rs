@@ -109,11 +109,18 @@ impl Span {
 /// Versions of one record that were saved this close together are one series: all of them count if they do not overlap.
 const SERIES: TimeDelta = TimeDelta::seconds(60);
 
-/// One student's records, sorted into those that count and superseded versions that lie apart from them (R1.5).
+/// One student's records, sorted into those that count and superseded versions (R1.5).
 #[derive(Default)]
 pub(crate) struct Versions {
     pub(crate) counting: Vec<Span>,
-    pub(super) conflicting: Vec<Span>,
+    pub(crate) superseded: Vec<Superseded>,
+}
+
+/// A version of a record that another one has replaced.
+pub(crate) struct Superseded {
+    pub(crate) span: Span,
+    /// It is valid and overlaps none that counts.
+    pub(super) is_apart: bool,
 }
 
 impl Versions {
@@ -121,33 +128,42 @@ impl Versions {
         // Ids, then time: every order of arrival gives the same.
         spans.sort_by(|a, b| (a.id(), a.from, a.to).cmp(&(b.id(), b.from, b.to)).then_with(|| a.compare_versions(b)));
         let mut versions = Self::default();
-        for group in spans.chunk_by(|a, b| a.id().is_some() && a.id() == b.id()) {
+        let mut spans = spans.into_iter().peekable();
+        while let Some(first) = spans.next() {
+            let id = first.id().cloned();
+            let mut group = vec![first];
+            while let Some(next) = spans.next_if(|next| id.is_some() && next.id() == id.as_ref()) {
+                group.push(next);
+            }
             versions.add(group);
         }
         versions
     }
 
     /// Takes the records of one id, sorted by time.
-    fn add(&mut self, group: &[Span]) {
+    fn add(&mut self, group: Vec<Span>) {
         let latest = group.iter().filter_map(|span| span.stamp).max();
         let is_recent = |span: &Span| match (latest, span.stamp) {
             (Some(latest), Some(stamp)) => latest - stamp <= SERIES,
             (latest, stamp) => latest == stamp,
         };
-        let (mut counting, mut superseded): (Vec<&Span>, Vec<&Span>) = group.iter().partition(|span| is_recent(span));
+        let (mut counting, mut superseded): (Vec<Span>, Vec<Span>) = group.into_iter().partition(is_recent);
         let is_series = counting.iter().filter(|span| span.is_valid()).is_sorted_by(|a, b| a.to <= b.from);
-        if !is_series && let Some(newest) = counting.iter().copied().max_by(|a, b| a.compare_versions(b)) {
-            superseded.extend(counting.iter().copied().filter(|span| !std::ptr::eq(*span, newest)));
-            counting = vec![newest];
+        if !is_series {
+            counting.sort_by(Span::compare_versions);
+            let newest = counting.pop();
+            superseded.append(&mut counting);
+            counting.extend(newest);
         }
         // Sorted, and none overlaps another: the first that does not end before a version tells.
-        let valid: Vec<&Span> = counting.iter().copied().filter(|span| span.is_valid()).collect();
-        let is_apart = |span: &&Span| {
+        let valid: Vec<&Span> = counting.iter().filter(|span| span.is_valid()).collect();
+        let is_apart = |span: &Span| {
             let at = valid.partition_point(|other| other.to <= span.from);
             span.is_valid() && valid.get(at).is_none_or(|other| other.from >= span.to)
         };
-        self.conflicting.extend(superseded.into_iter().filter(is_apart).cloned());
-        self.counting.extend(counting.into_iter().cloned());
+        let superseded = superseded.into_iter().map(|span| Superseded { is_apart: is_apart(&span), span });
+        self.superseded.extend(superseded);
+        self.counting.append(&mut counting);
     }
 }
 
