@@ -142,7 +142,7 @@ fn resolve(scope: &Scope) -> Register {
     for (number, (student, at, updated)) in registers(scope).enumerate() {
         let mut row = Registration::new(student.to_string().as_str(), at.parse().unwrap());
         row.id = Some(number.to_string().as_str().into());
-        row.updated(&updated);
+        row.last_updated = Some(updated.parse().unwrap());
         resolver.push(Record::Registration(row));
     }
     resolver.finish().unwrap()

@@ -9,10 +9,10 @@ use clap::Parser;
 use common::output::{say, say_json};
 use common::program::{self, Failure, wrong_flags};
 use common::{ReplyFlags, RuleFlags, SourceFlags, WindowFlags};
-use rollmark::isams::simulator::Simulator;
-use rollmark::source::FakeSchool;
 use rollmark::store::MemoryStore;
 use rollmark::sync::AttendanceSync;
+use rollmark::testing::FakeSchool;
+use rollmark::testing::simulator::Simulator;
 
 /// Compares PM starts with the session flags of the registration periods.
 #[derive(Parser)]

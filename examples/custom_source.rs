@@ -6,12 +6,13 @@ use std::io::Write;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use rollmark::conformance::source::every;
 use rollmark::model::{Code, Record, Registration};
 use rollmark::source::{
-    AttendanceSource, Capabilities, Completeness, FakeSchool, FetchRequest, FetchedKind, RecordStream, SourceError,
+    AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, RecordStream, SourceError,
     SourceErrorKind, SourceRecord,
 };
+use rollmark::testing::FakeSchool;
+use rollmark::testing::conformance::source::every;
 
 /// One line for each row of a register: row id; student; time; mark; time of update.
 #[derive(Debug)]

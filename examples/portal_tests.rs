@@ -6,9 +6,10 @@ use std::io::Write;
 
 use rollmark::model::{Session, StudentId};
 use rollmark::rules::Rules;
-use rollmark::source::{Capabilities, FakeSchool, FakeSource, MockAttendanceSource, SourceError, SourceErrorKind};
+use rollmark::source::{Capabilities, SourceError, SourceErrorKind};
 use rollmark::store::{MarkStore, MemoryStore};
 use rollmark::sync::{AttendanceSync, SyncRequest};
+use rollmark::testing::{FakeSchool, FakeSource, MockAttendanceSource};
 
 /// The portal's own code: what a parent reads.
 async fn line_for_parent(store: &MemoryStore, student: &str, request: &SyncRequest) -> String {
@@ -37,7 +38,7 @@ async fn main() {
     assert_eq!(line_for_parent(&store, amelia, &request).await, "present");
 
     source.change(|school| {
-        let record = school.out_of_school("901", amelia, "2026-11-20T08:00:00", "2026-11-20T12:00:00");
+        let mut record = school.out_of_school("901", amelia, "2026-11-20T08:00:00", "2026-11-20T12:00:00");
         record.coded("17").updated("2026-11-20T09:14:00");
     });
     sync.run(request.clone()).await.expect("the fake answers");

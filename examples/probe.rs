@@ -7,9 +7,9 @@ use clap::Parser;
 use common::output::{say, say_json};
 use common::program::{self, Failure, wrong_flags};
 use common::{SourceFlags, WindowFlags};
-use rollmark::isams::simulator::Simulator;
 use rollmark::rules::SyncWindow;
-use rollmark::source::FakeSchool;
+use rollmark::testing::FakeSchool;
+use rollmark::testing::simulator::Simulator;
 
 /// Prints names, counts and kinds of value of a tenant's replies, never a value.
 #[derive(Parser)]

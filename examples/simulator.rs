@@ -8,8 +8,8 @@ use chrono::{Days, NaiveDate, Utc};
 use clap::Parser;
 use common::output::say;
 use common::program::{self, Failure};
-use rollmark::isams::simulator::{Fault, Simulator};
-use rollmark::source::FakeSchool;
+use rollmark::testing::FakeSchool;
+use rollmark::testing::simulator::{Fault, Simulator};
 
 /// Serves a made-up school as an iSAMS tenant on a loopback port.
 #[derive(Parser)]

@@ -17,12 +17,13 @@ use common::program::{Failure, Stop, end, log, stop, unless_stopped, wrong_flags
 use common::{LONGEST_WAIT, ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date};
 use futures::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
-use rollmark::isams::simulator::Simulator;
 use rollmark::model::{Mark, SchoolId, StudentId};
 use rollmark::rules::Window;
-use rollmark::source::{AttendanceSource, FakeSchool};
+use rollmark::source::AttendanceSource;
 use rollmark::store::MarkStore;
 use rollmark::sync::{AttendanceSync, Guards, Planned, PlannedChange, SyncEvent, SyncReport, SyncRequest};
+use rollmark::testing::FakeSchool;
+use rollmark::testing::simulator::Simulator;
 
 /// Syncs a school's AM and PM marks into a store.
 #[derive(Parser)]

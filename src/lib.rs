@@ -38,11 +38,11 @@
 //! | [`model`] | what the words mean |
 //! | [`rules`] | the decisions, pure |
 //! | [`explain`] | «why is this mark wrong?»: findings with evidence and advice, pure |
-//! | `source` | where records come from: the trait, the fake, the mock |
-//! | `isams` | the iSAMS source over HTTP, and its simulator |
+//! | `source` | where records come from: the trait; fetches that are kept and replayed |
+//! | `isams` | the iSAMS source over HTTP |
 //! | `store` | where marks live: the trait, memory, SQLite |
 //! | `sync` | fetch → resolve → plan → guard → apply → report |
-//! | `conformance` | what every source and every store must do |
+//! | `testing` | the fake school and source, the mock, the iSAMS simulator, what every source and every store must do |
 //!
 //! `model`, `rules` and `explain` know no I/O, no async and no clock; they are all of the crate with default features
 //! off. A feed is
@@ -51,10 +51,8 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-#[cfg(feature = "conformance")]
-pub mod conformance;
 pub mod explain;
-#[cfg(any(feature = "isams", feature = "simulator"))]
+#[cfg(feature = "isams")]
 pub mod isams;
 pub mod model;
 pub mod rules;
@@ -64,6 +62,8 @@ pub mod source;
 pub mod store;
 #[cfg(feature = "sync")]
 pub mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 /// The README's examples, so that they are compiled.
 #[cfg(all(doctest, feature = "isams"))]

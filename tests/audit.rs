@@ -4,9 +4,10 @@ use chrono::{NaiveDate, NaiveTime, Weekday};
 use rollmark::explain::{PmAudit, PmAuditor, Question};
 use rollmark::model::{Record, Session};
 use rollmark::rules::{PmRule, Rules, SyncWindow, Window};
-use rollmark::source::{FakeSchool, FakeSource, SourceErrorKind};
+use rollmark::source::SourceErrorKind;
 use rollmark::store::MemoryStore;
 use rollmark::sync::{AttendanceSync, SyncError};
+use rollmark::testing::{FakeSchool, FakeSource};
 
 fn clock(text: &str) -> NaiveTime {
     text.parse().unwrap()
@@ -34,7 +35,7 @@ fn school(with_flags: bool) -> FakeSchool {
             let (period, at) = (format!("{day}{slot}"), format!("{date}T{at}"));
             school.period(&period, &at, flag.filter(|_| with_flags));
             for student in ["1", "2"] {
-                let row = school.registration(&format!("{day}{slot}{student}"), student, &at);
+                let mut row = school.registration(&format!("{day}{slot}{student}"), student, &at);
                 row.in_period(period.as_str()).present().updated(&at);
                 if flag.is_none() && student == "1" {
                     row.absent("9");

@@ -8,11 +8,11 @@ use std::path::Path;
 use chrono::TimeDelta;
 use common::case::Case;
 use rollmark::isams::Isams;
-use rollmark::isams::simulator::Simulator;
 use rollmark::rules::Resolver;
-use rollmark::source::FakeSchool;
 use rollmark::store::{MarkStore, MemoryStore};
 use rollmark::sync::{AttendanceSync, SyncRequest};
+use rollmark::testing::FakeSchool;
+use rollmark::testing::simulator::Simulator;
 
 async fn check_folder(folder: &Path) -> usize {
     let mut checked = 0;

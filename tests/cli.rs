@@ -8,10 +8,10 @@ use std::process::{Command, Output};
 
 use common::program::program;
 use common::tenant::{answering, answering_with, ok};
-use rollmark::isams::simulator::Simulator;
 use rollmark::model::StudentId;
-use rollmark::source::FakeSchool;
 use rollmark::store::{MarkStore, SqliteStore};
+use rollmark::testing::FakeSchool;
+use rollmark::testing::simulator::Simulator;
 
 const KEY: &str = "5f7e6c1a-0000-4000-8000-0123456789ab";
 

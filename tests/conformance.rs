@@ -1,11 +1,11 @@
 //! Every source keeps the contract.
 
 use chrono::TimeDelta;
-use rollmark::conformance::source::{every, school};
-use rollmark::isams::simulator::{Fault, Simulator};
 use rollmark::isams::{Format, Isams};
-use rollmark::source::{FakeSource, TestClock};
 use rollmark::store::{MemoryStore, SqliteStore};
+use rollmark::testing::conformance::source::{every, school};
+use rollmark::testing::simulator::{Fault, Simulator};
+use rollmark::testing::{FakeSource, TestClock};
 
 #[tokio::test]
 async fn the_fake() {
@@ -77,14 +77,14 @@ async fn every_way_in_while_the_tenant_has_its_troubles() {
 
 #[tokio::test]
 async fn marks_in_memory() {
-    rollmark::conformance::store::every(async || MemoryStore::new()).await;
+    rollmark::testing::conformance::store::every(async || MemoryStore::new()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn marks_in_an_sqlite_file() {
     let folder = tempfile::tempdir().unwrap();
     let mut number = 0;
-    rollmark::conformance::store::every(|| {
+    rollmark::testing::conformance::store::every(|| {
         number += 1;
         let store = SqliteStore::open(folder.path().join(format!("{number}.db"))).unwrap();
         async { store }

@@ -10,11 +10,10 @@ use proptest::prelude::*;
 use rollmark::explain::{Diagnoser, Diagnosis, Expected, Finding, FindingName, Question, ShownMark};
 use rollmark::model::{Mark, Record, Session, Status, StudentId};
 use rollmark::rules::{Freshness, MidnightEnd, PmRule, Resolver, Rules, Scope, SyncWindow, TieBreak, Window};
-use rollmark::source::{
-    AttendanceSource, Capabilities, FakeSchool, FakeSource, FetchRequest, RecordStream, SourceError, SourceRecord,
-};
+use rollmark::source::{AttendanceSource, Capabilities, FetchRequest, RecordStream, SourceError, SourceRecord};
 use rollmark::store::MemoryStore;
 use rollmark::sync::AttendanceSync;
+use rollmark::testing::{FakeSchool, FakeSource};
 
 const AMELIA: &str = "4733683260";
 const BEN: &str = "4733683261";
@@ -47,7 +46,8 @@ fn school() -> FakeSchool {
         for (period, time, taken) in
             [(1, "08:40:00", "08:52:00"), (2, "12:10:00", "12:14:00"), (3, "13:30:00", "13:41:00")]
         {
-            let row = school.registration(&(100 + offset + period).to_string(), student, &format!("2026-11-20T{time}"));
+            let mut row =
+                school.registration(&(100 + offset + period).to_string(), student, &format!("2026-11-20T{time}"));
             row.in_period(period.to_string().as_str()).present().updated(&format!("2026-11-20T{taken}"));
         }
     }
@@ -268,7 +268,7 @@ fn of_very_many_records_those_that_say_what_is_expected_are_listed_and_the_rest_
     let mut school = school();
     for number in 0..500 {
         let at = format!("2026-11-20T08:{:02}:{:02}", 10 + number / 60, number % 60);
-        let record =
+        let mut record =
             school.out_of_school(&format!("{}", 1000 + number), AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00");
         record.coded(if number == 17 { "17" } else { "9" }).updated(&at);
     }

@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use common::tenant::{answering, answering_with, ok, with_status};
 use futures::StreamExt;
-use rollmark::isams::simulator::{Fault, Simulator};
 use rollmark::isams::{FieldNames, Format, Isams};
 use rollmark::model::{Record, Registration};
 use rollmark::rules::{Rules, Window};
-use rollmark::source::{
-    AttendanceSource, FakeSchool, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord,
-};
+use rollmark::source::{AttendanceSource, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord};
 use rollmark::store::MemoryStore;
 use rollmark::sync::{AttendanceSync, SyncRequest};
+use rollmark::testing::FakeSchool;
+use rollmark::testing::simulator::{Fault, Simulator};
 
 const KEY: &str = "1b2c3d4e-secret-key";
 
@@ -357,7 +356,7 @@ async fn one_deadline_holds_for_a_fetch_however_often_it_is_started_again() {
 async fn a_large_reply_that_looks_cut_is_asked_for_day_by_day() {
     let mut school = FakeSchool::new();
     for (number, day) in (18..=20).flat_map(|day| (0..1_500).map(move |number| (number, day))) {
-        let row =
+        let mut row =
             school.registration(&format!("{day}{number}"), &number.to_string(), &format!("2026-11-{day}T08:40:00"));
         row.present().comment = Some("x".repeat(3_000).into());
     }

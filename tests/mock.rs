@@ -3,9 +3,9 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use rollmark::rules::{SyncWindow, Window};
 use rollmark::source::{
-    AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, MockAttendanceSource, SourceError,
-    SourceErrorKind, SourceRecord,
+    AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord,
 };
+use rollmark::testing::MockAttendanceSource;
 
 fn window() -> Window {
     SyncWindow::default().ending("2026-11-20".parse().unwrap())

@@ -3,10 +3,11 @@
 mod common;
 
 use common::tenant::{answering, ok, with_status};
-use rollmark::isams::simulator::Simulator;
 use rollmark::isams::{EndDate, Format, Isams, Probe};
 use rollmark::rules::Window;
-use rollmark::source::{FakeSchool, SourceErrorKind};
+use rollmark::source::SourceErrorKind;
+use rollmark::testing::FakeSchool;
+use rollmark::testing::simulator::Simulator;
 
 fn window() -> Window {
     Window::between("2026-11-16".parse().unwrap(), "2026-11-20".parse().unwrap()).unwrap()

@@ -11,14 +11,14 @@ use common::program::program;
 use common::records::{records, rules};
 use futures::StreamExt;
 use proptest::prelude::*;
-use rollmark::conformance::source::{every, school};
-use rollmark::isams::simulator::Simulator;
 use rollmark::model::{Decision, LoserReason, Mark, RawCode, Record, Registration, StudentId};
 use rollmark::rules::{Resolver, Rules, Scope, Window};
 use rollmark::source::{
-    AttendanceSource, FakeSchool, FakeSource, FetchRequest, ReplaySource, SavingSource, SourceError, SourceErrorKind,
-    SourceRecord,
+    AttendanceSource, FetchRequest, ReplaySource, SavingSource, SourceError, SourceErrorKind, SourceRecord,
 };
+use rollmark::testing::conformance::source::{every, school};
+use rollmark::testing::simulator::Simulator;
+use rollmark::testing::{FakeSchool, FakeSource};
 use tokio::runtime::Runtime;
 
 fn window(from: &str, to: &str) -> Window {
@@ -245,7 +245,7 @@ async fn a_roll_gives_no_masked_student_away() {
     let mut school = FakeSchool::new();
     let roll: Vec<String> = (1..=30).map(|number| format!("47336832{number:02}")).collect();
     for (number, student) in (100..).zip(&roll) {
-        let row = school.registration(&number.to_string(), student, "2026-11-20T08:40:00");
+        let mut row = school.registration(&number.to_string(), student, "2026-11-20T08:40:00");
         row.comment = Some(format!("{student} was here").into());
     }
     let saving = save(folder.path(), school).masked();

@@ -5,14 +5,13 @@ mod common;
 use common::tenant::{answering, answering_by_path, ok, with_status};
 use futures::{StreamExt, TryStreamExt};
 use rollmark::isams::Isams;
-use rollmark::isams::simulator::{Fault, Simulator};
 use rollmark::model::{Decision, Record, Registration, Status, StudentId};
 use rollmark::rules::{Rules, Window};
-use rollmark::source::{
-    AttendanceSource, FakeSchool, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord,
-};
+use rollmark::source::{AttendanceSource, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord};
 use rollmark::store::{MarkStore, MemoryStore};
 use rollmark::sync::{AttendanceSync, SyncError, SyncRequest};
+use rollmark::testing::FakeSchool;
+use rollmark::testing::simulator::{Fault, Simulator};
 
 const SECRET: &str = "s&cr=t +%/ü";
 

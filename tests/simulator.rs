@@ -1,8 +1,8 @@
 //! The simulator as clients that are not rollmark's meet it: whatever public clients do, it answers like iSAMS.
 
 use reqwest::{Client, Response, StatusCode};
-use rollmark::isams::simulator::{Fault, Simulator};
-use rollmark::source::FakeSchool;
+use rollmark::testing::FakeSchool;
+use rollmark::testing::simulator::{Fault, Simulator};
 
 const STATUS: &str = r#"<Filters><MethodsToRun><Method>Registration_GetRegistrationStatus</Method></MethodsToRun>
     <Registration><RegistrationStatus StartDate="2026-11-20" EndDate="2026-11-21" /></Registration></Filters>"#;

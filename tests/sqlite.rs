@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 use common::program::program;
-use rollmark::isams::simulator::Simulator;
 use rollmark::model::{SchoolId, Session};
 use rollmark::rules::{Rules, Scope, SyncWindow};
-use rollmark::source::{FakeSchool, FakeSource};
 use rollmark::store::{Change, MarkKey, MarkStore, Run, Snapshot, SqliteStore, StoreError, StoreErrorKind};
 use rollmark::sync::{AttendanceSync, SyncRequest};
+use rollmark::testing::simulator::Simulator;
+use rollmark::testing::{FakeSchool, FakeSource};
 use rusqlite::Connection;
 
 const FLIPS: usize = 200;
@@ -112,7 +112,7 @@ async fn small(path: &Path) {
     for student in 0..8 {
         for day in 16..=20 {
             let (date, student) = (format!("2026-11-{day}"), format!("473368320{student}"));
-            let row = school.registration(&format!("{day}{student}"), &student, &format!("{date}T08:40:00"));
+            let mut row = school.registration(&format!("{day}{student}"), &student, &format!("{date}T08:40:00"));
             row.updated(&format!("{date}T08:45:00"));
             if (day + student.len() as u32).is_multiple_of(3) {
                 row.absent("9")
@@ -505,7 +505,7 @@ fn correct(school: &mut FakeSchool, round: u32) {
     let rows: Vec<String> =
         school.registrations().iter().filter_map(|row| row.id.as_ref()).map(ToString::to_string).collect();
     for (number, id) in (0_u32..).zip(rows) {
-        let Some(row) = school.registration_mut(&id) else { continue };
+        let Some(mut row) = school.registration_mut(&id) else { continue };
         if (number + round).is_multiple_of(7) {
             row.absent("9")
         } else {

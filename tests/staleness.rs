@@ -3,11 +3,11 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use rollmark::explain::{Certainty, MeasuredAge, ReplyAge};
 use rollmark::isams::Isams;
-use rollmark::isams::simulator::Simulator;
 use rollmark::rules::Rules;
-use rollmark::source::{FakeSchool, TestClock};
 use rollmark::store::{MarkStore, MemoryStore};
 use rollmark::sync::{AttendanceSync, SyncReport, SyncRequest};
+use rollmark::testing::simulator::Simulator;
+use rollmark::testing::{FakeSchool, TestClock};
 
 fn time(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()

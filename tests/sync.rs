@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rollmark::model::{SchoolId, Session, Status};
 use rollmark::rules::{Rules, Scope, SyncWindow, Window};
-use rollmark::source::{FakeSchool, FakeSource, SourceError, SourceErrorKind, TestClock};
+use rollmark::source::{SourceError, SourceErrorKind};
 use rollmark::store::{MarkKey, MarkStore, MemoryStore, Snapshot, as_of};
 use rollmark::sync::{AttendanceSync, SavedPlan, SyncError, SyncRequest};
+use rollmark::testing::{FakeSchool, FakeSource, TestClock};
 
 const AMELIA: &str = "4733683260";
 
@@ -231,7 +232,7 @@ proptest::proptest! {
             source.change(|school| {
                 let ids: Vec<String> = school.registrations().iter().filter_map(|row| row.id.as_ref()).map(ToString::to_string).collect();
                 for (row, edit) in &edits {
-                    let Some(row) = school.registration_mut(&ids[*row]) else { continue };
+                    let Some(mut row) = school.registration_mut(&ids[*row]) else { continue };
                     match edit {
                         0 => row.absent("9").updated("2026-11-20T17:00:00"),
                         1 => row.late(Some(3)).updated("2026-11-20T17:01:00"),

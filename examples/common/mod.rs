@@ -87,7 +87,7 @@ impl SourceFlags {
     }
 
     /// The simulator, with the key or the client that it knows.
-    pub fn simulated(&self, simulator: &rollmark::isams::simulator::Simulator) -> Result<Isams, String> {
+    pub fn simulated(&self, simulator: &rollmark::testing::simulator::Simulator) -> Result<Isams, String> {
         let url = simulator.url();
         let source = match self.format {
             Interface::Rest => Isams::rest(&url, simulator.client_id(), simulator.client_secret()),

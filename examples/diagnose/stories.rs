@@ -5,12 +5,12 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rollmark::explain::Question;
 use rollmark::isams::Isams;
-use rollmark::isams::simulator::Simulator;
 use rollmark::model::{SchoolId, Session};
 use rollmark::rules::{Rules, SyncWindow};
-use rollmark::source::{FakeSchool, TestClock};
 use rollmark::store::MemoryStore;
 use rollmark::sync::{AttendanceSync, SyncRequest};
+use rollmark::testing::simulator::Simulator;
+use rollmark::testing::{FakeSchool, TestClock};
 
 use super::common::output::say_json;
 use super::page::Page;
@@ -39,7 +39,7 @@ const STORIES: [Story; 6] = [
         date: "2026-11-20",
         before: |_| {},
         after: |school| {
-            if let Some(row) = school.registration_mut("201") {
+            if let Some(mut row) = school.registration_mut("201") {
                 row.absent("9").updated("2026-11-20T15:10:00");
             }
         },
@@ -51,7 +51,7 @@ const STORIES: [Story; 6] = [
         expected: "I",
         date: "2026-11-20",
         before: |school| {
-            if let Some(row) = school.registration_mut("203") {
+            if let Some(mut row) = school.registration_mut("203") {
                 row.absent("9");
             }
         },
@@ -77,7 +77,7 @@ const STORIES: [Story; 6] = [
         date: "2026-11-02",
         before: |_| {},
         after: |school| {
-            if let Some(row) = school.registration_mut("21") {
+            if let Some(mut row) = school.registration_mut("21") {
                 row.absent("9").updated("2026-12-03T11:00:00");
             }
         },

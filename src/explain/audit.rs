@@ -19,7 +19,7 @@ use crate::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, Windo
 /// ```
 /// use rollmark::explain::PmAuditor;
 /// use rollmark::rules::{Rules, SyncWindow};
-/// use rollmark::source::FakeSchool;
+/// use rollmark::testing::FakeSchool;
 ///
 /// let today = "2026-11-20".parse()?;
 /// let mut auditor = PmAuditor::new(Rules::new("Europe/London".parse()?), SyncWindow::default().ending(today));

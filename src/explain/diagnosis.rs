@@ -107,7 +107,7 @@ pub struct Diagnosis {
 /// use chrono::{TimeDelta, Utc};
 /// use rollmark::explain::{Diagnoser, FindingName, Question};
 /// use rollmark::rules::{Freshness, Rules, SyncWindow};
-/// use rollmark::source::FakeSchool;
+/// use rollmark::testing::FakeSchool;
 ///
 /// let today = "2026-11-20".parse()?;
 /// let mut school = FakeSchool::new();

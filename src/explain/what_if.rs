@@ -38,7 +38,7 @@ impl fmt::Display for MarkDifference {
 /// use chrono::NaiveTime;
 /// use rollmark::explain::differences;
 /// use rollmark::rules::{PmRule, Resolver, Rules, Scope, SyncWindow};
-/// use rollmark::source::FakeSchool;
+/// use rollmark::testing::FakeSchool;
 ///
 /// let today = "2026-11-20".parse()?;
 /// let school = FakeSchool::demo(today);

@@ -29,42 +29,22 @@
 //! (inferred): a sync over it narrows its window to today, every mark is iSAMS's own verdict, and nothing older is made up.
 //! Assumed: a register's time is the field `time`, else `start`; every absence code counts as an absence.
 
-#[cfg(feature = "isams")]
 mod auth;
-#[cfg(feature = "isams")]
 mod batch;
-#[cfg(feature = "isams")]
 mod body;
-#[cfg(feature = "isams")]
 mod escapes;
-#[cfg(feature = "isams")]
 mod fields;
-#[cfg(feature = "isams")]
 mod json;
-#[cfg(feature = "isams")]
 mod message;
-#[cfg(feature = "isams")]
 mod page;
-#[cfg(feature = "isams")]
 mod probe;
-#[cfg(feature = "isams")]
 mod reply;
-#[cfg(feature = "isams")]
 mod rest;
-#[cfg(feature = "simulator")]
-pub mod simulator;
-#[cfg(feature = "isams")]
 mod source;
-#[cfg(feature = "isams")]
 mod transport;
-#[cfg(feature = "isams")]
 mod undecided;
-#[cfg(feature = "isams")]
 mod xml;
 
-#[cfg(feature = "isams")]
 pub use fields::FieldNames;
-#[cfg(feature = "isams")]
 pub use probe::{ContainerShape, EndDate, FieldShape, MethodShape, Probe};
-#[cfg(feature = "isams")]
 pub use source::{Format, Isams};

@@ -1,8 +1,6 @@
 //! Where records come from: [`AttendanceSource`], its request, its stream and its error.
 
 mod error;
-mod fake;
-mod fake_school;
 mod request;
 pub(crate) mod retry;
 mod saved;
@@ -15,10 +13,6 @@ use chrono::TimeDelta;
 use futures::stream::BoxStream;
 
 pub use error::{SourceError, SourceErrorKind};
-#[cfg(feature = "simulator")]
-pub(crate) use fake::shuffle;
-pub use fake::{FakeSource, TestClock};
-pub use fake_school::FakeSchool;
 pub use request::{Completeness, FetchCounters, FetchRequest, FetchedKind, Part, Tally};
 
 pub use saved::{ReplaySource, SavingSource};
@@ -94,7 +88,6 @@ impl Capabilities {
 ///   a source that has its own retries says so only where a new fetch has a fresh chance.
 /// - **Cancellation**: dropping the stream stops the work and leaves nothing half done.
 /// - `Debug` and `Display` name the source without any secret.
-#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait AttendanceSource: Debug + Display + Send + Sync + 'static {
     /// What this source can give. The same on every call.
@@ -105,11 +98,4 @@ pub trait AttendanceSource: Debug + Display + Send + Sync + 'static {
     /// # Errors
     /// What fails before the first record; later failures are items of the stream.
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError>;
-}
-
-#[cfg(feature = "mock")]
-impl Display for MockAttendanceSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a mock")
-    }
 }

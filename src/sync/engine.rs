@@ -64,9 +64,9 @@ pub enum SyncEvent {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use rollmark::rules::Rules;
-/// use rollmark::source::{FakeSchool, FakeSource};
 /// use rollmark::store::MemoryStore;
 /// use rollmark::sync::{AttendanceSync, SyncRequest};
+/// use rollmark::testing::{FakeSchool, FakeSource};
 ///
 /// let today = "2026-11-20".parse()?;
 /// let source = FakeSource::new(FakeSchool::demo(today));

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Reply, State};
 use crate::model::{FeedTime, OutOfSchool, PeriodId, RawCode, Registration, Zone};
+use crate::testing::fake_source::shuffle;
 
 pub(super) const PATH: &str = "/api/registration/";
 
@@ -56,7 +57,7 @@ pub(super) fn answer(path: &str, query: &HashMap<String, String>, state: &State)
         _ => return error(StatusCode::NOT_FOUND, "There is no such resource."),
     };
     if let Some(seed) = state.shuffle {
-        crate::source::shuffle(&mut rows, seed);
+        shuffle(&mut rows, seed);
     }
     let number = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok()).filter(|number| *number > 0);
     let (page, size) = (number("page").unwrap_or(1), number("pagesize").unwrap_or(PAGE_SIZE));

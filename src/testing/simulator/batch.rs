@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Reply, State};
 use crate::model::FeedTime;
+use crate::testing::fake_source::shuffle;
 
 /// A method of the Batch API, the filter element that it needs, and the container that it fills.
 pub(super) struct BatchMethod {
@@ -225,7 +226,7 @@ fn containers(asked: &[&BatchMethod], filters: &Filters, state: &State) -> Vec<(
             }
         }
         if let Some(seed) = state.shuffle {
-            crate::source::shuffle(&mut rows, seed);
+            shuffle(&mut rows, seed);
         }
         rows.truncate(state.row_cap.unwrap_or(usize::MAX));
         (method.container, rows)

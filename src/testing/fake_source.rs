@@ -6,33 +6,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use futures::StreamExt;
 
-use super::{
-    AttendanceSource, Capabilities, Completeness, FakeSchool, FetchRequest, FetchedKind, RecordStream, SourceError,
-    SourceRecord,
-};
+use super::{FakeSchool, TestClock};
 use crate::model::{FeedTime, OutOfSchool, Record};
 use crate::rules::Window;
-
-/// A clock that only moves when a test moves it. Clones are the same clock.
-#[derive(Clone, Debug)]
-pub struct TestClock(Arc<Mutex<DateTime<Utc>>>);
-
-impl TestClock {
-    /// A clock that stands at this instant.
-    pub fn new(now: DateTime<Utc>) -> Self {
-        Self(Arc::new(Mutex::new(now)))
-    }
-
-    /// The instant at which it stands.
-    pub fn now(&self) -> DateTime<Utc> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Moves it.
-    pub fn advance(&self, by: TimeDelta) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
-    }
-}
+use crate::source::{
+    AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, RecordStream, SourceError, SourceRecord,
+};
 
 /// A source in memory with the real rules of the game. Clones are the same source.
 ///
@@ -41,7 +20,8 @@ impl TestClock {
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use futures::StreamExt;
 /// use rollmark::rules::Window;
-/// use rollmark::source::{AttendanceSource, FakeSchool, FakeSource, FetchRequest};
+/// use rollmark::source::{AttendanceSource, FetchRequest};
+/// use rollmark::testing::{FakeSchool, FakeSource};
 ///
 /// let mut school = FakeSchool::new();
 /// school.registration("100", "4733683260", "2026-11-20T08:40:00").present();
@@ -209,7 +189,7 @@ fn may_overlap(record: &OutOfSchool, window: Window) -> bool {
 }
 
 /// The same order for the same seed, on every machine (a linear congruential generator and Fisher–Yates).
-pub(crate) fn shuffle<T>(rows: &mut [T], mut seed: u64) {
+pub(super) fn shuffle<T>(rows: &mut [T], mut seed: u64) {
     for last in (1..rows.len()).rev() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let other = (seed >> 33) as usize % (last + 1);

@@ -33,7 +33,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::model::Code;
-use crate::source::{FakeSchool, TestClock};
+use crate::testing::{FakeSchool, TestClock};
 
 /// The largest request that is read.
 const MOST_REQUEST_BYTES: usize = 1 << 20;
@@ -75,8 +75,8 @@ pub enum Fault {
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use rollmark::isams::simulator::Simulator;
-/// use rollmark::source::FakeSchool;
+/// use rollmark::testing::FakeSchool;
+/// use rollmark::testing::simulator::Simulator;
 ///
 /// let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse()?)).await?;
 /// assert!(simulator.url().starts_with("http://127.0.0.1:"));

@@ -1,3 +1,5 @@
+use std::ops::{Deref, DerefMut};
+
 use chrono::{Datelike, Days, NaiveDate, NaiveTime, Weekday};
 
 use crate::model::{
@@ -9,7 +11,7 @@ use crate::model::{
 /// Times are texts as feeds write them. A text that can't be read as a time panics: it is a mistake in the test.
 ///
 /// ```
-/// use rollmark::source::FakeSchool;
+/// use rollmark::testing::FakeSchool;
 ///
 /// let amelia = "4733683260";
 /// let mut school = FakeSchool::new();
@@ -61,23 +63,23 @@ impl FakeSchool {
     }
 
     /// Adds a row of a register that nobody has taken yet; the returned row can be edited on.
-    pub fn registration(&mut self, id: &str, student: &str, at: &str) -> &mut Registration {
+    pub fn registration(&mut self, id: &str, student: &str, at: &str) -> RegistrationBuilder<'_> {
         let mut row = Registration::new(student, time(at));
         row.id = Some(id.into());
         row.registered = false;
         self.registrations.push(row);
         let last = self.registrations.len() - 1;
-        &mut self.registrations[last]
+        RegistrationBuilder(&mut self.registrations[last])
     }
 
     /// Adds an out-of-school record; the returned record can be edited on. The end is not included, unless it is a bare
     /// date (R5).
-    pub fn out_of_school(&mut self, id: &str, student: &str, from: &str, to: &str) -> &mut OutOfSchool {
+    pub fn out_of_school(&mut self, id: &str, student: &str, from: &str, to: &str) -> OutOfSchoolBuilder<'_> {
         let mut record = OutOfSchool::new(student, time(from), Some(time(to)));
         record.id = Some(id.into());
         self.out_of_school.push(record);
         let last = self.out_of_school.len() - 1;
-        &mut self.out_of_school[last]
+        OutOfSchoolBuilder(&mut self.out_of_school[last])
     }
 
     /// Adds any record.
@@ -91,15 +93,15 @@ impl FakeSchool {
     }
 
     /// The first row with this id.
-    pub fn registration_mut(&mut self, id: &str) -> Option<&mut Registration> {
+    pub fn registration_mut(&mut self, id: &str) -> Option<RegistrationBuilder<'_>> {
         let id = RecordId::new(id);
-        self.registrations.iter_mut().find(|row| row.id.as_ref() == Some(&id))
+        self.registrations.iter_mut().find(|row| row.id.as_ref() == Some(&id)).map(RegistrationBuilder)
     }
 
     /// The first out-of-school record with this id.
-    pub fn out_of_school_mut(&mut self, id: &str) -> Option<&mut OutOfSchool> {
+    pub fn out_of_school_mut(&mut self, id: &str) -> Option<OutOfSchoolBuilder<'_>> {
         let id = RecordId::new(id);
-        self.out_of_school.iter_mut().find(|record| record.id.as_ref() == Some(&id))
+        self.out_of_school.iter_mut().find(|record| record.id.as_ref() == Some(&id)).map(OutOfSchoolBuilder)
     }
 
     /// Removes every registration that the test picks.
@@ -142,7 +144,27 @@ impl FakeSchool {
     }
 }
 
-impl Registration {
+/// A row of a register in a [`FakeSchool`], to be filled in.
+///
+/// It stands for the record, whose fields can be read and set through it.
+#[derive(Debug)]
+pub struct RegistrationBuilder<'a>(&'a mut Registration);
+
+impl Deref for RegistrationBuilder<'_> {
+    type Target = Registration;
+
+    fn deref(&self) -> &Registration {
+        self.0
+    }
+}
+
+impl DerefMut for RegistrationBuilder<'_> {
+    fn deref_mut(&mut self) -> &mut Registration {
+        self.0
+    }
+}
+
+impl RegistrationBuilder<'_> {
     /// Sets the row's registration period.
     pub fn in_period(&mut self, id: impl Into<PeriodId>) -> &mut Self {
         self.period = Some(id.into());
@@ -174,7 +196,27 @@ impl Registration {
     }
 }
 
-impl OutOfSchool {
+/// An out-of-school record in a [`FakeSchool`], to be filled in.
+///
+/// It stands for the record, whose fields can be read and set through it.
+#[derive(Debug)]
+pub struct OutOfSchoolBuilder<'a>(&'a mut OutOfSchool);
+
+impl Deref for OutOfSchoolBuilder<'_> {
+    type Target = OutOfSchool;
+
+    fn deref(&self) -> &OutOfSchool {
+        self.0
+    }
+}
+
+impl DerefMut for OutOfSchoolBuilder<'_> {
+    fn deref_mut(&mut self) -> &mut OutOfSchool {
+        self.0
+    }
+}
+
+impl OutOfSchoolBuilder<'_> {
     /// Sets the code, by a code's id or letter.
     pub fn coded(&mut self, code: impl Into<RawCode>) -> &mut Self {
         self.code = Some(code.into());
@@ -239,7 +281,7 @@ impl FakeSchool {
                 school.period(&period, &at, flag);
                 for number in 0..DEMO_STUDENTS {
                     row_number += 1;
-                    let row = school.registration(&row_number.to_string(), demo_student(number).as_str(), &at);
+                    let mut row = school.registration(&row_number.to_string(), demo_student(number).as_str(), &at);
                     row.in_period(period.as_str());
                     if date == today && flag == Some("pm") && number < DEMO_NOT_TAKEN {
                         continue;
@@ -257,7 +299,7 @@ impl FakeSchool {
             if day % 3 == 0 {
                 let student = demo_student(day % DEMO_STUDENTS);
                 let (from, to) = (format!("{date}T08:00:00"), format!("{date}T12:30:00"));
-                let record = school.out_of_school(&(900 + day).to_string(), student.as_str(), &from, &to);
+                let mut record = school.out_of_school(&(900 + day).to_string(), student.as_str(), &from, &to);
                 record.coded("17").updated(&format!("{date}T09:14:03"));
             }
         }
@@ -279,14 +321,14 @@ impl FakeSchool {
         let corrected = demo_student(5);
         let first_day = self.registrations.iter_mut().find(|row| row.student == corrected && is_am(row));
         if let Some(row) = first_day {
-            row.absent("5").updated(&format!("{today}T09:30:00"));
+            RegistrationBuilder(row).absent("5").updated(&format!("{today}T09:30:00"));
         }
-        if let Some(record) = self.out_of_school_mut("990") {
+        if let Some(mut record) = self.out_of_school_mut("990") {
             record.updated(&format!("{today}T14:05:00"));
         }
         let pm = time(&format!("{today}T13:30:00"));
         for row in self.registrations.iter_mut().filter(|row| row.at == pm && row.last_updated.is_none()) {
-            row.present().updated(&format!("{today}T13:41:00"));
+            RegistrationBuilder(row).present().updated(&format!("{today}T13:41:00"));
         }
     }
 }

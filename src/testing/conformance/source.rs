@@ -7,7 +7,8 @@ use futures::StreamExt;
 
 use crate::model::{Mark, Record, Status};
 use crate::rules::{Register, Resolver, Rules, Scope, Window};
-use crate::source::{AttendanceSource, Completeness, FakeSchool, FetchRequest, FetchedKind, SourceRecord};
+use crate::source::{AttendanceSource, Completeness, FetchRequest, FetchedKind, SourceRecord};
+use crate::testing::FakeSchool;
 
 /// A school that fills the windows that are asked for: the days up to 20 November 2026. Any other will do, but shows less.
 pub fn school() -> FakeSchool {
