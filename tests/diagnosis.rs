@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use futures::StreamExt;
 use proptest::prelude::*;
 use rollmark::explain::{Diagnoser, Diagnosis, Expected, Finding, FindingName, Question, ShownMark};
-use rollmark::model::{Mark, Record, Session, Status, StudentId};
+use rollmark::model::{Mark, OutOfSchool, Record, Session, Status, StudentId};
 use rollmark::rules::{Freshness, MidnightEnd, PmRule, Resolver, Rules, Scope, SyncWindow, TieBreak, Window};
 use rollmark::source::{AttendanceSource, Capabilities, FetchRequest, RecordStream, SourceError, SourceRecord};
 use rollmark::store::MemoryStore;
@@ -916,7 +916,7 @@ fn follow(finding: &Finding, records: &mut Vec<Record>, rules: Rules, date: Naiv
         FindingName::OutOfSchoolOlderThanRegistration
         | FindingName::MissingTimestamp
         | FindingName::OutOfSchoolDoesNotCoverSession => {
-            let span = records.iter().find_map(|record| match record {
+            let spans = records.iter().filter_map(|record| match record {
                 Record::OutOfSchool(span)
                     if span.student == student
                         && is_it(&span.id, span.from, "from", span.last_updated)
@@ -926,7 +926,9 @@ fn follow(finding: &Finding, records: &mut Vec<Record>, rules: Rules, date: Naiv
                 }
                 _ => None,
             });
-            let mut span = span.unwrap();
+            // Of several that look alike, one that does not end before it begins.
+            let end = |span: &OutOfSchool| span.to.is_none_or(|to| to.school_time(zone) > span.from.school_time(zone));
+            let mut span = spans.max_by_key(end).unwrap();
             span.last_updated = Some(later);
             if finding.name == FindingName::OutOfSchoolDoesNotCoverSession {
                 span.from = rollmark::model::FeedTime::Date(date);

@@ -117,7 +117,7 @@ impl Rules {
     }
 
     /// What an end at midnight means where a record spans whole days.
-    pub(crate) fn ends_at_midnight(&self) -> MidnightEnd {
+    pub fn ends_at_midnight(&self) -> MidnightEnd {
         self.midnight_end
     }
 
