@@ -91,6 +91,9 @@ impl Situation<'_> {
         let (session, date) = (self.session, self.facts.question.date);
         let row = self.row();
         let (of_kind, what) = match (expected, row) {
+            (Expected::Present, Some(row)) if row.record.kind == RecordKind::SessionMark => {
+                (RecordKind::SessionMark, format!("change {} to present", named(row)))
+            }
             (Expected::Code(letter), Some(row)) => {
                 (RecordKind::Registration, format!("give {} the code {letter}", named(row)))
             }
@@ -122,7 +125,8 @@ impl Situation<'_> {
     /// Under the period rule, a date without a period of the session: what is the matter, and what to do.
     pub(super) fn flagging(&self) -> Option<(String, String)> {
         let (facts, session) = (self.facts, self.session);
-        (self.is_by_periods() && facts.first_period(session).is_none()).then(|| {
+        let has_periods = self.is_by_periods() && !self.register.has_session_marks();
+        (has_periods && facts.first_period(session).is_none()).then(|| {
             (
                 format!("No registration period of {} is flagged {session}", facts.question.date),
                 format!(

@@ -106,10 +106,11 @@ impl Ask {
                 FetchedKind::OutOfSchool => ("GetOutOfSchoolPupils", Some("OutOfSchoolPupils")),
                 FetchedKind::Periods => ("GetRegistrationPeriods", Some("RegistrationPeriods")),
                 FetchedKind::Codes => ("GetRegistrationCodes", None),
+                FetchedKind::SessionMarks => return None,
             };
-            (method, filter.map(|filter| (filter, self.start_of(*kind), end)))
+            Some((method, filter.map(|filter| (filter, self.start_of(*kind), end))))
         };
-        body(self.kinds.iter().map(method))
+        body(self.kinds.iter().filter_map(method))
     }
 }
 
@@ -433,7 +434,7 @@ fn most_rows(kind: FetchedKind, per_day: u64, days: u64) -> (u64, u64) {
     let share = |of: u64| (per_day / of).max(1);
     // The days before the window make many days of out-of-school records, but on one day everybody can be away.
     let (per_day, least) = match kind {
-        FetchedKind::Registrations => (per_day, 0),
+        FetchedKind::Registrations | FetchedKind::SessionMarks => (per_day, 0),
         FetchedKind::Periods => (share(30), 0),
         FetchedKind::OutOfSchool => (share(120), share(12)),
         FetchedKind::Codes => return (share(12), share(12)),
@@ -462,6 +463,7 @@ fn text_bytes(record: &Record) -> u64 {
             lengths(&[Some(period.id.as_str()), period.session.as_deref(), period.name.as_deref()])
         }
         Record::Code(code) => lengths(&[Some(code.id.as_str()), code.letter.as_deref(), code.name.as_deref()]),
+        Record::SessionMark(_) => 0,
     }
 }
 

@@ -52,6 +52,9 @@ pub struct Capabilities {
     /// The source has a code table. Where it has none, every code counts as an absence (R2); where it has one, an empty
     /// table under records with codes is an incomplete fetch (R11.6).
     pub has_code_table: bool,
+    /// The source gives session marks ([`SessionMark`](crate::model::SessionMark)) instead of registrations. A sync then
+    /// needs them in full, and nothing else; a registration is an error.
+    pub gives_session_marks: bool,
     /// Nothing older or newer than today can be read; a sync narrows its window to today and says so.
     pub today_only: bool,
     /// How old a reply can be (R9). Zero where nothing is cached.
@@ -59,13 +62,14 @@ pub struct Capabilities {
 }
 
 impl Default for Capabilities {
-    /// Everything, from replies that are never cached.
+    /// Everything but session marks, from replies that are never cached.
     fn default() -> Self {
         Self {
             has_stamps: true,
             has_period_flags: true,
             has_out_of_school: true,
             has_code_table: true,
+            gives_session_marks: false,
             today_only: false,
             cache_expiry: TimeDelta::zero(),
         }
@@ -78,6 +82,17 @@ impl Capabilities {
     pub fn cached_for(mut self, cache_expiry: TimeDelta) -> Self {
         self.cache_expiry = cache_expiry;
         self
+    }
+
+    /// What a fetch must have read in full (R11.1).
+    pub(crate) fn needed(&self, periods: bool) -> Vec<FetchedKind> {
+        if self.gives_session_marks {
+            return vec![FetchedKind::SessionMarks];
+        }
+        let mut needed = vec![FetchedKind::Registrations];
+        needed.extend(self.has_out_of_school.then_some(FetchedKind::OutOfSchool));
+        needed.extend(periods.then_some(FetchedKind::Periods));
+        needed
     }
 }
 
