@@ -7,8 +7,8 @@ use super::register::{FetchFacts, RegisterParts, StudentDays};
 use super::span::{End, Span, Versions};
 use super::{PmRule, Register, Rules, Scope, Window};
 use crate::model::{
-    Code, FIRST_REAL_YEAR, FeedTime, Issue, Issues, OutOfSchool, PeriodId, Record, RecordId, Registration,
-    RecordKind, RegistrationPeriod, Session, SessionMark, StudentId,
+    Code, FIRST_REAL_YEAR, FeedTime, Issue, Issues, OutOfSchool, PeriodId, Record, RecordId, RecordKind, Registration,
+    RegistrationPeriod, Session, SessionMark, StudentId,
 };
 
 /// Records from which no register can be resolved.

@@ -102,6 +102,8 @@ impl Capabilities {
 /// - A fetch reads **everybody's** records of the window's dates: whether the school was in session shows only there.
 ///   Records outside the window can be among them. Out-of-school records that overlap the window belong to it,
 ///   wherever they begin.
+/// - **Kind**: registrations and out-of-school records, or session marks, as [`Capabilities::gives_session_marks`] says;
+///   never both.
 /// - **Order** is free. Codes and periods should come first: a late one costs memory, never correctness.
 /// - **Completeness**: the stream's last item is [`SourceRecord::Complete`], once, only if every part was read in full.
 ///   A stream that ends without it was cut short, and nothing of it counts.

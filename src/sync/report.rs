@@ -108,9 +108,11 @@ impl fmt::Display for SyncReport {
         let Self { marks, fetched, window, .. } = self;
         write!(f, "{} to {}: ", window.from, window.to)?;
         match fetched.session_marks {
-            0 => {
-                write!(f, "{} registrations and {} out-of-school records", fetched.registrations, fetched.out_of_school)?
-            }
+            0 => write!(
+                f,
+                "{} registrations and {} out-of-school records",
+                fetched.registrations, fetched.out_of_school
+            )?,
             marks => write!(f, "{marks} session marks")?,
         }
         writeln!(f, " read in {} requests ({} retries, {} bytes)", fetched.requests, fetched.retries, fetched.bytes)?;

@@ -18,8 +18,8 @@ use sha2::{Digest, Sha256};
 use self::mask::{Mask, Masks};
 
 use super::{
-    AttendanceSource, Capabilities, Completeness, FetchRequest, Part, RecordStream, SourceError,
-    SourceErrorKind, SourceRecord,
+    AttendanceSource, Capabilities, Completeness, FetchRequest, Part, RecordStream, SourceError, SourceErrorKind,
+    SourceRecord,
 };
 use crate::model::{FeedTime, Record, StudentId};
 
@@ -453,7 +453,9 @@ fn read_record(line: &[u8]) -> Option<Record> {
         Record::OutOfSchool(span) => [Some(span.from), span.to, span.last_updated].into_iter().flatten().collect(),
         Record::Period(period) => vec![period.at],
         Record::Code(_) => Vec::new(),
-        Record::SessionMark(mark) => [Some(FeedTime::Date(mark.date)), mark.last_updated].into_iter().flatten().collect(),
+        Record::SessionMark(mark) => {
+            [Some(FeedTime::Date(mark.date)), mark.last_updated].into_iter().flatten().collect()
+        }
     };
     times.iter().all(|time| is_real(time.as_written().year())).then_some(record)
 }
