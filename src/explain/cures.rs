@@ -159,6 +159,9 @@ impl Situation<'_> {
                 format!("Nothing that was read makes a mark for this student in the {session} session"),
                 self.entry(expected),
             ),
+            None if self.register.has_session_marks() => {
+                (format!("No student has a session mark for the {session} session of {date}"), self.entry(expected))
+            }
             None => (
                 format!("No student has a register in the {session} session of {date}, so there are no marks for it"),
                 format!("take the {session} register{with}, if there was school"),
