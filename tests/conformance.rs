@@ -2,10 +2,12 @@
 
 use chrono::TimeDelta;
 use rollmark::isams::{Format, Isams};
+use rollmark::model::{FeedTime, Record, SessionMark, Status};
+use rollmark::rules::{Resolver, Rules, Scope, SyncWindow};
 use rollmark::store::{MemoryStore, SqliteStore};
 use rollmark::testing::conformance::source::{every, school};
 use rollmark::testing::simulator::{Fault, Simulator};
-use rollmark::testing::{FakeSource, TestClock};
+use rollmark::testing::{FakeSchool, FakeSource, TestClock};
 
 #[tokio::test]
 async fn the_fake() {
@@ -21,6 +23,28 @@ async fn the_fake_out_of_order_and_with_every_record_twice() {
 async fn the_fake_with_a_cache() {
     let clock = TestClock::new("2026-11-20T18:00:00Z".parse().unwrap());
     every(&FakeSource::new(school()).cached_for(TimeDelta::hours(24), &clock), &school()).await;
+}
+
+#[tokio::test]
+async fn a_source_of_session_marks() {
+    let mut aggregated = FakeSchool::new();
+    let demo = school();
+    demo.codes().iter().cloned().map(Record::Code).for_each(|code| aggregated.add(code));
+    let mut resolver = Resolver::new(
+        Rules::new("Europe/London".parse().unwrap()),
+        Scope::all(SyncWindow::default().ending("2026-11-20".parse().unwrap())),
+    );
+    resolver.extend(demo.records());
+    for mark in resolver.finish().unwrap().marks() {
+        let mut given = SessionMark::new(mark.student.clone(), mark.date, mark.session);
+        (given.late, given.minutes_late) = (mark.status == Status::Late, mark.minutes_late);
+        given.present = given.late || mark.status == Status::Present;
+        given.code = mark.raw_code.clone();
+        given.last_updated = mark.last_updated().map(|stamp| FeedTime::Offset(stamp.fixed_offset()));
+        aggregated.add(Record::SessionMark(given));
+    }
+    every(&FakeSource::new(aggregated.clone()), &aggregated).await;
+    every(&FakeSource::new(aggregated.clone()).shuffled(7).with_duplicates(), &aggregated).await;
 }
 
 #[tokio::test]

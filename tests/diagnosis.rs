@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use futures::StreamExt;
 use proptest::prelude::*;
 use rollmark::explain::{Diagnoser, Diagnosis, Expected, Finding, FindingName, Question, ShownMark};
-use rollmark::model::{Mark, OutOfSchool, Record, Session, Status, StudentId};
+use rollmark::model::{Mark, OutOfSchool, Record, Session, SessionMark, Status, StudentId};
 use rollmark::rules::{Freshness, MidnightEnd, PmRule, Resolver, Rules, Scope, SyncWindow, TieBreak, Window};
 use rollmark::source::{AttendanceSource, Capabilities, FetchRequest, RecordStream, SourceError, SourceRecord};
 use rollmark::store::MemoryStore;
@@ -998,6 +998,90 @@ proptest! {
             let mark = resolver.finish().unwrap().mark(&AMELIA.into(), date, answer.session);
             prop_assert!(mark.as_ref().is_some_and(|mark| expected.is_met_by(mark)), "{first} gave {mark:?}");
             break;
+        }
+    }
+}
+
+/// Amelia's AM marks beside Ben's, from a source that knows no registers.
+fn aggregated(marks: &[(&str, &str, Option<&str>)]) -> FakeSchool {
+    let mut school = FakeSchool::new();
+    school.code("17", "M", "Medical", true);
+    let mut ben = SessionMark::new(BEN, today(), Session::Am);
+    ben.present = true;
+    school.add(Record::SessionMark(ben));
+    for (id, updated, code) in marks {
+        let mut mark = SessionMark::new(AMELIA, today(), Session::Am);
+        (mark.id, mark.last_updated) = (Some((*id).into()), updated.parse().ok());
+        (mark.present, mark.code) = (code.is_none(), code.filter(|code| !code.is_empty()).map(Into::into));
+        school.add(Record::SessionMark(mark));
+    }
+    school
+}
+
+#[test]
+fn session_marks_are_explained_without_the_times_of_registers() {
+    use FindingName::*;
+    let early = "2026-11-20T09:00:00";
+    let late = "2026-11-20T10:00:00";
+    for (marks, session, expected, first, words) in [
+        (&[("7", early, None)][..], Session::Am, "/", Consistent, "the session mark 7, updated"),
+        (
+            &[("7", early, None)],
+            Session::Am,
+            "M",
+            CacheMayBeStale,
+            "give the session mark 7 of 2026-11-20 AM the code M",
+        ),
+        (
+            &[("7", early, Some("17"))],
+            Session::Am,
+            "/",
+            CacheMayBeStale,
+            "change the session mark 7 of 2026-11-20 AM to present",
+        ),
+        (
+            &[("7", early, None)],
+            Session::Pm,
+            "/",
+            CacheMayBeStale,
+            "No student has a session mark for the PM session of 2026-11-20",
+        ),
+        (
+            &[("7", early, Some("17")), ("8", late, None)],
+            Session::Am,
+            "M",
+            DuplicateRegistrations,
+            "The session holds several marks for this student: the session mark 7 of 2026-11-20 AM says M",
+        ),
+        (
+            &[("7", early, Some("99"))],
+            Session::Am,
+            "M",
+            UnknownCode,
+            "The session mark 7 of 2026-11-20 AM has the code 99",
+        ),
+        (&[("7", early, Some(""))], Session::Am, "/", NotTaken, "Take the AM register on 2026-11-20"),
+        (
+            &[],
+            Session::Am,
+            "/",
+            NoRecord,
+            "no session mark of this student on 2026-11-20, but session marks of other students",
+        ),
+    ] {
+        for rules in [rules(), rules().pm(PmRule::RegistrationPeriods)] {
+            let question = question().session(session).expected(expected.parse().unwrap());
+            let answer = ask(&aggregated(marks), rules, question, 4, Vec::new());
+            let found = &answer.sessions[0].findings;
+            assert_eq!(found[0].name, first, "{found:?}");
+            let text = found.iter().map(|one| format!("{} {}", one.summary, one.advice)).collect::<Vec<_>>().join(" ");
+            assert!(text.contains(words), "{text}");
+            assert!(
+                !text.contains(" 00:00") && !text.contains(" 12:00") && !text.contains("registration_updated"),
+                "{text}"
+            );
+            let json = serde_json::to_string(&answer).unwrap();
+            assert!(!json.contains("T00:00:00\""), "{json}");
         }
     }
 }

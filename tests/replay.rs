@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use common::program::program;
-use common::records::{records, rules};
+use common::records::{records, rules, session_marks};
 use futures::StreamExt;
 use proptest::prelude::*;
-use rollmark::model::{Decision, LoserReason, Mark, RawCode, Record, Registration, StudentId};
+use rollmark::model::{Decision, LoserReason, Mark, RawCode, Record, Registration, Session, SessionMark, StudentId};
 use rollmark::rules::{Resolver, Rules, Scope, Window};
 use rollmark::source::{
     AttendanceSource, FetchRequest, ReplaySource, SavingSource, SourceError, SourceErrorKind, SourceRecord,
@@ -191,6 +191,7 @@ fn renamed(mut record: Record) -> Record {
     match &mut record {
         Record::Registration(row) => (row.student, row.code) = (student(&row.student), code(row.code.take())),
         Record::OutOfSchool(span) => (span.student, span.code) = (student(&span.student), code(span.code.take())),
+        Record::SessionMark(mark) => (mark.student, mark.code) = (student(&mark.student), code(mark.code.take())),
         _ => {}
     }
     record
@@ -200,7 +201,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn masked_and_unmasked_replays_give_the_same_decisions(records in records(), rules in rules()) {
+    fn masked_and_unmasked_replays_give_the_same_decisions(
+        records in prop_oneof![2 => records(), 1 => session_marks()],
+        rules in rules(),
+    ) {
         let window = window("2026-03-28", "2026-03-29");
         let mut school = FakeSchool::new();
         records.into_iter().map(renamed).for_each(|record| school.add(record));
@@ -236,6 +240,30 @@ async fn masked_ids_that_differed_in_case_still_do_and_no_others() {
             let alike = mask.as_str().eq_ignore_ascii_case(other_mask.as_str());
             assert_eq!(id.to_lowercase() == other_id.to_lowercase(), alike, "{mask} {other_mask}");
         }
+    }
+}
+
+#[tokio::test]
+async fn session_marks_are_kept_and_masked_like_rows() {
+    let day = window("2026-11-20", "2026-11-20");
+    let mut mark = SessionMark::new("4733683260", day.from(), Session::Am);
+    (mark.id, mark.comment, mark.code) =
+        (Some("77001".into()), Some("has the flu".into()), Some("Amelia is ill".into()));
+    let mut school = FakeSchool::new();
+    school.add(Record::SessionMark(mark));
+    for is_masked in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let saving = save(folder.path(), school.clone());
+        let saving = if is_masked { saving.masked() } else { saving };
+        read(&saving, day, false).await.unwrap();
+        let replay = ReplaySource::open(folder.path()).unwrap();
+        assert!(replay.capabilities().gives_session_marks);
+        let kept = read(&replay, day, true).await.unwrap();
+        let text = serde_json::to_string(&kept).unwrap();
+        for secret in ["4733683260", "77001", "flu", "Amelia"] {
+            assert_eq!(text.contains(secret), !is_masked, "{secret}");
+        }
+        assert_eq!(kept == school.records().collect::<Vec<_>>(), !is_masked);
     }
 }
 

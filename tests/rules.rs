@@ -1,8 +1,8 @@
 //! The rules R1–R7, one statement each.
 
 use rollmark::model::{
-    Code, Issue, LoserReason, Mark, OutOfSchool, Record, RecordKind, Registration, RegistrationPeriod, Session,
-    SourceVerdict, Status, StudentId,
+    Code, DecisionRule, Issue, LoserReason, Mark, OutOfSchool, Record, RecordKind, Registration, RegistrationPeriod,
+    Session, SessionMark, SourceVerdict, Status, StudentId, UnreadableField,
 };
 use rollmark::rules::{MidnightEnd, PmRule, Register, ResolveError, Resolver, Rules, Scope, TieBreak, Window};
 
@@ -475,4 +475,166 @@ fn r10_a_decision_lists_a_dozen_losers_and_counts_the_rest() {
     assert_eq!((mark.decision.losers.len(), mark.decision.more_losers), (12, 8));
     assert_eq!(mark.decision.winner.id, Some("19".into()));
     assert!(mark.decision.to_string().contains("8 more records"), "{}", mark.decision);
+}
+
+fn session_mark(id: &str, session: Session, updated: &str) -> SessionMark {
+    let mut mark = SessionMark::new("1", DAY.parse().unwrap(), session);
+    (mark.id, mark.last_updated) = (Some(id.into()), updated.parse().ok());
+    mark
+}
+
+fn present(mut mark: SessionMark) -> Record {
+    mark.present = true;
+    Record::SessionMark(mark)
+}
+
+fn coded(code: &str, mut mark: SessionMark) -> Record {
+    mark.code = Some(code.into());
+    Record::SessionMark(mark)
+}
+
+#[test]
+fn a_session_mark_is_its_sessions_only_candidate() {
+    let newer_absence = out("9", "2026-11-20", "2026-11-20", "2026-11-20T17:00:00");
+    for rules in [rules(), rules().pm(PmRule::RegistrationPeriods)] {
+        let mark_of_am = present(session_mark("7", Am, "2026-11-20T09:00:00"));
+        let register = resolve(rules, vec![mark_of_am, Out(newer_absence.clone())]).unwrap();
+        let decided = mark(&register, Am).unwrap();
+        assert_eq!((decided.status, decided.decision.rule), (Status::Present, DecisionRule::OnlyCandidate));
+        assert_eq!(decided.decision.winner.kind, RecordKind::SessionMark);
+        assert_eq!(decided.decision.registration, None);
+        assert!(decided.to_json_line().contains(r#""decided_by":"session_mark","record_id":"7""#));
+        assert!(
+            decided.decision.to_string().starts_with("the session mark 7, updated 2026-11-20T09:00:00Z, is the only")
+        );
+        assert!(mark(&register, Pm).is_none(), "an out-of-school record decides nothing beside session marks");
+        assert_eq!(register.issues().iter().count(), 0);
+    }
+}
+
+#[test]
+fn r2_a_session_mark_says_what_its_presence_code_and_lateness_say() {
+    for (is_present, code, late, minutes, status, letter, shown_minutes) in [
+        (true, None, false, None, Status::Present, None, None),
+        (true, Some("17"), false, Some(4), Status::Present, Some("M"), None),
+        (true, None, true, Some(4), Status::Late, None, Some(4)),
+        (true, None, true, None, Status::Late, None, None),
+        (false, Some("17"), false, Some(4), Status::Absent, Some("M"), None),
+        (false, Some("V"), false, None, Status::NotRequired, Some("V"), None),
+        (false, Some("99"), false, None, Status::UnknownCode, None, None),
+        (false, None, false, None, Status::NotTaken, None, None),
+        (false, None, true, Some(4), Status::NotTaken, None, None),
+    ] {
+        let mut given = session_mark("7", Pm, "");
+        (given.present, given.late, given.minutes_late) = (is_present, late, minutes);
+        given.code = code.map(Into::into);
+        let register = register(vec![Record::SessionMark(given)]);
+        let mark = mark(&register, Pm).unwrap();
+        assert_eq!((mark.status, mark.code.as_deref(), mark.minutes_late), (status, letter, shown_minutes), "{code:?}");
+        assert_eq!(mark.raw_code.as_ref().map(ToString::to_string).as_deref(), code);
+        assert_eq!(register.issues().count(Issue::UnknownCode), u64::from(status == Status::UnknownCode));
+    }
+}
+
+#[test]
+fn r2_without_a_code_table_every_code_of_a_session_mark_is_an_absence() {
+    let day = DAY.parse().unwrap();
+    let mut resolver = Resolver::new(rules(), Scope::all(Window::day(day)));
+    resolver.push(coded("V", session_mark("7", Am, "")));
+    let register = resolver.finish().unwrap();
+    let mark = mark(&register, Am).unwrap();
+    assert_eq!((mark.status, mark.code), (Status::Absent, None));
+    assert_eq!(register.issues().count(Issue::NoCodeTable), 1);
+    assert!(register.has_coded_records());
+}
+
+#[test]
+fn r4_of_several_session_marks_the_greatest_counts_and_the_others_are_duplicates() {
+    for (marks, winning) in [
+        // The later update, then taken over not taken, then the id.
+        (
+            vec![
+                present(session_mark("8", Am, "2026-11-20T09:00:00")),
+                coded("17", session_mark("7", Am, "2026-11-20T10:00:00")),
+            ],
+            "7",
+        ),
+        (vec![present(session_mark("8", Am, "")), coded("17", session_mark("7", Am, "2026-11-20T10:00:00"))], "7"),
+        (vec![Record::SessionMark(session_mark("8", Am, "")), coded("17", session_mark("7", Am, ""))], "7"),
+        (vec![present(session_mark("10", Am, "")), coded("17", session_mark("9", Am, ""))], "10"),
+    ] {
+        let there_and_back = marks.iter().chain(marks.iter().rev()).cloned().collect();
+        let register = register(there_and_back);
+        let decision = mark(&register, Am).unwrap().decision;
+        assert_eq!(decision.winner.id.as_ref().unwrap().as_str(), winning);
+        assert_eq!(decision.rule, DecisionRule::OnlyCandidate);
+        let losers: Vec<_> = decision.losers.iter().map(|loser| (loser.record.kind, loser.why)).collect();
+        assert_eq!(losers, [(RecordKind::SessionMark, LoserReason::Duplicate)]);
+        assert!(decision.to_string().ends_with("; another session mark was passed over"), "{decision}");
+        assert_eq!(register.issues().count(Issue::DuplicateRegistration), 1);
+    }
+}
+
+#[test]
+fn r7_session_marks_stand_in_place_of_rows() {
+    let ben = SessionMark::new("2", DAY.parse().unwrap(), Am);
+    let alike = |id: &str| SessionMark::new(id, DAY.parse().unwrap(), Am);
+    let records = vec![present(ben), present(alike("x")), coded("17", alike("X"))];
+    let register = register(records.clone());
+    let (day, amelia) = (DAY.parse().unwrap(), StudentId::new("1"));
+    assert!(register.proves_absence_of_mark(&amelia, day, Am), "a session mark of anybody is proof");
+    assert!(!register.proves_absence_of_mark(&amelia, day, Pm));
+    assert!(register.has_records_of(&StudentId::new("2")) && !register.has_records_of(&amelia));
+    assert_eq!(register.dates_with_registrations(), 1);
+    assert!(register.has_coded_records());
+    assert_eq!(register.issues().count(Issue::SimilarIds), 1);
+
+    let mut closed = Resolver::new(rules(), Scope::all(Window::day(day))).closed([day]);
+    closed.extend(records);
+    let closed = closed.finish().unwrap();
+    assert_eq!((closed.marks().count(), closed.dates_with_registrations()), (0, 0));
+    assert!(!closed.has_records_of(&StudentId::new("2")));
+}
+
+#[test]
+fn r8_session_marks_outside_the_window_are_dropped() {
+    let before = SessionMark::new("1", "2026-11-19".parse().unwrap(), Am);
+    let register = register(vec![present(before), Row(row("1", "08:40:00", ""))]);
+    assert_eq!(mark(&register, Am).unwrap().decision.winner.kind, RecordKind::Registration);
+    assert_eq!(register.marks().count(), 1);
+}
+
+#[test]
+fn registrations_and_session_marks_in_one_fetch_are_an_error() {
+    let (row, mark) = (Row(row("1", "08:40:00", "")), present(session_mark("7", Pm, "")));
+    for records in [vec![row.clone(), mark.clone()], vec![mark, row]] {
+        assert_eq!(resolve(rules(), records).unwrap_err(), ResolveError::BothKinds);
+    }
+}
+
+#[test]
+fn r10_session_marks_raise_the_issues_of_their_content() {
+    let mut odd = session_mark("7", Am, "2026-11-21T00:00:00");
+    odd.unreadable = vec![UnreadableField("minutes".to_owned())];
+    let register = register(vec![coded("99", odd)]);
+    for issue in [Issue::BadValue, Issue::ImplausibleTimestamp, Issue::UnknownCode] {
+        assert_eq!(register.issues().count(issue), 1, "{issue}");
+    }
+}
+
+#[test]
+fn a_session_mark_is_kept_whole_in_files_and_debug_leaves_its_comment_out() {
+    let mut mark = session_mark("7", Am, "2026-11-20T09:00:00+01:00");
+    mark.comment = Some("has the flu".into());
+    let record = coded("17", mark);
+    let text = serde_json::to_string(&record).unwrap();
+    assert!(
+        text.starts_with(r#"{"kind":"session_mark","id":"7","student":"1","date":"2026-11-20","session":"AM""#),
+        "{text}"
+    );
+    assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    assert!(!format!("{record:?}").contains("flu"));
+    let short = r#"{"kind":"session_mark","student":"1","date":"2026-11-20","session":"PM","present":true}"#;
+    let expected = present(SessionMark::new("1", DAY.parse().unwrap(), Pm));
+    assert_eq!(serde_json::from_str::<Record>(short).unwrap(), expected);
 }

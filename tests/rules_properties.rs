@@ -38,7 +38,7 @@ proptest! {
     #[test]
     fn neither_the_order_of_arrival_nor_a_repeat_shows(
         (rules, scope) in (rules(), scope()),
-        (records, shuffled) in records().prop_flat_map(|records| {
+        (records, shuffled) in prop_oneof![2 => records(), 1 => session_marks()].prop_flat_map(|records| {
             let twice = prop::collection::vec(any::<prop::sample::Index>(), 0..6);
             (Just(records), twice)
         }).prop_flat_map(|(records, twice)| {
@@ -117,5 +117,26 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_mark_of_session_marks_is_decided_by_one_of_its_own_session(
+        (rules, scope, records) in (rules(), scope(), session_marks()),
+    ) {
+        use rollmark::model::{DecisionRule, LoserReason, RecordKind};
+        let is_place = |mark: &Mark| {
+            records.iter().any(|record| matches!(record, Record::SessionMark(given)
+                if (&given.student, given.date, given.session) == mark.key()))
+        };
+        let (marks, issues) = outcome(rules, &scope, &records).unwrap();
+        let mut losers = 0;
+        for mark in &marks {
+            prop_assert!(is_place(mark));
+            prop_assert_eq!(mark.decision.winner.kind, RecordKind::SessionMark);
+            prop_assert_eq!(mark.decision.rule, DecisionRule::OnlyCandidate);
+            prop_assert!(mark.decision.losers.iter().all(|loser| loser.why == LoserReason::Duplicate));
+            losers += mark.decision.losers.len() as u64 + mark.decision.more_losers;
+        }
+        prop_assert_eq!(issues.count(rollmark::model::Issue::DuplicateRegistration), losers);
     }
 }

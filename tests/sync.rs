@@ -2,11 +2,16 @@
 
 use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use rollmark::model::{SchoolId, Session, Status};
+use futures::StreamExt;
+use rollmark::model::{Code, Record, RecordKind, Registration, SchoolId, Session, SessionMark, Status};
 use rollmark::rules::{Rules, Scope, SyncWindow, Window};
-use rollmark::source::{SourceError, SourceErrorKind};
-use rollmark::store::{MarkKey, MarkStore, MemoryStore, Snapshot, as_of};
+use rollmark::source::{
+    AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, RecordStream, SourceError,
+    SourceErrorKind, SourceRecord,
+};
+use rollmark::store::{MarkKey, MarkStore, MemoryStore, Snapshot, SqliteStore, as_of};
 use rollmark::sync::{AttendanceSync, SavedPlan, SyncError, SyncRequest};
 use rollmark::testing::{FakeSchool, FakeSource, TestClock};
 
@@ -255,5 +260,138 @@ proptest::proptest! {
             proptest::prop_assert_eq!(all(&store, "school").await, after);
             Ok(())
         })?;
+    }
+}
+
+/// An aggregator: it knows the marks of each session and nothing of the registers behind them.
+#[derive(Clone, Debug)]
+struct Aggregator {
+    records: Arc<Mutex<Vec<Record>>>,
+    answered: FetchedKind,
+    gives_session_marks: bool,
+}
+
+impl std::fmt::Display for Aggregator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an aggregator")
+    }
+}
+
+#[async_trait]
+impl AttendanceSource for Aggregator {
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::default();
+        capabilities.gives_session_marks = self.gives_session_marks;
+        capabilities
+    }
+
+    async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
+        let records = self.records.lock().unwrap().clone();
+        let verdict = Completeness::whole(request.window, [(self.answered, records.len() as u64)]);
+        let items = records.into_iter().map(SourceRecord::Record).chain([SourceRecord::Complete(verdict)]);
+        Ok(futures::stream::iter(items.map(Ok).collect::<Vec<_>>()).boxed())
+    }
+}
+
+fn session_mark(student: &str, session: Session, updated: &str) -> SessionMark {
+    let mut mark = SessionMark::new(student, today(), session);
+    (mark.present, mark.last_updated) = (true, updated.parse().ok());
+    mark
+}
+
+/// Amelia and Ben in both sessions of today.
+fn aggregator() -> Aggregator {
+    let illness = Code {
+        id: "9".into(),
+        letter: Some("I".into()),
+        name: None,
+        absence: true,
+        active: true,
+        unreadable: Vec::new(),
+    };
+    let mut records = vec![Record::Code(illness)];
+    for student in [AMELIA, "4733683261"] {
+        for session in Session::BOTH {
+            records.push(Record::SessionMark(session_mark(student, session, "2026-11-20T14:00:00")));
+        }
+    }
+    let records = Arc::new(Mutex::new(records));
+    Aggregator { records, answered: FetchedKind::SessionMarks, gives_session_marks: true }
+}
+
+async fn session_marks_come_and_go(store: impl MarkStore + Clone) {
+    let source = aggregator();
+    // The period rule has nothing to decide here, so no periods are needed.
+    for rules in [rules(), rules().pm(rollmark::rules::PmRule::RegistrationPeriods)] {
+        let sync = AttendanceSync::new(source.clone(), store.clone(), "other", rules);
+        assert_eq!(sync.run(request().dry_run(true)).await.unwrap().marks.added, 4);
+    }
+    let sync = AttendanceSync::new(source.clone(), store.clone(), "school", rules());
+    let first = sync.run(request()).await.unwrap();
+    assert_eq!((first.marks.added, first.fetched.session_marks, first.fetched.registrations), (4, 5, 0));
+    assert!(first.to_string().contains(": 5 session marks read in "), "{first}");
+
+    let scope = Scope::all(SyncWindow::default().ending(today()));
+    let before = store.read(&SchoolId::new("school"), &scope).await.unwrap();
+    assert!(before.marks.iter().all(|stored| stored.mark.decision.winner.kind == RecordKind::SessionMark));
+    let second = sync.run(request()).await.unwrap();
+    assert_eq!((second.marks.unchanged, second.marks.added, second.marks.changed, second.marks.removed), (4, 0, 0, 0));
+    assert_eq!(store.read(&SchoolId::new("school"), &scope).await.unwrap(), before);
+
+    // Amelia's PM mark goes, and Ben's shows that the session took place; nobody's AM mark is left as a proof.
+    let is_amelia = |record: &Record| matches!(record, Record::SessionMark(mark) if mark.student.as_str() == AMELIA);
+    source.records.lock().unwrap().retain(|record| !is_amelia(record));
+    let mut ill = session_mark(AMELIA, Session::Am, "2026-11-20T15:00:00");
+    (ill.present, ill.code) = (false, Some("9".into()));
+    source.records.lock().unwrap().push(Record::SessionMark(ill));
+    let third = sync.run(request()).await.unwrap();
+    assert_eq!((third.marks.changed, third.marks.removed, third.marks.withheld), (1, 1, 0));
+    source.records.lock().unwrap().retain(|record| match record {
+        Record::SessionMark(mark) => mark.session == Session::Am,
+        _ => true,
+    });
+    let fourth = sync.run(request()).await.unwrap();
+    assert_eq!((fourth.marks.removed, fourth.marks.withheld), (0, 1), "no PM mark of anybody is a proof");
+    let after = store.read(&SchoolId::new("school"), &scope).await.unwrap();
+    let amelia: Vec<_> = after.marks.iter().filter(|stored| stored.mark.student.as_str() == AMELIA).collect();
+    assert_eq!(amelia.iter().map(|stored| stored.mark.to_string()).collect::<Vec<_>>(), ["I (absent)"]);
+}
+
+#[tokio::test]
+async fn session_marks_are_brought_into_a_store_in_memory() {
+    session_marks_come_and_go(MemoryStore::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_marks_are_brought_into_an_sqlite_file() {
+    let folder = tempfile::tempdir().unwrap();
+    session_marks_come_and_go(SqliteStore::open(folder.path().join("marks.db")).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_source_gives_what_it_says_in_full_or_nothing_is_written() {
+    let row = || Record::Registration(Registration::new(AMELIA, "2026-11-20T08:40:00".parse().unwrap()));
+    let both = || {
+        let source = aggregator();
+        source.records.lock().unwrap().push(row());
+        source
+    };
+    let registers = Aggregator { gives_session_marks: false, answered: FetchedKind::Registrations, ..aggregator() };
+    for (source, line) in [
+        (
+            Aggregator { answered: FetchedKind::Registrations, ..aggregator() },
+            "not every date was answered for session marks",
+        ),
+        (both(), "says that it gives session marks, but it sent registrations"),
+        (
+            Aggregator { gives_session_marks: false, ..both() },
+            "says that it gives registrations, but it sent session marks",
+        ),
+        (registers, "says that it gives registrations, but it sent session marks"),
+    ] {
+        let store = MemoryStore::new();
+        let error = AttendanceSync::new(source, store.clone(), "school", rules()).run(request()).await.unwrap_err();
+        assert!(error.to_string().contains(line), "{error}");
+        assert_eq!(all(&store, "school").await, Snapshot::default());
     }
 }

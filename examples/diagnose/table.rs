@@ -21,6 +21,7 @@ pub fn when(record: &DayRecord, date: NaiveDate) -> String {
         time.format(if time.date() == date { "%H:%M" } else { "%d %b %H:%M" }).to_string()
     };
     match record.to {
+        None if record.record.kind == RecordKind::SessionMark => record.from.format("%p").to_string(),
         None => at(record.from),
         Some(to) => format!("{} – {}", at(record.from), at(to)),
     }
@@ -31,6 +32,7 @@ pub fn name(record: &DayRecord) -> String {
     let mut name = match record.record.kind {
         RecordKind::Registration => "registration".to_owned(),
         RecordKind::OutOfSchool => "out of school".to_owned(),
+        RecordKind::SessionMark => "session mark".to_owned(),
     };
     if let Some(id) = &record.record.id {
         let _ = write!(name, " {id}");

@@ -113,6 +113,9 @@ impl Situation<'_> {
         let (session, date) = (self.session, self.facts.question.date);
         let row = self.row();
         let (of_kind, what) = match (expected, row) {
+            (Expected::Present, Some(row)) if row.record.kind == RecordKind::SessionMark => {
+                (RecordKind::SessionMark, format!("change {} to present", named(row)))
+            }
             (Expected::Code(letter), Some(row)) => {
                 (RecordKind::Registration, format!("give {} the code {letter}", named(row)))
             }
@@ -144,7 +147,8 @@ impl Situation<'_> {
     /// Under the period rule, a date without a period of the session: what is the matter, and what to do.
     pub(super) fn flagging(&self) -> Option<(String, String)> {
         let (facts, session) = (self.facts, self.session);
-        (self.is_by_periods() && facts.first_period(session).is_none()).then(|| {
+        let has_periods = self.is_by_periods() && !self.register.has_session_marks();
+        (has_periods && facts.first_period(session).is_none()).then(|| {
             (
                 format!("No registration period of {} is flagged {session}", facts.question.date),
                 format!(
@@ -177,6 +181,9 @@ impl Situation<'_> {
                 format!("Nothing that was read makes a mark for this student in the {session} session"),
                 self.entry(expected),
             ),
+            None if self.register.has_session_marks() => {
+                (format!("No student has a session mark for the {session} session of {date}"), self.entry(expected))
+            }
             None => (
                 format!("No student has a register in the {session} session of {date}, so there are no marks for it"),
                 format!("take the {session} register{with}, if there was school"),

@@ -24,9 +24,10 @@ pub struct DayRecord {
     pub status: Status,
     /// The letter of its code, if the code table has it.
     pub code: Option<Box<str>>,
-    /// A registration's time, or an out-of-school record's beginning (included); school time.
+    /// A registration's time, an out-of-school record's beginning (included), or the start of a session mark's half-day; school
+    /// time.
     pub from: NaiveDateTime,
-    /// An out-of-school record's end (not included); `None` for a registration.
+    /// An out-of-school record's end (not included); `None` for others.
     pub to: Option<NaiveDateTime>,
     /// A registration's period.
     pub period: Option<PeriodId>,
@@ -137,7 +138,7 @@ pub(super) struct Facts {
     pub(super) rules: Rules,
     pub(super) freshness: Freshness,
     pub(super) shown: Vec<ShownMark>,
-    /// The student's rows of the date.
+    /// The student's rows of the date: registrations or session marks.
     pub(super) rows: BTreeSet<Registration>,
     /// The student's out-of-school records, of any date.
     pub(super) spans: BTreeSet<OutOfSchool>,
@@ -266,6 +267,14 @@ impl Facts {
                 }
             }
             Record::Code(code) => self.letters.extend(code.letter.clone()),
+            Record::SessionMark(mark) => {
+                self.rows_have_stamps |= mark.last_updated.is_some();
+                if mark.student != *student {
+                    self.others_have_rows |= mark.date == *date;
+                } else if mark.date == *date {
+                    self.rows.insert(mark.clone().into_row());
+                }
+            }
         }
     }
 
@@ -301,10 +310,12 @@ impl Facts {
             .iter()
             .filter_map(|(candidate, _)| match candidate {
                 Candidate::Registration(row, _) => Some(*row),
-                Candidate::OutOfSchool(_) => None,
+                Candidate::SessionMark(..) | Candidate::OutOfSchool(_) => None,
             })
             .collect();
-        let others = self.rows.iter().filter(|row| !known.contains(row));
+        // No rule makes the mark of one session that of the other.
+        let rows = self.rows.iter().filter(|_| !register.has_session_marks());
+        let others = rows.filter(|row| !known.contains(row));
         let others: Vec<_> =
             others.map(|row| (register.candidate(row), Some(LoserReason::OtherRegistration))).collect();
         all.extend(others);
@@ -321,7 +332,7 @@ impl Facts {
     /// Whether any record of the kind has a time of update.
     pub(super) fn has_stamps(&self, kind: RecordKind) -> bool {
         match kind {
-            RecordKind::Registration => self.rows_have_stamps,
+            RecordKind::Registration | RecordKind::SessionMark => self.rows_have_stamps,
             RecordKind::OutOfSchool => self.spans_have_stamps,
         }
     }
@@ -329,7 +340,9 @@ impl Facts {
     pub(super) fn day_record(&self, register: &Register, candidate: &Candidate<'_>) -> DayRecord {
         let outcome = register.outcome(candidate);
         let (from, to, period) = match candidate {
-            Candidate::Registration(row, _) => (row.at.school_time(self.rules.zone()), None, row.period.clone()),
+            Candidate::Registration(row, _) | Candidate::SessionMark(row, _) => {
+                (row.at.school_time(self.rules.zone()), None, row.period.clone())
+            }
             Candidate::OutOfSchool(span) => (span.from, Some(span.to), None),
         };
         let flag = period.as_ref().and_then(|period| self.flag(period));

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::cures::is_of_half_day;
 use super::diagnosis::{Contender, DayRecord, Facts};
-use super::words::{capitalised, clock, kind, named, or_none, setting, then_sync};
+use super::words::{capitalised, clock, kind, named, or_none, session, setting, then_sync};
 use super::{Expected, Finding, FindingName};
 use crate::model::{LoserReason, Mark, RecordKind, Session, Status, clock_text, stamp_text};
 use crate::rules::{Freshness, PmRule, Register};
@@ -28,12 +28,23 @@ pub(super) fn record_json(day: &DayRecord) -> Value {
     });
     let times = match day.to {
         Some(to) => vec![("from", json!(day.from)), ("to", json!(to))],
+        None if day.record.kind == RecordKind::SessionMark => {
+            vec![("date", json!(day.from.date())), ("session", json!(session(day)))]
+        }
         None => vec![("at", json!(day.from)), ("period", json!(day.period))],
     };
     if let Value::Object(map) = &mut json {
         map.extend(times.into_iter().map(|(name, value)| (name.to_owned(), value)));
     }
     json
+}
+
+/// «the register of 08:40», «the AM register»
+fn register_of(row: &DayRecord) -> String {
+    match row.record.kind {
+        RecordKind::SessionMark => format!("the {} register", session(row)),
+        _ => format!("the register of {}", clock(row.from.time())),
+    }
 }
 
 /// Whether a record lost to another candidate of the session (R6).
@@ -215,9 +226,9 @@ impl Situation<'_> {
                     FindingName::NotTaken,
                     format!("{} has not been taken for this student.{trouble}", capitalised(&named(winner))),
                     then_sync(&format!(
-                        "{}take the register of {} on {date}{with}",
-                        self.first(RecordKind::Registration, Some(winner)),
-                        clock(winner.from.time())
+                        "{}take {} on {date}{with}",
+                        self.first(winner.record.kind, Some(winner)),
+                        register_of(winner)
                     )),
                     json!({ "record": record_json(winner) }),
                 ))
@@ -225,8 +236,13 @@ impl Situation<'_> {
             _ if !self.has_records => Some(finding(
                 FindingName::NoRecord,
                 format!(
-                    "The source has no registration and no out-of-school record of this student on {date}{}.{trouble}",
+                    "The source has no {} of this student on {date}{}.{trouble}",
+                    match self.register.has_session_marks() {
+                        true => "session mark",
+                        false => "registration and no out-of-school record",
+                    },
                     match (self.has_school, self.facts.others_have_rows) {
+                        (_, true) if self.register.has_session_marks() => ", but session marks of other students",
                         (_, true) => ", but registrations of other students",
                         (true, false) => "",
                         (false, false) => ", and no register of this session of any student",
@@ -437,13 +453,17 @@ impl Situation<'_> {
             one.why != Some(LoserReason::Duplicate) && one.record.to.is_none() && one.record.from == loser.from
         };
         let standing = self.contenders.iter().find(stands).map(|one| &one.record);
+        let (holder, rows) = match self.register.has_session_marks() {
+            true => ("session", "marks"),
+            false => ("register", "rows"),
+        };
         let against = standing
-            .map(|one| format!("; {} {} and counts for the register", named(one), self.updated(one)))
+            .map(|one| format!("; {} {} and counts for the {holder}", named(one), self.updated(one)))
             .unwrap_or_default();
         finding(
             FindingName::DuplicateRegistrations,
             format!(
-                "The register holds several rows for this student: {} says {expected} and {}{against}.",
+                "The {holder} holds several {rows} for this student: {} says {expected} and {}{against}.",
                 named(loser),
                 self.updated(loser)
             ),
@@ -454,7 +474,10 @@ impl Situation<'_> {
 
     /// How a row comes to count before the other rows of its register.
     fn single_out(&self, loser: &DayRecord, standing: Option<&DayRecord>) -> String {
-        let others = format!("take the student's other rows out of the register of {}", clock(loser.from.time()));
+        let others = match loser.record.kind {
+            RecordKind::SessionMark => format!("remove the student's other marks of the {} session", self.session),
+            _ => format!("take the student's other rows out of {}", register_of(loser)),
+        };
         let beats_standing = self.winner().is_some_and(|winner| winner.to.is_some());
         match standing.filter(|_| beats_standing).map(|standing| self.end_rivals(standing)) {
             _ if self.facts.has_stamps(RecordKind::Registration) => {
@@ -515,7 +538,7 @@ impl Situation<'_> {
     /// The student's row of the session's register (R3).
     pub(super) fn row(&self) -> Option<&DayRecord> {
         let is_row = |one: &&Contender| {
-            one.record.record.kind == RecordKind::Registration
+            one.record.record.kind != RecordKind::OutOfSchool
                 && !matches!(one.why, Some(LoserReason::Duplicate | LoserReason::OtherRegistration))
         };
         self.contenders.iter().find(is_row).map(|one| &one.record)

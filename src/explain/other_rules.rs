@@ -70,6 +70,9 @@ impl Situation<'_> {
     /// A registration of neither session that says what is expected, and a rule by which it would count and decide.
     pub(super) fn counts_by_other_rule(&self, expected: &Expected) -> Option<(DayRecord, PmRule)> {
         let (facts, session) = (self.facts, self.session);
+        if self.register.has_session_marks() {
+            return None;
+        }
         let rows = |session| self.register.rows(&facts.question.student, facts.question.date, session);
         let own = rows(session).iter();
         let of_other_session =

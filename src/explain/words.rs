@@ -3,13 +3,15 @@
 use chrono::{NaiveTime, Timelike};
 
 use super::DayRecord;
-use crate::model::{Mark, RecordKind};
+use crate::model::{Mark, RecordKind, Session};
+use crate::rules::PmRule;
 
 /// «registration», «out-of-school record»
 pub(super) fn kind(kind: RecordKind) -> &'static str {
     match kind {
         RecordKind::Registration => "registration",
         RecordKind::OutOfSchool => "out-of-school record",
+        RecordKind::SessionMark => "session mark",
     }
 }
 
@@ -18,6 +20,7 @@ pub(super) fn setting(kind: RecordKind) -> String {
     let name = match kind {
         RecordKind::Registration => "registration_updated",
         RecordKind::OutOfSchool => "out_of_school_updated",
+        RecordKind::SessionMark => return "a setting of the source".to_owned(),
     };
     format!("setting {name}; on the command line, --field {name}=NAME")
 }
@@ -26,6 +29,7 @@ pub(super) fn setting(kind: RecordKind) -> String {
 pub(super) fn named(day: &DayRecord) -> String {
     let id = day.record.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
     let times = match day.to {
+        None if day.record.kind == RecordKind::SessionMark => format!("of {} {}", day.from.date(), session(day)),
         None => format!("of {}", clock(day.from.time())),
         Some(to) => format!("from {} to {}", day.from.format("%Y-%m-%d %H:%M"), to.format("%Y-%m-%d %H:%M")),
     };
@@ -35,6 +39,11 @@ pub(super) fn named(day: &DayRecord) -> String {
 /// «1 mark», «2 marks».
 pub(super) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The session of a session mark.
+pub(super) fn session(day: &DayRecord) -> Session {
+    if day.from.time() < PmRule::NOON { Session::Am } else { Session::Pm }
 }
 
 /// So many records are named in one sentence.

@@ -108,10 +108,11 @@ impl Ask {
                 FetchedKind::OutOfSchool => ("GetOutOfSchoolPupils", Some("OutOfSchoolPupils")),
                 FetchedKind::Periods => ("GetRegistrationPeriods", Some("RegistrationPeriods")),
                 FetchedKind::Codes => ("GetRegistrationCodes", None),
+                FetchedKind::SessionMarks => return None,
             };
-            (method, filter.map(|filter| (filter, self.start_of(*kind), end)))
+            Some((method, filter.map(|filter| (filter, self.start_of(*kind), end))))
         };
-        body(self.kinds.iter().map(method))
+        body(self.kinds.iter().filter_map(method))
     }
 }
 
@@ -438,7 +439,7 @@ impl Fetch {
 fn most_rows(kind: FetchedKind, per_day: u64, days: u64) -> u64 {
     let share = |of: u64| (per_day / of).max(1);
     match kind {
-        FetchedKind::Registrations => per_day.saturating_mul(days),
+        FetchedKind::Registrations | FetchedKind::SessionMarks => per_day.saturating_mul(days),
         FetchedKind::Periods => share(30).saturating_mul(days),
         // Few begin on each of the many days before the window, but on any day everybody can be away.
         FetchedKind::OutOfSchool => share(120).saturating_mul(days).max(per_day.saturating_mul(2)),
@@ -471,6 +472,7 @@ fn held_bytes(record: &Record) -> u64 {
             lengths(&[Some(period.id.as_str()), period.session.as_deref(), period.name.as_deref()])
         }
         Record::Code(code) => lengths(&[Some(code.id.as_str()), code.letter.as_deref(), code.name.as_deref()]),
+        Record::SessionMark(_) => 0,
     }
 }
 

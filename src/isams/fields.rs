@@ -303,6 +303,7 @@ pub(super) fn record(item: &Item<'_>, names: &FieldNames) -> Result<Record, Sour
         FetchedKind::OutOfSchool => Record::OutOfSchool(out_of_school(item, names)?),
         FetchedKind::Periods => Record::Period(period(item, names)?),
         FetchedKind::Codes => Record::Code(code(item, names)?),
+        FetchedKind::SessionMarks => return Err(bad_record("iSAMS has no session marks".to_owned())),
     })
 }
 

@@ -311,7 +311,7 @@ impl Shapes<'_> {
                 Some(FetchedKind::OutOfSchool) => "out_of_school_",
                 Some(FetchedKind::Periods) => "period_",
                 Some(FetchedKind::Codes) => "code_",
-                None => continue,
+                Some(FetchedKind::SessionMarks) | None => continue,
             };
             for (option, names) in lists.iter().filter(|(option, _)| option.starts_with(prefix)) {
                 let find =

@@ -15,7 +15,7 @@ pub enum Issue {
     /// Two codes or two periods share an id and differ, or a superseded version of an out-of-school record lies elsewhere
     /// than what replaced it (R1.5).
     ConflictingRecord,
-    /// A row lost to another of the same student, date and time (R4).
+    /// A row lost to another of the same student, date and time (R4), or a session mark to another of the same session.
     DuplicateRegistration,
     /// A last-updated stamp after today or before 1990 (R1.3).
     ImplausibleTimestamp,

@@ -51,6 +51,8 @@ pub enum RecordKind {
     Registration,
     /// An out-of-school record.
     OutOfSchool,
+    /// A session mark.
+    SessionMark,
 }
 
 impl RecordKind {
@@ -59,6 +61,7 @@ impl RecordKind {
         match self {
             Self::Registration => "registration",
             Self::OutOfSchool => "out_of_school",
+            Self::SessionMark => "session_mark",
         }
     }
 }
@@ -86,6 +89,7 @@ impl RecordReference {
         let kind = match self.kind {
             RecordKind::Registration => "the registration",
             RecordKind::OutOfSchool => "the out-of-school record",
+            RecordKind::SessionMark => "the session mark",
         };
         let id = self.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
         let updated = self.last_updated.map(|at| format!("updated {}", stamp(at)));
@@ -155,7 +159,7 @@ pub enum LoserReason {
     Tie,
     /// A register that was not taken says nothing.
     NotTaken,
-    /// Another row of the same student, date and time won (R4).
+    /// Another row of the same student, date and time won (R4), or another mark of the same session.
     Duplicate,
     /// An out-of-school record of the day that does not cover the session (diagnosis only).
     NotCovering,
@@ -199,7 +203,7 @@ impl fmt::Display for Decision {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference.
-fn is_zero(number: &u64) -> bool {
+pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
@@ -229,6 +233,12 @@ impl Decision {
         };
         match self.losers.iter().filter(|loser| loser.why == LoserReason::Duplicate).count() {
             0 => {}
+            1 if self.winner.kind == RecordKind::SessionMark => {
+                sentence.push_str("; another session mark was passed over");
+            }
+            more if self.winner.kind == RecordKind::SessionMark => {
+                sentence.push_str(&format!("; {more} other session marks were passed over"));
+            }
             1 => sentence.push_str("; another row of the same register was passed over"),
             more => sentence.push_str(&format!("; {more} other rows of the same register were passed over")),
         }

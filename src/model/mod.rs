@@ -12,11 +12,14 @@ mod zone;
 pub(crate) use ids::compare_ids;
 pub use ids::{CodeId, PeriodId, RawCode, RecordId, SchoolId, StudentId};
 pub use issue::{Issue, IssueCount, Issues};
+pub(crate) use mark::is_zero;
 pub use mark::{
     Decision, DecisionRule, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RecordKind, RecordReference,
     Status, clock_text, stamp_text,
 };
-pub use record::{Code, OutOfSchool, Record, Registration, RegistrationPeriod, SourceVerdict, UnreadableField};
+pub use record::{
+    Code, OutOfSchool, Record, Registration, RegistrationPeriod, SessionMark, SourceVerdict, UnreadableField,
+};
 pub(crate) use time::FIRST_REAL_YEAR;
 pub use time::{FeedTime, Session, UnreadableTime};
 pub use zone::{UnknownZone, Zone, ZoneOrigin};

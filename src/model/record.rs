@@ -1,6 +1,7 @@
+use chrono::{NaiveDate, NaiveTime};
 use serde::{Deserialize, Serialize};
 
-use super::{CodeId, FeedTime, PeriodId, RawCode, RecordId, StudentId};
+use super::{CodeId, FeedTime, PeriodId, RawCode, RecordId, Session, StudentId};
 
 /// One thing that a source reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ pub enum Record {
     Period(RegistrationPeriod),
     /// A code of the code table.
     Code(Code),
+    /// What the source itself says of one student, date and session.
+    SessionMark(SessionMark),
 }
 
 /// An optional field whose text could not be read; the record carries on without it (R1.6, issue `bad_value`).
@@ -151,6 +154,124 @@ impl std::fmt::Debug for OutOfSchool {
             .field("student", &self.student)
             .field("from", &self.from)
             .field("to", &self.to)
+            .field("code", &self.code)
+            .field("last_updated", &self.last_updated)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The mark of one student, date and session, from a source that gives these instead of registers and out-of-school records.
+///
+/// It is its session's only candidate: neither registers nor out-of-school records are weighed against it. Of several for one
+/// student, date and session, the one that was updated last counts. A source gives session marks or registers, never both
+/// ([`Capabilities::gives_session_marks`](crate::source::Capabilities::gives_session_marks)); out-of-school records decide
+/// nothing beside session marks.
+///
+/// `Debug` leaves the comment out: it can hold medical facts.
+///
+/// ```
+/// use rollmark::model::{Record, Session, SessionMark};
+/// use rollmark::rules::{Resolver, Rules, Scope, SyncWindow};
+///
+/// let today = "2026-11-20".parse()?;
+/// let mut late = SessionMark::new("4733683260", today, Session::Am);
+/// late.id = Some("7".into());
+/// (late.present, late.late, late.minutes_late) = (true, true, Some(7));
+///
+/// let scope = Scope::all(SyncWindow::default().ending(today));
+/// let mut resolver = Resolver::new(Rules::new("Europe/London".parse()?), scope);
+/// resolver.push(Record::SessionMark(late));
+/// let register = resolver.finish()?;
+/// let mark = register.mark(&"4733683260".into(), today, Session::Am).ok_or("no mark")?;
+/// assert_eq!(mark.to_string(), "late, 7 minutes");
+/// assert_eq!(
+///     mark.decision().to_string(),
+///     "the session mark 7, without a time of update, is the only record for this session"
+/// );
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SessionMark {
+    /// The mark's id.
+    #[serde(default)]
+    pub id: Option<RecordId>,
+    /// The student.
+    pub student: StudentId,
+    /// The school date.
+    pub date: NaiveDate,
+    /// The session.
+    pub session: Session,
+    /// Whether the student was there; also where the student was late.
+    pub present: bool,
+    /// The code's id or letter, where the student was not there.
+    #[serde(default)]
+    pub code: Option<RawCode>,
+    /// Whether the student was late; says nothing of a student who was not there.
+    #[serde(default)]
+    pub late: bool,
+    /// By how many minutes.
+    #[serde(default)]
+    pub minutes_late: Option<u32>,
+    /// Free text.
+    #[serde(default)]
+    pub comment: Option<Box<str>>,
+    /// When the mark was last updated.
+    #[serde(default)]
+    pub last_updated: Option<FeedTime>,
+    /// Fields that could not be read.
+    #[serde(default)]
+    pub unreadable: Vec<UnreadableField>,
+}
+
+impl SessionMark {
+    /// A mark that nobody has taken yet: neither present nor with a code.
+    pub fn new(student: impl Into<StudentId>, date: NaiveDate, session: Session) -> Self {
+        Self {
+            id: None,
+            student: student.into(),
+            date,
+            session,
+            present: false,
+            code: None,
+            late: false,
+            minutes_late: None,
+            comment: None,
+            last_updated: None,
+            unreadable: Vec::new(),
+        }
+    }
+
+    /// The row that says the same. Its time only stands for the session: the start of the half-day.
+    pub(crate) fn into_row(self) -> Registration {
+        let hour = match self.session {
+            Session::Am => 0,
+            Session::Pm => 12,
+        };
+        let at = self.date.and_time(NaiveTime::from_hms_opt(hour, 0, 0).unwrap_or_default());
+        Registration {
+            id: self.id,
+            registered: self.present,
+            code: self.code,
+            late: self.late,
+            minutes_late: self.minutes_late,
+            comment: self.comment,
+            last_updated: self.last_updated,
+            unreadable: self.unreadable,
+            ..Registration::new(self.student, FeedTime::School(at))
+        }
+    }
+}
+
+impl std::fmt::Debug for SessionMark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionMark")
+            .field("id", &self.id)
+            .field("student", &self.student)
+            .field("date", &self.date)
+            .field("session", &self.session)
+            .field("present", &self.present)
+            .field("late", &self.late)
             .field("code", &self.code)
             .field("last_updated", &self.last_updated)
             .finish_non_exhaustive()

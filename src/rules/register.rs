@@ -87,6 +87,8 @@ pub(super) struct RegisterParts {
     pub(super) rules: Rules,
     pub(super) scope: Scope,
     pub(super) codes: CodeTable,
+    /// Whether the rows are registrations or session marks.
+    pub(super) row_kind: RecordKind,
     pub(super) days: BTreeMap<StudentId, StudentDays>,
     pub(super) spans: BTreeMap<StudentId, Vec<Span>>,
     pub(super) assigned: BTreeSet<(NaiveDate, Session)>,
@@ -102,6 +104,7 @@ pub struct Register {
     rules: Rules,
     scope: Scope,
     codes: CodeTable,
+    row_kind: RecordKind,
     days: BTreeMap<StudentId, StudentDays>,
     spans: BTreeMap<StudentId, Vec<Span>>,
     assigned: BTreeSet<(NaiveDate, Session)>,
@@ -119,6 +122,7 @@ impl Register {
             rules: parts.rules,
             scope: parts.scope,
             codes: parts.codes,
+            row_kind: parts.row_kind,
             days: parts.days,
             spans: parts.spans,
             assigned: parts.assigned,
@@ -189,12 +193,17 @@ impl Register {
         &self.scope
     }
 
+    /// Whether the fetch holds session marks instead of registrations.
+    pub(crate) fn has_session_marks(&self) -> bool {
+        self.row_kind == RecordKind::SessionMark
+    }
+
     /// Whether the school was in session (R7).
     pub(crate) fn is_in_session(&self, date: NaiveDate, session: Session) -> bool {
         self.in_session.contains(&(date, session))
     }
 
-    /// Whether this fetch proves that a student without a mark has none (R11.4): a row of any student stands in that
+    /// Whether this fetch proves that a student without a mark has none (R11.4): a row or session mark of any student stands in that
     /// session on that date, and no row of this student and date was passed over for its unknown period.
     pub fn proves_absence_of_mark(&self, student: &StudentId, date: NaiveDate, session: Session) -> bool {
         self.assigned.contains(&(date, session)) && !self.unknown_period_days.contains(&(student.clone(), date))
@@ -315,7 +324,7 @@ impl Register {
         let outcome = self.outcome(winner);
         let judged_by_source = matches!(winner, Candidate::Registration(row, _) if row.verdict.is_some());
         let late_minutes = match (outcome.status, winner) {
-            (Status::Late, Candidate::Registration(row, _)) => row.minutes_late,
+            (Status::Late, Candidate::Registration(row, _) | Candidate::SessionMark(row, _)) => row.minutes_late,
             _ => None,
         };
         Some(Mark {
@@ -330,7 +339,7 @@ impl Register {
             decision: Decision {
                 rule,
                 winner: winner.reference(),
-                registration: row.zip(at).map(|(row, at)| PickedRegistration {
+                registration: row.filter(|_| !self.has_session_marks()).zip(at).map(|(row, at)| PickedRegistration {
                     id: row.id.clone(),
                     period: row.period.clone(),
                     at,
@@ -397,13 +406,14 @@ impl Register {
 
     /// A row as a candidate.
     pub(crate) fn candidate<'a>(&self, row: &'a Registration) -> Candidate<'a> {
-        Candidate::Registration(row, stamp_of(row, self.rules.zone()))
+        let stamp = stamp_of(row, self.rules.zone());
+        if self.has_session_marks() { Candidate::SessionMark(row, stamp) } else { Candidate::Registration(row, stamp) }
     }
 
     /// What a record says if it decides.
     pub(crate) fn outcome(&self, candidate: &Candidate<'_>) -> Outcome {
         match candidate {
-            Candidate::Registration(row, _) => self.judge(row),
+            Candidate::Registration(row, _) | Candidate::SessionMark(row, _) => self.judge(row),
             Candidate::OutOfSchool(span) => self.judge_absence(span.record.code.as_ref(), Status::Absent),
         }
     }
@@ -454,25 +464,27 @@ pub(crate) struct Outcome {
 #[derive(Clone, Copy)]
 pub(crate) enum Candidate<'a> {
     Registration(&'a Registration, Option<DateTime<Utc>>),
+    /// A session mark, as a row.
+    SessionMark(&'a Registration, Option<DateTime<Utc>>),
     OutOfSchool(&'a Span),
 }
 
 impl Candidate<'_> {
     fn stamp(&self) -> Option<DateTime<Utc>> {
         match self {
-            Self::Registration(_, stamp) => *stamp,
+            Self::Registration(_, stamp) | Self::SessionMark(_, stamp) => *stamp,
             Self::OutOfSchool(span) => span.stamp,
         }
     }
 
     fn is_not_taken(&self) -> bool {
-        matches!(self, Self::Registration(row, _) if is_not_taken(row))
+        matches!(self, Self::Registration(row, _) | Self::SessionMark(row, _) if is_not_taken(row))
     }
 
     /// The greater wins (R6). There is at most one registration among the candidates.
     fn compare(&self, other: &Self, tie_break: TieBreak) -> Ordering {
         let is_preferred = |candidate: &Self| match candidate {
-            Self::Registration(..) => tie_break == TieBreak::Registration,
+            Self::Registration(..) | Self::SessionMark(..) => tie_break == TieBreak::Registration,
             Self::OutOfSchool(_) => tie_break == TieBreak::OutOfSchool,
         };
         (!self.is_not_taken(), self.stamp()).cmp(&(!other.is_not_taken(), other.stamp())).then_with(|| {
@@ -486,6 +498,7 @@ impl Candidate<'_> {
     pub(crate) fn reference(&self) -> RecordReference {
         let (kind, id) = match self {
             Self::Registration(row, _) => (RecordKind::Registration, row.id.clone()),
+            Self::SessionMark(row, _) => (RecordKind::SessionMark, row.id.clone()),
             Self::OutOfSchool(span) => (RecordKind::OutOfSchool, span.record.id.clone()),
         };
         RecordReference { kind, id, last_updated: self.stamp() }

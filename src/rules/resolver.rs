@@ -7,8 +7,8 @@ use super::register::{FetchFacts, RegisterParts, StudentDays};
 use super::span::{End, Span, Versions};
 use super::{PmRule, Register, Rules, Scope, Window};
 use crate::model::{
-    Code, FIRST_REAL_YEAR, FeedTime, Issue, Issues, OutOfSchool, PeriodId, Record, RecordId, Registration,
-    RegistrationPeriod, Session, StudentId,
+    Code, FIRST_REAL_YEAR, FeedTime, Issue, Issues, OutOfSchool, PeriodId, Record, RecordId, RecordKind, Registration,
+    RegistrationPeriod, Session, SessionMark, StudentId,
 };
 
 /// Records from which no register can be resolved.
@@ -29,6 +29,9 @@ pub enum ResolveError {
     /// A registration or a period has a date but no time.
     #[error("a registration or registration period has a date but no time")]
     BareDate,
+    /// Registrations and session marks in one fetch: nothing says which of the two counts.
+    #[error("the window holds both registrations and session marks; a source must give one of the two, never both")]
+    BothKinds,
 }
 
 /// Folds records, in any order, into what a [`Register`] needs.
@@ -59,6 +62,8 @@ pub struct Resolver {
     consulted: HashSet<PeriodId>,
     late_period: Option<PeriodId>,
     bare_date: bool,
+    has_registrations: bool,
+    has_session_marks: bool,
     days: BTreeMap<StudentId, StudentDays>,
     assigned: BTreeSet<(NaiveDate, Session)>,
     dates: BTreeSet<NaiveDate>,
@@ -91,6 +96,8 @@ impl Resolver {
             consulted: HashSet::new(),
             late_period: None,
             bare_date: false,
+            has_registrations: false,
+            has_session_marks: false,
             days: BTreeMap::new(),
             assigned: BTreeSet::new(),
             dates: BTreeSet::new(),
@@ -121,6 +128,7 @@ impl Resolver {
             Record::OutOfSchool(record) => self.push_out_of_school(record),
             Record::Period(period) => self.push_period(period),
             Record::Code(code) => self.codes.insert(code),
+            Record::SessionMark(mark) => self.push_session_mark(mark),
         }
     }
 
@@ -133,13 +141,9 @@ impl Resolver {
         if !self.scope.window.contains(at.date()) {
             return;
         }
-        let is_open = !self.closed.contains(&at.date());
-        self.note_student(&row.student, is_open);
-        self.has_coded_records |= row.code.is_some();
-        let dates = if is_open { &mut self.dates } else { &mut self.closed_with_rows };
-        dates.insert(at.date());
-        if self.scope.has_student(&row.student) && self.may_raise_issue(&row) {
-            self.noted.insert(row.clone());
+        self.has_registrations = true;
+        if self.note_row(&row, at.date()) {
+            self.dates.insert(at.date());
         }
         match self.rules.pm_rule() {
             PmRule::FirstFrom(pm_start) => {
@@ -164,6 +168,33 @@ impl Resolver {
                 }
             }
         }
+    }
+
+    /// A session mark is the row of its session: neither a time nor a period has to place it.
+    fn push_session_mark(&mut self, mark: SessionMark) {
+        if !self.scope.window.contains(mark.date) {
+            return;
+        }
+        self.has_session_marks = true;
+        let session = mark.session;
+        let row = mark.into_row();
+        let at = row.at.school_time(self.rules.zone());
+        self.note_row(&row, at.date());
+        self.assign(row, at, session);
+    }
+
+    /// Takes what a row says beside its mark, and returns whether the school was open on its date.
+    fn note_row(&mut self, row: &Registration, date: NaiveDate) -> bool {
+        let is_open = !self.closed.contains(&date);
+        self.note_student(&row.student, is_open);
+        self.has_coded_records |= row.code.is_some();
+        if !is_open {
+            self.closed_with_rows.insert(date);
+        }
+        if self.scope.has_student(&row.student) && self.may_raise_issue(row) {
+            self.noted.insert(row.clone());
+        }
+        is_open
     }
 
     fn note_student(&mut self, student: &StudentId, is_open: bool) {
@@ -245,6 +276,9 @@ impl Resolver {
         if self.bare_date {
             return Err(ResolveError::BareDate);
         }
+        if self.has_registrations && self.has_session_marks {
+            return Err(ResolveError::BothKinds);
+        }
         if let Some(id) = self.late_period {
             return Err(ResolveError::LatePeriod(id));
         }
@@ -292,7 +326,8 @@ impl Resolver {
             for span in &counting {
                 self.raise_span_issues(span, &mut issues);
             }
-            if !counting.is_empty() {
+            // Beside session marks they decide nothing.
+            if !counting.is_empty() && !self.has_session_marks {
                 spans.insert(student, counting);
             }
         }
@@ -312,6 +347,7 @@ impl Resolver {
             rules: self.rules,
             scope: self.scope,
             codes: self.codes,
+            row_kind: if self.has_session_marks { RecordKind::SessionMark } else { RecordKind::Registration },
             days: self.days,
             spans,
             assigned: self.assigned,

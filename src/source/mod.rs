@@ -46,6 +46,9 @@ pub struct Capabilities {
     /// The source has a code table. Where it has none, every code counts as an absence (R2); where it has one, an empty
     /// table under records with codes is an incomplete fetch (R11.6).
     pub has_code_table: bool,
+    /// The source gives session marks ([`SessionMark`](crate::model::SessionMark)) instead of registrations. A sync then
+    /// needs them in full, and nothing else; a registration is an error.
+    pub gives_session_marks: bool,
     /// Nothing older or newer than today can be read; a sync narrows its window to today and says so.
     pub today_only: bool,
     /// How old a reply can be (R9). Zero where nothing is cached.
@@ -53,13 +56,14 @@ pub struct Capabilities {
 }
 
 impl Default for Capabilities {
-    /// Everything, from replies that are never cached.
+    /// Everything but session marks, from replies that are never cached.
     fn default() -> Self {
         Self {
             has_stamps: true,
             has_period_flags: true,
             has_out_of_school: true,
             has_code_table: true,
+            gives_session_marks: false,
             today_only: false,
             cache_expiry: TimeDelta::zero(),
         }
@@ -73,6 +77,17 @@ impl Capabilities {
         self.cache_expiry = cache_expiry;
         self
     }
+
+    /// What a fetch must have read in full (R11.1).
+    pub(crate) fn needed(&self, periods: bool) -> Vec<FetchedKind> {
+        if self.gives_session_marks {
+            return vec![FetchedKind::SessionMarks];
+        }
+        let mut needed = vec![FetchedKind::Registrations];
+        needed.extend(self.has_out_of_school.then_some(FetchedKind::OutOfSchool));
+        needed.extend(periods.then_some(FetchedKind::Periods));
+        needed
+    }
 }
 
 /// A school's management system, as far as attendance goes.
@@ -81,6 +96,8 @@ impl Capabilities {
 /// - A fetch reads **everybody's** records of the window's dates: whether the school was in session shows only there.
 ///   Records outside the window can be among them. Out-of-school records that overlap the window belong to it,
 ///   wherever they begin.
+/// - **Kind**: registrations and out-of-school records, or session marks, as [`Capabilities::gives_session_marks`] says;
+///   never both.
 /// - **Order** is free. Codes and periods should come first: a late one costs memory, never correctness.
 /// - **Completeness**: the stream's last item is [`SourceRecord::Complete`], once, only if every part was read in full.
 ///   A stream that ends without it was cut short, and nothing of it counts.

@@ -98,6 +98,8 @@ pub enum FetchedKind {
     Periods,
     /// The code table.
     Codes,
+    /// Session marks, from a source that gives these instead of registers.
+    SessionMarks,
 }
 
 impl std::fmt::Display for FetchedKind {
@@ -107,6 +109,7 @@ impl std::fmt::Display for FetchedKind {
             Self::OutOfSchool => "out-of-school records",
             Self::Periods => "registration periods",
             Self::Codes => "codes",
+            Self::SessionMarks => "session marks",
         })
     }
 }

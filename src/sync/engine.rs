@@ -246,7 +246,7 @@ impl AttendanceSync {
                 "This source has no times of update: the marks are the management system's own verdicts.".to_owned(),
             );
         }
-        let periods = self.rules.pm_rule() == PmRule::RegistrationPeriods;
+        let periods = self.rules.pm_rule() == PmRule::RegistrationPeriods && !capabilities.gives_session_marks;
         let fetch = FetchRequest::new(scope.window).in_zone(self.rules.zone()).with_periods(periods);
         let freshness = Freshness::new(request.now.unwrap_or_else(Utc::now), capabilities.cache_expiry);
         if let Some(stale) = freshness.advice() {
@@ -308,9 +308,7 @@ impl AttendanceSync {
             attempt += 1;
             fetch.counters.add_retry();
         };
-        let mut needed = vec![FetchedKind::Registrations];
-        needed.extend(self.source.capabilities().has_out_of_school.then_some(FetchedKind::OutOfSchool));
-        needed.extend(fetch.periods.then_some(FetchedKind::Periods));
+        let needed = self.source.capabilities().needed(fetch.periods);
         match needed.into_iter().find(|kind| !completeness.covers(*kind, fetch.window)) {
             None => Ok((state, completeness)),
             Some(kind) => Err(SyncError::Incomplete(format!("not every date was answered for {kind}"))),
@@ -323,6 +321,7 @@ impl AttendanceSync {
         fetch: &FetchRequest,
         mut state: S,
     ) -> Result<(S, Completeness), SyncError> {
+        let gives_session_marks = self.source.capabilities().gives_session_marks;
         let mut stream = self.source.fetch(fetch).await?;
         let mut verdict = None;
         let mut records = 0;
@@ -330,6 +329,12 @@ impl AttendanceSync {
             match item? {
                 _ if verdict.is_some() => {
                     return Err(SyncError::Incomplete("records came after the verdict".to_owned()));
+                }
+                SourceRecord::Record(Record::Registration(_)) if gives_session_marks => {
+                    return Err(other_kind(FetchedKind::SessionMarks, FetchedKind::Registrations).into());
+                }
+                SourceRecord::Record(Record::SessionMark(_)) if !gives_session_marks => {
+                    return Err(other_kind(FetchedKind::Registrations, FetchedKind::SessionMarks).into());
                 }
                 SourceRecord::Record(record) => {
                     state.extend([record]);
@@ -420,6 +425,7 @@ impl AttendanceSync {
             dry_run: request.dry_run,
             fetched: Fetched {
                 registrations: completeness.rows(FetchedKind::Registrations),
+                session_marks: completeness.rows(FetchedKind::SessionMarks),
                 out_of_school,
                 periods: completeness.rows(FetchedKind::Periods),
                 requests: tally.requests,
@@ -502,6 +508,17 @@ fn no_code_table() -> SourceError {
         SourceErrorKind::Incomplete,
         "the code table (RegistrationCodes) is empty, but records have codes; let the API key read the registration codes, or \
          say that there is no code table (--no-code-table)",
+    )
+}
+
+/// A source that streams what it does not promise: nothing says whether that was read in full.
+fn other_kind(promised: FetchedKind, streamed: FetchedKind) -> SourceError {
+    SourceError::permanent(
+        SourceErrorKind::BadRecord,
+        format!(
+            "the source says that it gives {promised}, but it sent {streamed}; correct the source: it must give one of the two \
+             and say which (gives_session_marks)"
+        ),
     )
 }
 

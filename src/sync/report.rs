@@ -13,6 +13,9 @@ use crate::store::{MarkCounts, WithheldReason};
 pub struct Fetched {
     /// Rows of registers in the accepted replies, before any window.
     pub registrations: u64,
+    /// Session marks, likewise, from a source that gives these instead of registers.
+    #[serde(skip_serializing_if = "crate::model::is_zero")]
+    pub session_marks: u64,
     /// Out-of-school records, likewise.
     pub out_of_school: u64,
     /// Registration periods, likewise; 0 where they were not asked for.
@@ -103,17 +106,16 @@ pub(super) fn examples(issues: &Issues) -> BTreeMap<Issue, Vec<String>> {
 impl fmt::Display for SyncReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { marks, fetched, window, .. } = self;
-        writeln!(
-            f,
-            "{} to {}: {} registrations and {} out-of-school records read in {} requests ({} retries, {} bytes)",
-            window.from,
-            window.to,
-            fetched.registrations,
-            fetched.out_of_school,
-            fetched.requests,
-            fetched.retries,
-            fetched.bytes
-        )?;
+        write!(f, "{} to {}: ", window.from, window.to)?;
+        match fetched.session_marks {
+            0 => write!(
+                f,
+                "{} registrations and {} out-of-school records",
+                fetched.registrations, fetched.out_of_school
+            )?,
+            marks => write!(f, "{marks} session marks")?,
+        }
+        writeln!(f, " read in {} requests ({} retries, {} bytes)", fetched.requests, fetched.retries, fetched.bytes)?;
         writeln!(
             f,
             "marks{}: {} added, {} changed, {} removed, {} unchanged, {} withheld, {} kept",

@@ -3,7 +3,8 @@ use std::ops::{Deref, DerefMut};
 use chrono::{Datelike, Days, NaiveDate, NaiveTime, Weekday};
 
 use crate::model::{
-    Code, FeedTime, OutOfSchool, PeriodId, RawCode, Record, RecordId, Registration, RegistrationPeriod, StudentId,
+    Code, FeedTime, OutOfSchool, PeriodId, RawCode, Record, RecordId, Registration, RegistrationPeriod, SessionMark,
+    StudentId,
 };
 
 /// A made-up school, readable enough to be a test's opening paragraph.
@@ -27,6 +28,7 @@ pub struct FakeSchool {
     periods: Vec<RegistrationPeriod>,
     registrations: Vec<Registration>,
     out_of_school: Vec<OutOfSchool>,
+    session_marks: Vec<SessionMark>,
 }
 
 fn time(text: &str) -> FeedTime {
@@ -82,13 +84,14 @@ impl FakeSchool {
         OutOfSchoolBuilder(&mut self.out_of_school[last])
     }
 
-    /// Adds any record.
+    /// Adds any record. A school has registrations or session marks, never both.
     pub fn add(&mut self, record: Record) {
         match record {
             Record::Code(code) => self.codes.push(code),
             Record::Period(period) => self.periods.push(period),
             Record::Registration(row) => self.registrations.push(row),
             Record::OutOfSchool(record) => self.out_of_school.push(record),
+            Record::SessionMark(mark) => self.session_marks.push(mark),
         }
     }
 
@@ -134,13 +137,19 @@ impl FakeSchool {
         &self.out_of_school
     }
 
-    /// Every record: codes, periods, registrations, out-of-school records.
+    /// The session marks, likewise.
+    pub fn session_marks(&self) -> &[SessionMark] {
+        &self.session_marks
+    }
+
+    /// Every record: codes, periods, registrations, out-of-school records, session marks.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
         let codes = self.codes.iter().cloned().map(Record::Code);
         let periods = self.periods.iter().cloned().map(Record::Period);
         let registrations = self.registrations.iter().cloned().map(Record::Registration);
         let out_of_school = self.out_of_school.iter().cloned().map(Record::OutOfSchool);
-        codes.chain(periods).chain(registrations).chain(out_of_school)
+        let session_marks = self.session_marks.iter().cloned().map(Record::SessionMark);
+        codes.chain(periods).chain(registrations).chain(out_of_school).chain(session_marks)
     }
 }
 

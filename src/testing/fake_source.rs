@@ -122,6 +122,12 @@ impl fmt::Display for FakeSource {
 }
 
 impl State {
+    fn capabilities(&self) -> Capabilities {
+        let expiry = self.cache.as_ref().map(|(expiry, _)| *expiry);
+        let gives_session_marks = !self.school.session_marks().is_empty();
+        Capabilities { gives_session_marks, ..Capabilities::default() }.cached_for(expiry.unwrap_or_default())
+    }
+
     fn reply(&mut self, request: &FetchRequest) -> Vec<SourceRecord> {
         let key = (request.window.from(), request.window.to(), request.periods);
         if let Some((expiry, clock)) = &self.cache
@@ -145,6 +151,7 @@ impl State {
             Record::Period(period) => request.periods && is_in(period.at, window),
             Record::Registration(row) => is_in(row.at, window),
             Record::OutOfSchool(record) => may_overlap(record, window),
+            Record::SessionMark(mark) => window.contains(mark.date),
         };
         let all = self.school.records().filter(is_asked).flat_map(twice);
         let (first, mut rows): (Vec<Record>, Vec<Record>) =
@@ -156,9 +163,8 @@ impl State {
             let of_kind = |record: &&Record| kind_of(record) == kind;
             first.iter().chain(&rows).filter(of_kind).count() as u64
         };
-        let mut kinds = vec![FetchedKind::Codes, FetchedKind::Registrations, FetchedKind::OutOfSchool];
-        kinds.extend(request.periods.then_some(FetchedKind::Periods));
-        let verdict = Completeness::whole(window, kinds.into_iter().map(|kind| (kind, count(kind))));
+        let kinds = [FetchedKind::Codes].into_iter().chain(self.capabilities().needed(request.periods));
+        let verdict = Completeness::whole(window, kinds.map(|kind| (kind, count(kind))));
         let records = first.into_iter().chain(rows).map(SourceRecord::Record);
         records.chain([SourceRecord::Complete(verdict)]).collect()
     }
@@ -170,6 +176,7 @@ fn kind_of(record: &Record) -> FetchedKind {
         Record::Period(_) => FetchedKind::Periods,
         Record::Registration(_) => FetchedKind::Registrations,
         Record::OutOfSchool(_) => FetchedKind::OutOfSchool,
+        Record::SessionMark(_) => FetchedKind::SessionMarks,
     }
 }
 
@@ -200,8 +207,7 @@ pub(super) fn shuffle<T>(rows: &mut [T], mut seed: u64) {
 #[async_trait]
 impl AttendanceSource for FakeSource {
     fn capabilities(&self) -> Capabilities {
-        let expiry = self.lock().cache.as_ref().map(|(expiry, _)| *expiry);
-        Capabilities::default().cached_for(expiry.unwrap_or_default())
+        self.lock().capabilities()
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {

@@ -4,7 +4,9 @@ use chrono::NaiveTime;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use rollmark::model::{Code, FeedTime, OutOfSchool, Record, RecordId, Registration, RegistrationPeriod};
+use rollmark::model::{
+    Code, FeedTime, OutOfSchool, Record, RecordId, Registration, RegistrationPeriod, Session, SessionMark,
+};
 use rollmark::rules::{PmRule, Rules, TieBreak};
 
 /// The two dates in the middle are the window; the clocks go forward on the second.
@@ -107,6 +109,26 @@ pub fn records() -> impl Strategy<Value = Vec<Record>> {
     let rows = prop::collection::vec(a_registration(), 0..24);
     let spans = prop::collection::vec(an_out_of_school_record().prop_map(Record::OutOfSchool), 0..8);
     (codes(), periods(), rows, spans).prop_map(|(codes, periods, rows, spans)| [codes, periods, rows, spans].concat())
+}
+
+pub fn a_session_mark() -> impl Strategy<Value = Record> {
+    let place = (select(&["1", "2", "3"][..]), select(&DATES[..]), select(&Session::BOTH[..]));
+    let code = option::of(select(&["17", "V", "99"][..]));
+    (an_id(), place, any::<(bool, bool)>(), code, a_stamp()).prop_map(
+        |(id, (student, date, session), (present, late), code, last_updated)| {
+            let mut mark = SessionMark::new(student, date.parse().unwrap(), session);
+            (mark.id, mark.present, mark.late, mark.last_updated) = (id, present, late, last_updated);
+            mark.code = code.map(Into::into);
+            Record::SessionMark(mark)
+        },
+    )
+}
+
+/// What a source of session marks gives; the out-of-school records are there to decide nothing.
+pub fn session_marks() -> impl Strategy<Value = Vec<Record>> {
+    let marks = prop::collection::vec(a_session_mark(), 0..24);
+    let spans = prop::collection::vec(an_out_of_school_record().prop_map(Record::OutOfSchool), 0..4);
+    (codes(), marks, spans).prop_map(|(codes, marks, spans)| [codes, marks, spans].concat())
 }
 
 pub fn rules() -> impl Strategy<Value = Rules> {

@@ -42,7 +42,7 @@ impl Mask {
         let mut masked: Vec<Record> = records.into_iter().map(|record| mask.apply(record)).collect();
         masked.shuffle(&mut rand::rng());
         // Codes and periods come first, as sources send them.
-        masked.sort_by_key(|record| matches!(record, Record::Registration(_) | Record::OutOfSchool(_)));
+        masked.sort_by_key(|record| !matches!(record, Record::Code(_) | Record::Period(_)));
         (masked, mask.students)
     }
 
@@ -65,6 +65,12 @@ impl Mask {
                     held.ids.extend(span.id.clone());
                     held.texts.extend(span.reason.clone());
                     codes.extend(span.code.as_ref().map(|code| Box::from(code.as_str())));
+                }
+                Record::SessionMark(mark) => {
+                    let held = found.entry(mark.student.clone()).or_default();
+                    held.ids.extend(mark.id.clone());
+                    held.texts.extend(mark.comment.clone());
+                    codes.extend(mark.code.as_ref().map(|code| Box::from(code.as_str())));
                 }
                 Record::Period(period) => {
                     periods.insert(period.id.clone());
@@ -124,6 +130,14 @@ impl Mask {
                 span.reason = masked(own.map(|own| &own.texts), span.reason);
                 span.code = code(span.code);
                 Record::OutOfSchool(span)
+            }
+            Record::SessionMark(mut mark) => {
+                let own = self.own.get(&mark.student);
+                mark.student = student(&mark.student);
+                mark.id = masked(own.map(|own| &own.ids), mark.id);
+                mark.comment = masked(own.map(|own| &own.texts), mark.comment);
+                mark.code = code(mark.code);
+                Record::SessionMark(mark)
             }
             Record::Period(mut period) => {
                 period.id = masked(Some(&self.periods), Some(period.id)).unwrap_or_else(|| PeriodId::new(""));

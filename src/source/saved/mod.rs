@@ -18,8 +18,8 @@ use sha2::{Digest, Sha256};
 use self::mask::{Mask, Masks};
 
 use super::{
-    AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, Part, RecordStream, SourceError,
-    SourceErrorKind, SourceRecord,
+    AttendanceSource, Capabilities, Completeness, FetchRequest, Part, RecordStream, SourceError, SourceErrorKind,
+    SourceRecord,
 };
 use crate::model::{FeedTime, Record, StudentId};
 
@@ -40,6 +40,9 @@ struct Manifest {
     has_period_flags: bool,
     has_out_of_school: bool,
     has_code_table: bool,
+    /// Left out where it says nothing new, so that older replies keep their checksum.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    gives_session_marks: bool,
     today_only: bool,
     cache_seconds: i64,
     records: u64,
@@ -83,6 +86,7 @@ impl Manifest {
             has_period_flags: self.has_period_flags,
             has_out_of_school: self.has_out_of_school,
             has_code_table: self.has_code_table,
+            gives_session_marks: self.gives_session_marks,
             today_only: self.today_only,
             cache_expiry: TimeDelta::try_seconds(self.cache_seconds).unwrap_or(TimeDelta::MAX),
         }
@@ -282,6 +286,7 @@ impl Recorder {
                 has_period_flags: capabilities.has_period_flags,
                 has_out_of_school: capabilities.has_out_of_school,
                 has_code_table: capabilities.has_code_table,
+                gives_session_marks: capabilities.gives_session_marks,
                 today_only: capabilities.today_only,
                 cache_seconds: capabilities.cache_expiry.num_seconds().clamp(0, LONGEST_CACHE_S),
                 records: 0,
@@ -448,6 +453,9 @@ fn read_record(line: &[u8]) -> Option<Record> {
         Record::OutOfSchool(span) => [Some(span.from), span.to, span.last_updated].into_iter().flatten().collect(),
         Record::Period(period) => vec![period.at],
         Record::Code(_) => Vec::new(),
+        Record::SessionMark(mark) => {
+            [Some(FeedTime::Date(mark.date)), mark.last_updated].into_iter().flatten().collect()
+        }
     };
     times.iter().all(|time| is_real(time.as_written().year())).then_some(record)
 }
@@ -467,10 +475,8 @@ impl AttendanceSource for ReplaySource {
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
         let covers = |manifest: &Manifest| {
             let completeness = manifest.completeness();
-            let mut kinds = vec![FetchedKind::Registrations];
-            kinds.extend(manifest.has_out_of_school.then_some(FetchedKind::OutOfSchool));
-            kinds.extend(request.periods.then_some(FetchedKind::Periods));
-            kinds.into_iter().all(|kind| completeness.covers(kind, request.window))
+            let needed = manifest.capabilities().needed(request.periods);
+            needed.into_iter().all(|kind| completeness.covers(kind, request.window))
         };
         let Some((number, manifest)) = self.fetches.iter().find(|(_, manifest)| covers(manifest)).cloned() else {
             let periods = if request.periods { " with registration periods" } else { "" };

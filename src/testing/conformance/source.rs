@@ -65,16 +65,19 @@ pub async fn ends_with_one_verdict(source: &dyn AttendanceSource) {
     for window in windows(source) {
         let request = FetchRequest::new(window).with_periods(source.capabilities().has_period_flags);
         let (records, verdict) = split(read(source, &request).await);
-        for (kind, is_promised) in [
-            (FetchedKind::Registrations, true),
-            (FetchedKind::OutOfSchool, source.capabilities().has_out_of_school),
-            (FetchedKind::Periods, request.periods),
-        ] {
-            assert!(!is_promised || verdict.covers(kind, window), "the verdict leaves out {kind}");
+        for kind in source.capabilities().needed(request.periods) {
+            assert!(verdict.covers(kind, window), "the verdict leaves out {kind}");
         }
         let registrations = records.iter().filter(|record| matches!(record, Record::Registration(_))).count();
-        let counted = verdict.rows(FetchedKind::Registrations);
-        assert_eq!(counted, registrations as u64, "the verdict counts other registrations than the stream holds");
+        let session_marks = records.iter().filter(|record| matches!(record, Record::SessionMark(_))).count();
+        for (kind, held) in [(FetchedKind::Registrations, registrations), (FetchedKind::SessionMarks, session_marks)] {
+            assert_eq!(verdict.rows(kind), held as u64, "the verdict counts other {kind} than the stream holds");
+        }
+        let (given, other) = match source.capabilities().gives_session_marks {
+            true => (FetchedKind::SessionMarks, registrations),
+            false => (FetchedKind::Registrations, session_marks),
+        };
+        assert_eq!(other, 0, "a source that gives {given} streams others too");
     }
 }
 
@@ -114,7 +117,8 @@ pub async fn answers_the_same_again(source: &dyn AttendanceSource) {
     for _ in 0..2 {
         let (records, verdict) = split(read(source, &FetchRequest::new(window)).await);
         let marks: Vec<Mark> = resolve(&rules, window, records).marks().collect();
-        answers.push((marks, verdict.rows(FetchedKind::Registrations)));
+        let kinds = [FetchedKind::Registrations, FetchedKind::SessionMarks];
+        answers.push((marks, kinds.map(|kind| verdict.rows(kind))));
     }
     assert!(answers.windows(2).all(|pair| pair.first() == pair.last()), "the second answer differs from the first");
 }
