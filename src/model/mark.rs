@@ -203,7 +203,7 @@ impl fmt::Display for Decision {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference.
-pub(crate) fn is_zero(number: &u64) -> bool {
+fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 

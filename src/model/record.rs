@@ -164,8 +164,7 @@ impl std::fmt::Debug for OutOfSchool {
 ///
 /// It is its session's only candidate: neither registers nor out-of-school records are weighed against it. Of several for one
 /// student, date and session, the one that was updated last counts. A source gives session marks or registers, never both
-/// ([`Capabilities::gives_session_marks`](crate::source::Capabilities::gives_session_marks)); out-of-school records decide
-/// nothing beside session marks.
+/// (`Capabilities::gives_session_marks` says which); out-of-school records decide nothing beside session marks.
 ///
 /// `Debug` leaves the comment out: it can hold medical facts.
 ///
