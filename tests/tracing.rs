@@ -9,11 +9,11 @@ use std::sync::{Mutex, OnceLock};
 use chrono::NaiveDate;
 use common::tenant::{answering_to, ok, with_status};
 use rollmark::isams::Isams;
-use rollmark::isams::simulator::{Fault, Simulator};
 use rollmark::rules::{Rules, Window};
-use rollmark::source::FakeSchool;
 use rollmark::store::{MarkStore, MemoryStore, SqliteStore};
 use rollmark::sync::{AttendanceSync, SyncError, SyncReport, SyncRequest};
+use rollmark::testing::FakeSchool;
+use rollmark::testing::simulator::{Fault, Simulator};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
@@ -155,11 +155,12 @@ fn school() -> FakeSchool {
     school.period("664455", &format!("{DATE}T08:40:00"), Some("am"));
     for (number, student) in STUDENTS.enumerate() {
         let (id, at) = (format!("990017{number:02}"), format!("{DATE}T08:40:00"));
-        let row = school.registration(&id, &student.to_string(), &at);
+        let mut row = school.registration(&id, &student.to_string(), &at);
         row.in_period("664455").absent("771230").updated(&format!("{DATE}T08:52:00"));
         row.comment = Some("Okapi".into());
     }
-    let away = school.out_of_school("99001799", "88310400", &format!("{DATE}T08:00:00"), &format!("{DATE}T15:30:00"));
+    let mut away =
+        school.out_of_school("99001799", "88310400", &format!("{DATE}T08:00:00"), &format!("{DATE}T15:30:00"));
     away.coded("771230").updated(&format!("{DATE}T07:00:00"));
     away.reason = Some("Okapi".into());
     school
