@@ -54,7 +54,8 @@ impl AttendanceSync {
 /// A hash of the school, the rules and the marks in scope.
 fn basis(school: &SchoolId, rules: &Rules, snapshot: &Snapshot) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("{school}\n{rules:?}\n"));
+    // As JSON, whose form is kept; what `Debug` prints is not.
+    hash.update(format!("{school}\n{}\n", serde_json::to_string(rules).unwrap_or_default()));
     for stored in &snapshot.marks {
         hash.update(stored.mark.to_json_line());
         hash.update(format!("\n{}\n", stored.fetched_at));
