@@ -363,13 +363,12 @@ impl Facts {
     }
 
     pub(super) fn flag(&self, id: &PeriodId) -> Option<Session> {
-        Session::from_flag(self.periods.get(id)?.session.as_deref()?)
+        self.periods.get(id)?.flag()
     }
 
     /// The time of the date's first period with the session's flag.
     pub(super) fn first_period(&self, session: Session) -> Option<NaiveDateTime> {
-        let has_flag =
-            |period: &&RegistrationPeriod| period.session.as_deref().and_then(Session::from_flag) == Some(session);
+        let has_flag = |period: &&RegistrationPeriod| period.flag() == Some(session);
         self.periods.values().filter(has_flag).map(|period| period.at.school_time(self.rules.zone())).min()
     }
 
