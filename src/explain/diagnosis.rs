@@ -180,6 +180,14 @@ impl Diagnoser {
         Self { resolver, facts }
     }
 
+    /// Says that the last sync was told that the school was closed on the date (R11.4): no mark is expected then. Comes before
+    /// the records.
+    #[must_use]
+    pub fn closed(mut self) -> Self {
+        self.resolver = self.resolver.closed([self.facts.question.date]);
+        self
+    }
+
     /// Says what the portal's store shows in one session; without it, the store is left out of the answer.
     pub fn store_shows(&mut self, shown: ShownMark) {
         self.facts.shown.push(shown);
