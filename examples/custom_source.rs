@@ -55,8 +55,8 @@ impl AttendanceSource for Table {
             })?;
             records.push(Record::Registration(row));
         }
-        let rows = (FetchedKind::Registrations, self.lines.len() as u64);
-        let verdict = SourceRecord::Complete(Completeness::whole(request.window, [rows]));
+        let read = [(FetchedKind::Codes, 1), (FetchedKind::Registrations, self.lines.len() as u64)];
+        let verdict = SourceRecord::Complete(Completeness::whole(request.window, read));
         let items = records.into_iter().map(SourceRecord::Record).chain([verdict]).map(Ok);
         Ok(futures::stream::iter(items.collect::<Vec<_>>()).boxed())
     }

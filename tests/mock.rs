@@ -25,7 +25,10 @@ async fn a_mock_gives_the_error_that_it_was_told() {
 
 #[tokio::test]
 async fn a_mock_gives_the_stream_that_it_was_told() {
-    let verdict = SourceRecord::Complete(Completeness::whole(window(), [(FetchedKind::Registrations, 0)]));
+    let verdict = SourceRecord::Complete(Completeness::whole(
+        window(),
+        [(FetchedKind::Codes, 0), (FetchedKind::Registrations, 0)],
+    ));
     let mut mock = MockAttendanceSource::new();
     let told = verdict.clone();
     mock.expect_capabilities().return_const(Capabilities::default());

@@ -287,7 +287,8 @@ impl AttendanceSource for Aggregator {
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
         let records = self.records.lock().unwrap().clone();
-        let verdict = Completeness::whole(request.window, [(self.answered, records.len() as u64)]);
+        let verdict =
+            Completeness::whole(request.window, [(FetchedKind::Codes, 1), (self.answered, records.len() as u64)]);
         let items = records.into_iter().map(SourceRecord::Record).chain([SourceRecord::Complete(verdict)]);
         Ok(futures::stream::iter(items.map(Ok).collect::<Vec<_>>()).boxed())
     }

@@ -91,8 +91,16 @@ impl Issues {
     const EXAMPLES: usize = 3;
 
     pub(crate) fn raise(&mut self, issue: Issue, example: Option<&str>) {
+        self.raise_many(issue, 1, example);
+    }
+
+    /// Raises an issue so often, with one example.
+    pub(crate) fn raise_many(&mut self, issue: Issue, count: u64, example: Option<&str>) {
+        if count == 0 {
+            return;
+        }
         let entry = self.0.entry(issue).or_default();
-        entry.count += 1;
+        entry.count += count;
         // Kept sorted and short, so that the order of arrival does not show.
         if let Some(example) = example {
             let at =

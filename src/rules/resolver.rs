@@ -470,13 +470,11 @@ fn raise_similar_ids<'a>(students: impl Iterator<Item = &'a StudentId>, scope: &
         alike.entry(student.as_str().to_lowercase()).or_default().insert(student);
     }
     for ids in alike.values() {
-        for (at, one) in ids.iter().enumerate() {
-            for other in ids.iter().skip(at + 1) {
-                if scope.has_student(one) || scope.has_student(other) {
-                    issues.raise(Issue::SimilarIds, Some(one.as_str()));
-                }
-            }
-        }
+        let pairs = |ids: u64| ids * ids.saturating_sub(1) / 2;
+        let (all, outside) =
+            (ids.len() as u64, ids.iter().filter(|student| !scope.has_student(student)).count() as u64);
+        let in_scope = ids.iter().find(|student| scope.has_student(student));
+        issues.raise_many(Issue::SimilarIds, pairs(all) - pairs(outside), in_scope.map(|student| student.as_str()));
     }
 }
 

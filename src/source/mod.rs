@@ -80,10 +80,12 @@ impl Capabilities {
 
     /// What a fetch must have read in full (R11.1).
     pub(crate) fn needed(&self, periods: bool) -> Vec<FetchedKind> {
+        let mut needed = Vec::from_iter(self.has_code_table.then_some(FetchedKind::Codes));
         if self.gives_session_marks {
-            return vec![FetchedKind::SessionMarks];
+            needed.push(FetchedKind::SessionMarks);
+            return needed;
         }
-        let mut needed = vec![FetchedKind::Registrations];
+        needed.push(FetchedKind::Registrations);
         needed.extend(self.has_out_of_school.then_some(FetchedKind::OutOfSchool));
         needed.extend(periods.then_some(FetchedKind::Periods));
         needed
@@ -100,7 +102,7 @@ impl Capabilities {
 ///   never both.
 /// - **Order** is free. Codes and periods should come first: a late one costs memory, never correctness.
 /// - **Completeness**: the stream's last item is [`SourceRecord::Complete`], once, only if every part was read in full.
-///   A stream that ends without it was cut short, and nothing of it counts.
+///   It has a part for every kind that the capabilities promise, codes included. A stream that ends without it was cut short, and nothing of it counts.
 /// - **Errors** end the stream. One for which [`SourceError::is_temporary`] says so can be tried again from the start;
 ///   a source that has its own retries says so only where a new fetch has a fresh chance.
 /// - **Cancellation**: dropping the stream stops the work and leaves nothing half done.

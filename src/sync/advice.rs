@@ -11,9 +11,9 @@ use crate::source::Completeness;
 use crate::store::{Snapshot, WithheldReason};
 
 /// Where ends at midnight are evidently meant otherwise than they are read (R5).
-pub(super) const MIDNIGHTS: &str = "Some out-of-school records end at the midnight that begins their only date, so the school \
-                               means the whole date; others end at the midnight that begins a later date. Set ends at \
-                               midnight to include that date (--midnight-end included).";
+pub(super) const MIDNIGHTS: &str = "Some out-of-school records end at 00:00 of the day on which they begin, so the whole day \
+                                    is meant. Others end at 00:00 of a later day, which is then probably meant too: \
+                                    include it (--midnight-end included).";
 
 fn listed(names: impl Iterator<Item = impl ToString>) -> String {
     names.map(|name| name.to_string()).collect::<Vec<_>>().join(", ")
@@ -25,14 +25,14 @@ pub(super) fn on_closed_dates(closed: &BTreeSet<NaiveDate>, register: &Register)
     let taken = register.closed_with_registrations();
     if !taken.is_empty() {
         advice.push(format!(
-            "Registers were read for {}, on which the school was closed, as was said: no marks are shown for that; check the date.",
+            "You said that the school was closed on {}, but registers were read for it. No marks are shown there; check the dates.",
             listed(taken.iter())
         ));
     }
     let outside: Vec<&NaiveDate> = closed.iter().filter(|date| !register.scope().window.contains(**date)).collect();
     if !outside.is_empty() {
         advice.push(format!(
-            "{} is not among the dates of this run, so closing it did nothing.",
+            "These closed dates are outside the dates of this run and had no effect: {}.",
             listed(outside.into_iter())
         ));
     }
@@ -44,8 +44,8 @@ pub(super) fn on_undecided_fields(completeness: &Completeness) -> Option<String>
     let fields = &completeness.undecided_fields;
     (!fields.is_empty()).then(|| {
         format!(
-            "Out-of-school records may hold their time of update or their code in {}, a field that is not looked for. Name it \
-             (--field out_of_school_updated=NAME or out_of_school_code=NAME), or say that it is nothing of the kind \
+            "Out-of-school records may hold their time of update or their code in a field that rollmark does not look for: {}. \
+             Name it (--field out_of_school_updated=NAME or out_of_school_code=NAME), or say that it is nothing of the kind \
              (--ignore-field NAME).",
             listed(fields.iter())
         )
@@ -77,8 +77,8 @@ pub(super) fn on_students(plan: &Plan, scope: &Scope, register: &Register, snaps
         let named: Vec<&str> = unknown.iter().copied().take(NAMED).collect();
         let (count, _) = counted(unknown.len());
         advice.push(format!(
-            "Neither the reply nor the store has anything of {count} that was asked for (for example {}) on these dates; check \
-             the id, also the case of its letters.",
+            "Neither the replies nor the store hold anything for {count} you asked for (for example {}) on these dates; check \
+             each id, including upper and lower case.",
             named.join(", ")
         ));
     }

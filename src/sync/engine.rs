@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use futures::{FutureExt, StreamExt};
+use tokio::task::spawn_blocking;
 use tracing::field::Empty;
 use tracing::{Instrument, info_span, warn};
 
@@ -115,7 +116,7 @@ impl Planned {
 
 /// What a complete fetch gave.
 struct Resolved {
-    register: Register,
+    register: Arc<Register>,
     scope: Scope,
     freshness: Freshness,
     completeness: Completeness,
@@ -255,7 +256,8 @@ impl AttendanceSync {
         }
         let resolver = || Resolver::new(self.rules.clone(), scope.clone()).closed(request.closed.iter().copied());
         let (resolver, completeness) = self.read(&fetch, resolver).await?;
-        let register = info_span!("rollmark.resolve").in_scope(|| resolver.finish())?;
+        let span = info_span!("rollmark.resolve");
+        let register = Arc::new(aside(move || span.in_scope(|| resolver.finish())).await?);
         self.refuse_if(register.lacks_code_table())?;
         advice.extend(advice::on_closed_dates(&request.closed, &register));
         advice.extend(advice::on_undecided_fields(&completeness));
@@ -396,10 +398,16 @@ impl AttendanceSync {
         let snapshot = self.store.read(&self.school, &resolved.scope).await?;
         let Resolved { register, completeness, freshness, tally, .. } = resolved;
         let out_of_school = completeness.rows(FetchedKind::OutOfSchool);
-        let plan = Plan::new(&snapshot, register, *freshness, out_of_school, &request.guards)?;
+        let (register_of_plan, freshness, guards) = (Arc::clone(register), *freshness, request.guards);
+        let (snapshot, plan) = aside(move || {
+            let plan = Plan::new(&snapshot, &register_of_plan, freshness, out_of_school, &guards);
+            (snapshot, plan)
+        })
+        .await;
+        let plan = plan?;
         self.tell(SyncEvent::Planned { changes: plan.changes.len() as u64, withheld: plan.counts.withheld });
         let runs = self.store.runs(&self.school).await?;
-        let reply_age = self.reply_age(&plan, runs.last(), *freshness);
+        let reply_age = self.reply_age(&plan, runs.last(), freshness);
         // What the key did before its settings were mended says nothing of today.
         let is_recent = |run: &&Run| {
             run.freshness.cache_expiry() == freshness.cache_expiry()
@@ -445,7 +453,7 @@ impl AttendanceSync {
         };
         let run = Run {
             number: 0,
-            freshness: *freshness,
+            freshness,
             scope: resolved.scope.clone(),
             rules: self.rules.clone(),
             closed: request.closed.clone(),
@@ -520,6 +528,11 @@ fn other_kind(promised: FetchedKind, streamed: FetchedKind) -> SourceError {
              and say which (gives_session_marks)"
         ),
     )
+}
+
+/// Does long work on a thread of its own, so that the lease is renewed meanwhile.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    spawn_blocking(work).await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
 }
 
 pub(super) fn narrow_to_today(window: Window) -> Result<Window, SyncError> {

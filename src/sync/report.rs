@@ -158,17 +158,20 @@ impl fmt::Display for SyncReport {
 fn meaning(reason: WithheldReason) -> &'static str {
     match reason {
         WithheldReason::StudentsVanished => {
-            "many students have no record in the reply any more; check the filters of the key, or say that they have left"
+            "many students have no record in the reply any more; check the filters of the key, or say that they have left \
+             (--leavers)"
         }
         WithheldReason::Unproven => {
             "nothing in the reply proves that these marks are gone; if the school was closed on those dates, say so (--closed)"
         }
-        WithheldReason::TooMany => "more removals at once than the limit; allow removals if they are meant",
+        WithheldReason::TooMany => {
+            "more removals at once than the limit; if they are meant, allow them (--allow-removals)"
+        }
         WithheldReason::OutOfSchoolVanished => {
-            "the reply holds no out-of-school record at all; check the key's rights, or allow removals"
+            "the reply holds no out-of-school record at all; check the key's rights, or allow removals (--allow-removals)"
         }
         WithheldReason::CodeVanished => {
-            "the code table has lost the codes of these marks; check the key's rights, or allow the mass change"
+            "the code table has lost the codes of these marks; check the key's rights, or allow the change (--allow-mass-change)"
         }
         WithheldReason::MayBeStale => "the reply can be older than what the store holds; a later run decides",
     }
