@@ -87,6 +87,9 @@ async fn show(flags: Flags) -> Result<u8, Failure> {
         for change in history {
             let text = match &change.after {
                 Some(mark) => format!("{mark}, because {}", mark.decision()),
+                None if runs.iter().any(|run| run.number == change.run && run.closed.contains(&date)) => {
+                    "removed, because the school was closed on that date".to_owned()
+                }
                 None => "removed, because the source no longer yielded it".to_owned(),
             };
             say(&format!("{place}, run {} at {}: {text}", change.run, stamp_text(change.seen_at)));

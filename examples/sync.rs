@@ -52,7 +52,7 @@ struct Flags {
     /// Writes the run's report as a JSON object
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// The school was closed on this date, so its marks go; can be repeated
+    /// The school was closed on this date: its marks are removed; can be repeated
     #[arg(long, value_name = "DATE", value_parser = parse_date)]
     closed: Vec<NaiveDate>,
     /// Students of whom nothing is read any more have left: their marks are kept, however many they are
@@ -105,7 +105,7 @@ async fn sync_source(
     let report = flags
         .sync(source, store, stop)
         .run_with(flags.request(window), |planned| {
-            planned_changes = sentences(&planned.plan.changes);
+            planned_changes = sentences(&planned.plan.changes, &flags.closed);
             outputs.prepare(planned)
         })
         .await?;
@@ -145,7 +145,7 @@ async fn tell_story(flags: &Flags, window: Window, mut outputs: Outputs, stop: &
     let mut changes = Vec::new();
     let report = sync
         .run_with(flags.request(window).at(now), |planned| {
-            changes = sentences(&planned.plan.changes);
+            changes = sentences(&planned.plan.changes, &flags.closed);
             outputs.prepare(planned)
         })
         .await?;
@@ -196,13 +196,14 @@ impl Flags {
     }
 }
 
-fn sentences(changes: &[PlannedChange]) -> Vec<String> {
+fn sentences(changes: &[PlannedChange], closed: &[NaiveDate]) -> Vec<String> {
     const MOST: usize = 50;
     let sentence = |change: &PlannedChange| {
         let text = |mark: &Option<Arc<Mark>>| mark.as_ref().map_or("no mark".to_owned(), |mark| mark.to_string());
         let mark = change.after.as_ref().or(change.before.as_ref())?;
         let why = match &change.after {
             Some(after) => after.decision().to_string(),
+            None if closed.contains(&mark.date) => "the school was closed on that date".to_owned(),
             None => "the source no longer yields it".to_owned(),
         };
         let (before, after) = (text(&change.before), text(&change.after));

@@ -12,7 +12,7 @@ use rollmark::model::{Mark, OutOfSchool, Record, Session, SessionMark, Status, S
 use rollmark::rules::{Freshness, MidnightEnd, PmRule, Resolver, Rules, Scope, SyncWindow, TieBreak, Window};
 use rollmark::source::{AttendanceSource, Capabilities, FetchRequest, RecordStream, SourceError, SourceRecord};
 use rollmark::store::MemoryStore;
-use rollmark::sync::AttendanceSync;
+use rollmark::sync::{AttendanceSync, SyncRequest};
 use rollmark::testing::{FakeSchool, FakeSource};
 
 const AMELIA: &str = "4733683260";
@@ -466,7 +466,8 @@ async fn fields_that_may_hold_the_time_of_update_or_the_code_are_named_where_it_
     let stamp = advice(Some("17"), "M").await;
     assert!(stamp.contains("--field out_of_school_updated=NAME; it may be one of: Reference and SavedAt)"), "{stamp}");
     let code = advice(None, "M").await;
-    assert!(code.contains("--field out_of_school_code=NAME): Reference and SavedAt."), "{code}");
+    let setting = "(setting out_of_school_code; on the command line, --field out_of_school_code=NAME)";
+    assert!(code.contains(&format!("name that field {setting}: Reference and SavedAt.")), "{code}");
     let known = advice(Some("17"), "I").await;
     assert!(!known.contains("Reference"), "records are read with a code: {known}");
 }
@@ -798,6 +799,49 @@ fn a_store_that_shows_something_else_is_behind() {
     let empty = ShownMark { session: Session::Am, mark: None, since: None };
     let found = ask(&school(), rules(), question(), 4, vec![empty]).sessions.remove(0).findings;
     assert_eq!(names(&found), [FindingName::StoreBehindSource]);
+}
+
+#[tokio::test]
+async fn no_mark_is_expected_of_a_date_that_the_last_sync_was_told_is_closed() {
+    let mut school = school();
+    school
+        .out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00")
+        .coded("17")
+        .updated("2026-11-19T16:00:00");
+    let sync = AttendanceSync::new(FakeSource::new(school), MemoryStore::new(), "school", rules());
+    let request = |closed: &[NaiveDate]| SyncRequest::targeted(window()).closed(closed.iter().copied()).at(now());
+    let first = |question: Question| {
+        let answer = sync.diagnose(question, now());
+        async { answer.await.unwrap().sessions.remove(0) }
+    };
+    sync.run(request(&[])).await.unwrap();
+    sync.run(request(&[today()])).await.unwrap();
+    // A later run that does not cover the student and date says nothing of them.
+    sync.run(request(&[]).students([BEN])).await.unwrap();
+    sync.run(SyncRequest::targeted(Window::day("2026-11-19".parse().unwrap())).at(now())).await.unwrap();
+    let far = Question::new(AMELIA, today(), Window::day("2026-12-20".parse().unwrap()));
+    for question in [question(), question().expected("M".parse().unwrap()), far.expected("/".parse().unwrap())] {
+        let answer = first(question).await;
+        assert_eq!(answer.mark, None);
+        assert_eq!(names(&answer.findings), [FindingName::Consistent]);
+        let (summary, advice) = (&answer.findings[0].summary, &answer.findings[0].advice);
+        assert_eq!(summary, "There is no mark. The school was closed on 2026-11-20, as the last sync was told.");
+        let cure = "sync without saying that the school was closed on 2026-11-20 (--closed)";
+        assert_eq!(*advice, format!("If there should be a mark, {cure}; otherwise nothing needs to be done."));
+    }
+    sync.run(request(&[])).await.unwrap();
+    let answer = first(question().expected("/".parse().unwrap())).await;
+    assert_eq!(answer.mark.map(|mark| mark.status), Some(Status::Present), "the statement holds for its run");
+    assert_eq!(names(&answer.findings), [FindingName::Consistent]);
+}
+
+#[test]
+fn one_record_that_is_not_listed_is_one_record() {
+    let mut decision = mark(&school(), rules(), Session::Am).unwrap().decision;
+    for (more, says) in [(1, "1 more record is not listed"), (2, "2 more records are not listed")] {
+        decision.more_losers = more;
+        assert!(decision.to_string().ends_with(says), "{decision}");
+    }
 }
 
 #[test]

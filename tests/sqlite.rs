@@ -403,7 +403,7 @@ fn names_that_mean_something_to_sqlite_are_names_of_files_in_a_folder() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn only_the_owner_can_read_a_new_file_and_rights_that_are_there_stay() {
+async fn only_the_owner_can_read_a_new_file_and_permissions_that_are_there_stay() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     for mode in [0o600, 0o640] {
@@ -416,8 +416,8 @@ async fn only_the_owner_can_read_a_new_file_and_rights_that_are_there_stay() {
         store.acquire_lease(&school(), Duration::from_secs(1)).await.unwrap();
         for companion in ["", "-wal", "-shm"] {
             let file = format!("{}{companion}", path.display());
-            let rights = std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
-            assert_eq!(rights, mode, "{file}");
+            let permissions = std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+            assert_eq!(permissions, mode, "{file}");
         }
     }
 }
@@ -479,9 +479,9 @@ async fn a_failure_at_any_step_of_apply_leaves_all_as_it_was() {
 #[tokio::test]
 async fn a_file_that_must_not_be_written_keeps_its_marks_and_can_still_be_read() {
     let (_folder, path, source) = filled().await;
-    let mut rights = std::fs::metadata(&path).unwrap().permissions();
-    rights.set_readonly(true);
-    std::fs::set_permissions(&path, rights).unwrap();
+    let mut permissions = std::fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&path, permissions).unwrap();
     let store = SqliteStore::open_read_only(&path).unwrap();
     let error = sync(&source, &store).run(request()).await.unwrap_err();
     assert!(error.to_string().contains("can't be written"), "{error}");

@@ -384,7 +384,7 @@ fn parse_field(text: &str) -> Result<(String, Vec<String>), String> {
     let (list, names) = text.split_once('=').ok_or("no names; out_of_school_updated=SavedAt gives a list one name")?;
     let names: Vec<String> = names.split(',').map(str::to_owned).collect();
     // What is wrong shows here, with all lists' names.
-    FieldNames::default().set(list, names.clone()).map_err(|error| covered(&error.to_string()))?;
+    FieldNames::default().set(&covered(list), names.clone()).map_err(|error| error.to_string())?;
     Ok((list.to_owned(), names))
 }
 

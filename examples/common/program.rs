@@ -51,8 +51,12 @@ fn one_line(mut error: clap::Error) -> String {
 /// Stands for what may be a secret.
 const COVER: &str = "…";
 
-/// The text without words that may be keys or secrets: those of 16 or more characters with a digit.
+/// The text without words that may be keys or secrets: those of 16 or more characters with a digit. Of what holds an
+/// address nothing is left: it can hold a password, and a password can hold spaces.
 pub fn covered(text: &str) -> String {
+    if text.contains("://") || text.contains('@') {
+        return COVER.to_owned();
+    }
     let may_be_secret =
         |word: &&str| word.chars().count() >= 16 && word.contains(|letter: char| letter.is_ascii_digit());
     let words: Vec<&str> = text.split(' ').map(|word| if may_be_secret(&word) { COVER } else { word }).collect();

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::words::counted;
 use super::{MarkDifference, differences};
-use crate::model::{OutOfSchool, Record, Registration, Session};
+use crate::model::{OutOfSchool, Record, Registration, SessionMark};
 use crate::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, Window};
 
 /// Which PM start fits a school: the time rule with each likely start, beside the flags of the registration periods.
@@ -159,7 +159,7 @@ impl PmAuditor {
         let mut dates = RegisterTimes::new();
         for record in &self.records {
             let (at, flag) = match record {
-                Record::Period(period) => (period.at, period.session.as_deref().and_then(Session::from_flag)),
+                Record::Period(period) => (period.at, period.flag()),
                 Record::Registration(row) => (row.at, None),
                 _ => continue,
             };
@@ -178,6 +178,7 @@ impl Extend<Record> for PmAuditor {
         self.records.extend(records.into_iter().map(|record| match record {
             Record::Registration(row) => Record::Registration(Registration { comment: None, ..row }),
             Record::OutOfSchool(span) => Record::OutOfSchool(OutOfSchool { reason: None, ..span }),
+            Record::SessionMark(mark) => Record::SessionMark(SessionMark { comment: None, ..mark }),
             other => other,
         }));
     }

@@ -60,7 +60,8 @@ impl Situation<'_> {
     pub(super) fn code_fields(&self, expected: &Expected) -> Option<String> {
         let names = self.undecided().filter(|_| !self.facts.spans_have_codes && *expected != Expected::Present)?;
         Some(format!(
-            "No out-of-school record was read with a code; if one of these fields holds it, name that field (setting              out_of_school_code; on the command line, --field out_of_school_code=NAME): {names}."
+            "No out-of-school record was read with a code; if one of these fields holds it, name that field (setting \
+             out_of_school_code; on the command line, --field out_of_school_code=NAME): {names}."
         ))
     }
 
@@ -159,9 +160,20 @@ impl Situation<'_> {
         })
     }
 
+    /// The last sync was told that the school was closed on the date.
+    pub(super) fn is_closed(&self) -> bool {
+        self.register.is_closed(self.facts.question.date)
+    }
+
     /// Why the session has no mark, and what to do if it should have one.
     pub(super) fn nothing_here(&self, expected: Option<&Expected>) -> (String, String) {
         let (facts, session, date) = (self.facts, self.session, self.facts.question.date);
+        if self.is_closed() {
+            return (
+                format!("The school was closed on {date}, as the last sync was told"),
+                format!("sync without saying that the school was closed on {date} (--closed)"),
+            );
+        }
         let with = expected.map(|expected| format!(", with {expected} for this student")).unwrap_or_default();
         let is_unlisted = |record: &&DayRecord| is_of_half_day(record, session) && facts.is_unlisted(record);
         let records = self.contenders.iter().map(|one| &one.record);

@@ -180,6 +180,14 @@ impl Diagnoser {
         Self { resolver, facts }
     }
 
+    /// Says that the last sync was told that the school was closed on the date (R11.4): no mark is expected then. Comes before
+    /// the records.
+    #[must_use]
+    pub fn closed(mut self) -> Self {
+        self.resolver = self.resolver.closed([self.facts.question.date]);
+        self
+    }
+
     /// Says what the portal's store shows in one session; without it, the store is left out of the answer.
     pub fn store_shows(&mut self, shown: ShownMark) {
         self.facts.shown.push(shown);
@@ -363,13 +371,12 @@ impl Facts {
     }
 
     pub(super) fn flag(&self, id: &PeriodId) -> Option<Session> {
-        Session::from_flag(self.periods.get(id)?.session.as_deref()?)
+        self.periods.get(id)?.flag()
     }
 
     /// The time of the date's first period with the session's flag.
     pub(super) fn first_period(&self, session: Session) -> Option<NaiveDateTime> {
-        let has_flag =
-            |period: &&RegistrationPeriod| period.session.as_deref().and_then(Session::from_flag) == Some(session);
+        let has_flag = |period: &&RegistrationPeriod| period.flag() == Some(session);
         self.periods.values().filter(has_flag).map(|period| period.at.school_time(self.rules.zone())).min()
     }
 

@@ -70,6 +70,8 @@ impl Situation<'_> {
     pub(super) fn findings(&self) -> Vec<Finding> {
         let plain = self.plain();
         let mut findings: Vec<Finding> = match (&self.facts.question.expected, self.store_behind()) {
+            // No record of a date without school explains anything.
+            (_, behind) if self.is_closed() => behind.into_iter().collect(),
             (Some(expected), behind) => {
                 let is_met = self.mark.is_some_and(|mark| expected.is_met_by(mark));
                 let explained = match is_met {

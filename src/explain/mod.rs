@@ -13,7 +13,7 @@ mod other_rules;
 mod question;
 mod staleness;
 mod what_if;
-mod words;
+pub(crate) mod words;
 
 pub use audit::{Cell, PatternChange, PmAudit, PmAuditor, StartAudit};
 pub use diagnosis::{Contender, DayRecord, Diagnoser, Diagnosis, SessionDiagnosis};

@@ -37,7 +37,7 @@ pub(super) fn named(day: &DayRecord) -> String {
 }
 
 /// «1 mark», «2 marks».
-pub(super) fn counted(number: u64, noun: &str) -> String {
+pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -50,7 +50,7 @@ pub(super) fn session(day: &DayRecord) -> Session {
 pub(super) const MOST_NAMED: usize = 3;
 
 /// «A», «A and B», «A, B and C», «A, B, C and 9 more».
-pub(super) fn listed(names: &[String], more: usize) -> String {
+pub(crate) fn listed(names: &[String], more: usize) -> String {
     match names {
         [] => String::new(),
         names if more > 0 => format!("{} and {more} more", names.join(", ")),

@@ -242,8 +242,10 @@ impl Decision {
             1 => sentence.push_str("; another row of the same register was passed over"),
             more => sentence.push_str(&format!("; {more} other rows of the same register were passed over")),
         }
-        if self.more_losers > 0 {
-            sentence.push_str(&format!("; {} more records are not listed", self.more_losers));
+        match self.more_losers {
+            0 => {}
+            1 => sentence.push_str("; 1 more record is not listed"),
+            more => sentence.push_str(&format!("; {more} more records are not listed")),
         }
         if self.judged_by_source {
             sentence.push_str("; the management system itself judged");

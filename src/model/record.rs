@@ -294,6 +294,13 @@ pub struct RegistrationPeriod {
     pub unreadable: Vec<UnreadableField>,
 }
 
+impl RegistrationPeriod {
+    /// The session of its flag; `None` where it has no flag, or one that is neither AM nor PM (R3).
+    pub fn flag(&self) -> Option<Session> {
+        Session::from_flag(self.session.as_deref()?)
+    }
+}
+
 /// One code of the code table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Code {

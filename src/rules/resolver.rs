@@ -493,7 +493,7 @@ fn flag_of(periods: &BTreeMap<PeriodId, BTreeSet<RegistrationPeriod>>, row: &Reg
 }
 
 fn session_of(period: &RegistrationPeriod) -> Option<Session> {
-    Session::from_flag(period.session.as_deref()?)
+    period.flag()
 }
 
 /// A stamp at or after the midnight that ends today, or before 1990 (R1.3).

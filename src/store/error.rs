@@ -8,7 +8,7 @@ pub enum StoreErrorKind {
     Moved,
     /// The lease ran out or went to another run.
     LeaseLost,
-    /// The store can't be opened: check the path and the rights.
+    /// The store can't be opened: check the path and the permissions.
     CannotOpen,
     /// The store is damaged: restore it.
     Damaged,

@@ -143,7 +143,7 @@ pub struct MarkCounts {
     pub changed: u64,
     /// Marks with the same content as before.
     pub unchanged: u64,
-    /// Marks that the source no longer yields.
+    /// Marks that the source no longer yields, or of dates on which the school was closed.
     pub removed: u64,
     /// Changes that were not written.
     pub withheld: u64,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use chrono::NaiveDate;
 
 use super::Plan;
+use crate::explain::words::{counted, listed};
 use crate::model::StudentId;
 use crate::rules::{Register, Scope};
 use crate::source::Completeness;
@@ -15,25 +16,22 @@ pub(super) const MIDNIGHTS: &str = "Some out-of-school records end at 00:00 of t
                                     is meant. Others end at 00:00 of a later day, which is then probably meant too: \
                                     include it (--midnight-end included).";
 
-fn listed(names: impl Iterator<Item = impl ToString>) -> String {
-    names.map(|name| name.to_string()).collect::<Vec<_>>().join(", ")
-}
-
 /// What to know about the dates that the caller said the school was closed on.
 pub(super) fn on_closed_dates(closed: &BTreeSet<NaiveDate>, register: &Register) -> Vec<String> {
     let mut advice = Vec::new();
-    let taken = register.closed_with_registrations();
+    let taken: Vec<String> = register.closed_with_registrations().iter().map(ToString::to_string).collect();
     if !taken.is_empty() {
         advice.push(format!(
             "You said that the school was closed on {}, but registers were read for it. No marks are shown there; check the dates.",
-            listed(taken.iter())
+            listed(&taken, 0)
         ));
     }
-    let outside: Vec<&NaiveDate> = closed.iter().filter(|date| !register.scope().window.contains(**date)).collect();
+    let outside = closed.iter().filter(|date| !register.scope().window.contains(**date));
+    let outside: Vec<String> = outside.map(ToString::to_string).collect();
     if !outside.is_empty() {
         advice.push(format!(
             "These closed dates are outside the dates of this run and had no effect: {}.",
-            listed(outside.into_iter())
+            listed(&outside, 0)
         ));
     }
     advice
@@ -47,7 +45,7 @@ pub(super) fn on_undecided_fields(completeness: &Completeness) -> Option<String>
             "Out-of-school records may hold their time of update or their code in a field that rollmark does not look for: {}. \
              Name it (--field out_of_school_updated=NAME or out_of_school_code=NAME), or say that it is nothing of the kind \
              (--ignore-field NAME).",
-            listed(fields.iter())
+            listed(fields, 0)
         )
     })
 }
@@ -60,7 +58,8 @@ pub(super) fn on_students(plan: &Plan, scope: &Scope, register: &Register, snaps
     if !vanished.is_empty() {
         let named: Vec<&str> = vanished.iter().take(NAMED).map(StudentId::as_str).collect();
         let is_withheld = plan.withheld.iter().any(|change| change.reason == WithheldReason::StudentsVanished);
-        let (count, verb) = counted(vanished.len());
+        let count = counted(vanished.len() as u64, "student");
+        let verb = if vanished.len() == 1 { "the student has" } else { "they have" };
         advice.push(format!(
             "Nothing was read of {count} with marks (for example {}): {verb} left, or a filter of the API key hides them. Their \
              marks stay as they are{}.",
@@ -75,7 +74,7 @@ pub(super) fn on_students(plan: &Plan, scope: &Scope, register: &Register, snaps
         scope.students.iter().flatten().filter(|student| !is_known(student)).map(StudentId::as_str).collect();
     if !unknown.is_empty() {
         let named: Vec<&str> = unknown.iter().copied().take(NAMED).collect();
-        let (count, _) = counted(unknown.len());
+        let count = counted(unknown.len() as u64, "student");
         advice.push(format!(
             "Neither the replies nor the store hold anything for {count} you asked for (for example {}) on these dates; check \
              each id, including upper and lower case.",
@@ -83,13 +82,4 @@ pub(super) fn on_students(plan: &Plan, scope: &Scope, register: &Register, snaps
         ));
     }
     advice
-}
-
-/// "1 student", "3 students", with what they have done.
-fn counted(students: usize) -> (String, &'static str) {
-    if students == 1 {
-        ("1 student".to_owned(), "the student has")
-    } else {
-        (format!("{students} students"), "they have")
-    }
 }

@@ -11,7 +11,8 @@ use crate::store::MarkKey;
 impl AttendanceSync {
     /// Answers «why is this mark wrong?» from a fetch of the date, wherever that lies; reads the store, writes nothing.
     ///
-    /// `now` is the instant just before the fetch. The store is compared if it has recorded a run of this school.
+    /// `now` is the instant just before the fetch. The store is compared if it has recorded a run of this school. Where the
+    /// last run that covered the student and date was told that the school was closed on that date, no mark is expected.
     /// Registration periods are read too if the source gives them, so that both PM rules can be looked at.
     ///
     /// # Errors
@@ -24,11 +25,17 @@ impl AttendanceSync {
             window = narrow_to_today(today.map_or(window, |today| window.with_today(today)))?;
         }
         let freshness = Freshness::new(now, capabilities.cache_expiry);
-        let start = || Diagnoser::new(self.rules.clone(), question.clone(), freshness);
+        let runs = self.store.runs(&self.school).await?;
+        let last_covering = runs.iter().rev().find(|run| run.scope.contains(&question.student, question.date));
+        let is_closed = last_covering.is_some_and(|run| run.closed.contains(&question.date));
+        let start = || {
+            let diagnoser = Diagnoser::new(self.rules.clone(), question.clone(), freshness);
+            if is_closed { diagnoser.closed() } else { diagnoser }
+        };
         let (mut diagnoser, completeness) = self.read_with_periods(window, start).await?;
         diagnoser.undecided_fields(completeness.undecided_fields);
-        for shown in self.shown(&question).await? {
-            diagnoser.store_shows(shown);
+        if !runs.is_empty() {
+            self.shown(&question).await?.into_iter().for_each(|shown| diagnoser.store_shows(shown));
         }
         let diagnosis = diagnoser.finish()?;
         self.refuse_if(diagnosis.lacks_code_table)?;
@@ -86,9 +93,6 @@ impl AttendanceSync {
 
     async fn shown(&self, question: &Question) -> Result<Vec<ShownMark>, SyncError> {
         let mut shown = Vec::new();
-        if self.store.runs(&self.school).await?.is_empty() {
-            return Ok(shown);
-        }
         for session in Session::BOTH {
             let key = MarkKey { student: question.student.clone(), date: question.date, session };
             let last = self.store.history(&self.school, &key).await?.pop();

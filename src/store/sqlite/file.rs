@@ -118,7 +118,7 @@ impl Failure {
             Self::Sqlite(_) if is_busy => (StoreErrorKind::Busy, "is kept busy by another program; try again"),
             Self::Sqlite(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                    (StoreErrorKind::ReadOnly, "can't be written; check its rights and its folder's")
+                    (StoreErrorKind::ReadOnly, "can't be written; check the permissions of the file and of its folder")
                 }
                 Some(ErrorCode::DiskFull) => {
                     (StoreErrorKind::Full, "can't grow, the disk is full; nothing was written")
@@ -128,7 +128,7 @@ impl Failure {
                     "can't be read or written by this machine (is the disk full?); nothing was written",
                 ),
                 Some(ErrorCode::CannotOpen) => {
-                    (StoreErrorKind::CannotOpen, "can't be opened; check the path and the rights")
+                    (StoreErrorKind::CannotOpen, "can't be opened; check the path and the permissions")
                 }
                 // Without a code of SQLite's, a row is missing or holds another kind of value.
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => damaged,
@@ -174,7 +174,7 @@ fn locate(path: &Path) -> Outcome<Option<PathBuf>> {
         return refused(path, StoreErrorKind::CannotOpen, what);
     }
     let unreachable = |error| {
-        let what = format!("can't be reached ({error}); check the path, its links and the rights");
+        let what = format!("can't be reached ({error}); check the path, its links and the permissions");
         refused(path, StoreErrorKind::CannotOpen, what)
     };
     match fs::symlink_metadata(path) {
@@ -203,7 +203,7 @@ fn locate(path: &Path) -> Outcome<Option<PathBuf>> {
     }
 }
 
-/// Makes an empty file that only its owner can read; SQLite gives its companions the same rights. One that is there by
+/// Makes an empty file that only its owner can read; SQLite gives its companions the same permissions. One that is there by
 /// now, made by another run, stays as it is.
 fn create(path: &Path) -> Outcome<PathBuf> {
     let mut options = OpenOptions::new();
@@ -212,7 +212,7 @@ fn create(path: &Path) -> Outcome<PathBuf> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            let what = format!("can't be created ({error}); check the path and the rights");
+            let what = format!("can't be created ({error}); check the path and the permissions");
             refused(path, StoreErrorKind::CannotOpen, what)
         }
         _ => match locate(path)? {

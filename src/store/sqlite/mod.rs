@@ -31,7 +31,7 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, and creates it if it is not there; its folder has to be there. A file that an older version wrote is
     /// brought up to this one. A new file and SQLite's companions of it can be read by their owner only (on Unix); of a file
-    /// that is there the rights stay, and its companions get the same.
+    /// that is there the permissions stay, and its companions get the same.
     ///
     /// # Errors
     /// The file can't be reached, is damaged, another program's, or a newer version's. It is then as it was.
@@ -70,7 +70,7 @@ impl SqliteStore {
         let outcome = done.await.map_err(|_| {
             StoreError::new(
                 StoreErrorKind::Failed,
-                format!("the store {} was stopped at its work", self.path.display()),
+                format!("the work on the store {} was interrupted", self.path.display()),
             )
         })?;
         outcome.map_err(|failure| failure.told_of(&self.path))
