@@ -1174,11 +1174,20 @@ async fn a_text_or_number_where_records_should_be_is_no_empty_school() {
         r##"{"iSAMS":{"#text":"Service unavailable"}}"##,
         r#"{"iSAMS":{"Status":"Service unavailable"}}"#,
         r##"{"iSAMS":{"RegistrationManager":{"#text":"down","RegistrationStatuses":null}}}"##,
+        r#"{"iSAMS":{"RegistrationManager":{"Notice":"Service unavailable"}}}"#,
+        r#"{"iSAMS":{"Version":"1.0","RegistrationManager":[{"Notice":{"Text":"Service unavailable"}}]}}"#,
+        r#"{"iSAMS":{"RegistrationManager":{"Notice":"Service unavailable"},"Version":"1.0"}}"#,
     ] {
         let error = json(body).await.unwrap_err().to_string();
         assert!(error.contains("a text where"), "{body}: {error}");
     }
-    for body in [r#"{"iSAMS":{"@Version":"1"}}"#, r#"{"iSAMS":{"Version":"1","RegistrationStatuses":null}}"#] {
+    for body in [
+        r#"{"iSAMS":{"@Version":"1"}}"#,
+        r#"{"iSAMS":{"Version":"1","RegistrationStatuses":null}}"#,
+        r#"{"iSAMS":{"Version":"1","RegistrationManager":null}}"#,
+        r#"{"iSAMS":{"Version":"1","RegistrationManager":{"@Count":"0"}}}"#,
+        r#"{"iSAMS":{"RegistrationManager":{"Notice":"x","RegistrationStatuses":null}}}"#,
+    ] {
         assert!(json(body).await.is_ok(), "{body}");
     }
     for value in [r#""Service unavailable""#, "5", "0", "true", "false", r#"["x"]"#, "[[1]]"] {
@@ -1253,6 +1262,11 @@ async fn a_name_twice_in_one_object_is_refused() {
         (format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row}}},"Row":{{{row}}}}}}}}}"#), "Row"),
         (format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":[{{{row}}},{{{row},"PupilId":"2"}}]}}}}}}"#), "PupilId"),
         (format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row},"Code":{{"a":"1","a":"2"}}}}}}}}}}"#), "a"),
+        // Names are found in any case, and attributes count like elements.
+        (r#"{"iSAMS":{"RegistrationStatuses":null,"registrationstatuses":null}}"#.to_owned(), "registrationstatuses"),
+        (format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row}}},"row":{{{row}}}}}}}}}"#), "row"),
+        (format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row},"Code":"17","code":"18"}}}}}}}}"#), "code"),
+        (format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{"@Id":"1",{row},"Id":"2"}}}}}}}}"#), "Id"),
     ] {
         let error = json(&body).await.unwrap_err();
         assert!(error.to_string().contains(&format!("holds {name} twice")), "{body}: {error}");
