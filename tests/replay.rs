@@ -107,6 +107,38 @@ async fn damaged_files_and_folders_in_use_are_refused() {
     }
 }
 
+#[tokio::test]
+async fn replies_in_the_form_of_another_version_are_called_so() {
+    let folder = tempfile::tempdir().unwrap();
+    read(&save(folder.path(), school()), window("2026-11-20", "2026-11-20"), false).await.unwrap();
+    let manifest = folder.path().join("replies-1.json");
+    let whole: serde_json::Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
+    let (mut unnumbered, mut newer) = (whole.clone(), whole.clone());
+    unnumbered.as_object_mut().unwrap().remove("format").unwrap();
+    newer["format"] = 2.into();
+    // At first a manifest had no seal.
+    for other in [whole["fetch"].clone(), unnumbered, newer] {
+        std::fs::write(&manifest, other.to_string()).unwrap();
+        let error = ReplaySource::open(folder.path()).unwrap_err().to_string();
+        let says = "replies-1.json was kept by another version of rollmark; save the replies again";
+        assert!(error.ends_with(says), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_time_that_a_feed_can_hold_is_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut school = FakeSchool::new();
+    for (id, end) in [("1", "9999-12-31T24:00"), ("2", "9999-12-31T24:00:00+01:00"), ("3", "9999-12-31T23:59:59-01:00")]
+    {
+        school.out_of_school(id, "1", "2026-11-20", end);
+    }
+    let day = window("2026-11-20", "2026-11-20");
+    let records = read(&save(folder.path(), school), day, false).await.unwrap();
+    assert_eq!(records.len(), 3);
+    assert_eq!(read(&ReplaySource::open(folder.path()).unwrap(), day, false).await.unwrap(), records);
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn only_the_owner_can_read_what_is_kept() {
@@ -140,6 +172,8 @@ async fn masked_replies_hold_no_id_of_a_student_or_record_and_no_text() {
         assert!(!kept.contains(secret), "{secret}");
     }
     assert_eq!(saving.masked_student(&StudentId::new("STUDENT-88")), Some(StudentId::new("student-00000001")));
+    let debug = format!("{saving:?}");
+    assert!(debug.contains("is_masked: true") && !debug.contains("student-00000001"), "{debug}");
 }
 
 /// Everything that a mark says but the ids, and the code where the code table does not know it.

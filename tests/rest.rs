@@ -88,7 +88,12 @@ async fn more_than_today_is_refused_rather_than_faked() {
         simulator.set_today(other.parse().unwrap());
         let error = fetch(&rest(&simulator)).await.unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Incomplete);
-        assert!(error.to_string().contains(&format!("{other}, not of 2026-11-20")), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("{other}, not of 2026-11-20; its REST interface only answers for its own today")),
+            "{error}"
+        );
     }
 }
 
@@ -276,7 +281,7 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
         ),
         (r#"{"page":1,"totalCount":2,"totalPages":1,"rows":[]}"#, "counts 2 records of register/5 and sent 0"),
         (r#"{"one":[1],"two":[2]}"#, "no list"),
-        (r#"{"totalPages":1,"count":1,"rows":[]}"#, "no list"),
+        (r#"{"totalPages":1,"count":1,"rows":[]}"#, "counts 1 records of register/5 and sent 0"),
         (r#""text""#, "not of iSAMS"),
         ("[[[[", "middle of the document"),
     ] {
@@ -340,6 +345,8 @@ async fn every_page_is_read_however_its_numbers_are_written_and_without_them() {
         |page: u64| format!(r#","page":{},"totalCount":152,"totalPages":2"#, page - 1),
         |page: u64| format!(r#","count":{0},"totalCount":{0}"#, if page == 1 { 100 } else { 52 }),
         |page: u64| format!(r#","Page":{page},"TotalCount":152,"TotalPages":2"#),
+        |_: u64| r#","count":152"#.to_owned(),
+        |page: u64| format!(r#","count":{}"#, if page == 1 { 100 } else { 52 }),
     ] {
         let read = rows(fetch(&source(&paging(about))).await.unwrap());
         assert_eq!(read.len(), 152, "{}", about(1));
@@ -486,6 +493,61 @@ async fn an_empty_register_that_says_so_is_one() {
     ] {
         assert!(rows(fetch(&source(&with_reply(path, reply))).await.unwrap()).is_empty(), "{reply}");
     }
+}
+
+#[tokio::test]
+async fn a_list_that_counts_more_records_than_it_holds_is_incomplete() {
+    let row =
+        |number: u64| format!(r#"{{"schoolId":"{number}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}"#);
+    let five = (0..5).map(row).collect::<Vec<_>>().join(",");
+    for (path, list) in [
+        (LISTS[0].0, r#"{"absenceCodes":[],"count":8}"#.to_owned()),
+        (LISTS[1].0, r#"{"registrationPeriods":[],"count":8}"#.to_owned()),
+        (LISTS[1].0, r#"{"registrationPeriods":null,"count":"8"}"#.to_owned()),
+        (LISTS[2].0, r#"{"x":[],"count":8}"#.to_owned()),
+        (LISTS[2].0, format!(r#"{{"count":8,"x":[{five}]}}"#)),
+        (LISTS[2].0, format!(r#"{{"count":8,"totalPages":1,"x":[{five}]}}"#)),
+    ] {
+        let error = fetch(&source(&with_reply(path, &*list))).await.unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Incomplete, "{list}: {error}");
+        assert!(error.to_string().contains("counts 8 records of"), "{list}: {error}");
+        assert!(error.is_temporary(), "{list}: {error}");
+    }
+    let whole = format!(r#"{{"count":5,"x":[{five}]}}"#);
+    assert_eq!(rows(fetch(&source(&with_reply(LISTS[2].0, whole))).await.unwrap()).len(), 5);
+}
+
+#[tokio::test]
+async fn no_error_names_what_was_sent_in_confidence() {
+    let secret = "correct-horse";
+    let hidden = |path: &'static str, reply: String| async move {
+        let url = tenant(move |asked| match asked {
+            asked if asked == path => reply.clone(),
+            "/api/registration/absencecodes" => r#"{"absenceCodes":[]}"#.to_owned(),
+            "/api/registration/periods" => {
+                format!(r#"{{"registrationPeriods":[{{"id":"{secret}-Token-4711","time":"08:40"}}]}}"#)
+            }
+            _ => r#"{"count":8,"rows":[]}"#.to_owned(),
+        });
+        let error = fetch(&Isams::rest(&url, "id", secret).unwrap()).await.unwrap_err().to_string();
+        assert!(!error.contains(secret) && !error.contains("4711"), "{error}");
+        error
+    };
+    let register = "/api/registration/register/correct-horse-Token-4711";
+    for (reply, says) in [
+        (r#"{"count":8,"rows":[]}"#.to_owned(), "counts 8 records of register/…-…"),
+        (r#"{"page":7,"rows":[]}"#.to_owned(), "page 1 of register/…-… was asked for"),
+        ("{}".to_owned(), "the reply for register/…-… holds no list"),
+        (format!(r#"{{"{secret}":1,"{secret}":2}}"#), "holds … twice"),
+        (format!(r#"[{{"{secret}":1,"Token-4711":2}}]"#), "its fields are: …, …"),
+    ] {
+        let error = hidden(register, reply).await;
+        assert!(error.contains(says), "{says}: {error}");
+    }
+    // What looks like a key of any kind is not shown either.
+    let twice = r#"[{"1b2c3d4e-0000-4000-8000":1,"1b2c3d4e-0000-4000-8000":2}]"#;
+    let error = hidden(register, twice.to_owned()).await;
+    assert!(error.contains("(a name that is not shown) twice"), "{error}");
 }
 
 #[tokio::test]

@@ -192,7 +192,7 @@ impl Held {
             return Ok(());
         }
         let message = format!(
-            "the records take more than {most} bytes, so they were not read on; ask for fewer days, or raise max_held_bytes"
+            "the records take more than {most} bytes, so reading stopped there; ask for fewer days, or raise max_held_bytes"
         );
         Err(SourceError::permanent(SourceErrorKind::TooLarge, message))
     }
@@ -224,7 +224,7 @@ pub(super) struct Fetch {
     budget: Budget,
     /// The ids and letters of the code table, once it is read.
     codes: Arc<BTreeSet<Box<str>>>,
-    /// The bytes of the texts of all records.
+    /// About what a sync holds of all records, in bytes.
     held: Arc<AtomicU64>,
 }
 

@@ -101,8 +101,12 @@ pub(super) fn is_padding(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0 || MARK.contains(byte))
 }
 
+pub(super) fn bad_reply(message: impl Into<String>) -> SourceError {
+    SourceError::permanent(SourceErrorKind::BadReply, message)
+}
+
 pub(super) fn too_large(what: &str) -> SourceError {
-    SourceError::permanent(SourceErrorKind::TooLarge, format!("the reply holds {what}, so it was not read on"))
+    SourceError::permanent(SourceErrorKind::TooLarge, format!("the reply holds {what}, so reading stopped there"))
 }
 
 /// More records of a kind than a school has.
@@ -110,7 +114,7 @@ pub(super) fn too_many(kind: FetchedKind, most: u64) -> SourceError {
     SourceError::permanent(
         SourceErrorKind::TooLarge,
         format!(
-            "the reply holds more than {most} {kind}, so it was not read on; ask for fewer days, or raise max_rows_per_day if \
+            "the reply holds more than {most} {kind}, so reading stopped there; ask for fewer days, or raise max_rows_per_day if \
              the school really has so many"
         ),
     )
@@ -125,16 +129,15 @@ pub(super) fn read_error(error: &io::Error) -> SourceError {
 }
 
 pub(super) fn not_text() -> SourceError {
-    SourceError::permanent(SourceErrorKind::BadReply, "the reply is neither UTF-8 nor UTF-16 with a byte order mark")
+    bad_reply("the reply is neither UTF-8 nor UTF-16 with a byte order mark")
 }
 
 pub(super) fn goes_on() -> SourceError {
-    SourceError::permanent(SourceErrorKind::BadReply, "the reply goes on after the end of its document")
+    bad_reply("the reply goes on after the end of its document")
 }
 
 pub(super) fn text_for_records() -> SourceError {
-    let message = "the reply holds a text where iSAMS sends records; check the address";
-    SourceError::permanent(SourceErrorKind::BadReply, message)
+    bad_reply("the reply holds a text where iSAMS sends records; check the address")
 }
 
 pub(super) fn ended_early() -> SourceError {
@@ -142,8 +145,5 @@ pub(super) fn ended_early() -> SourceError {
 }
 
 pub(super) fn web_page() -> SourceError {
-    SourceError::permanent(
-        SourceErrorKind::BadReply,
-        "the reply is an HTML page instead of data, a login page or a proxy's; check the address",
-    )
+    bad_reply("the reply is an HTML page instead of data, a login page or a proxy's; check the address")
 }

@@ -261,7 +261,7 @@ impl<'a> Item<'a> {
     /// `AM` or `PM` where one of these fields is exactly that.
     fn session_by_name(&self, names: &[String]) -> Option<&'static str> {
         let values = names.iter().filter_map(|name| self.get(std::slice::from_ref(name)));
-        values.flat_map(|(_, value)| Session::BOTH.map(Session::as_str).into_iter().find(|flag| *flag == value)).next()
+        values.filter_map(|(_, value)| session_named(value)).next()
     }
 
     /// A date without a time of day beside a field that holds one and that no list names: reading on would be a guess.
@@ -331,6 +331,11 @@ pub(super) fn minutes(text: &str) -> Option<Option<u32>> {
         Ok(minutes) => minutes.try_into().ok().map(Some),
         Err(_) => None,
     }
+}
+
+/// `AM` or `PM` where a period's name is exactly that.
+pub(super) fn session_named(name: &str) -> Option<&'static str> {
+    Session::BOTH.map(Session::as_str).into_iter().find(|flag| *flag == name)
 }
 
 /// Every list of names of an out-of-school record's fields.
@@ -412,7 +417,7 @@ fn is_time_of_day(text: &str) -> bool {
         || text.parse().is_ok_and(placeholder)
 }
 
-fn bad_record(message: String) -> SourceError {
+pub(super) fn bad_record(message: String) -> SourceError {
     SourceError::permanent(SourceErrorKind::BadRecord, message)
 }
 
@@ -444,9 +449,13 @@ pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// Whether a letter only shows: no control character, and none that turns the direction or has no width.
+/// Whether a letter only shows: no control character, and none that breaks a line, turns the direction or takes no room.
 pub(super) fn is_plain(letter: char) -> bool {
     !letter.is_control()
         && letter != NO_CHARACTER
-        && !matches!(letter, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+        && !matches!(
+            letter,
+            '\u{00AD}' | '\u{061C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
+                | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{E0000}'..='\u{E007F}'
+        )
 }

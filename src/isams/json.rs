@@ -11,13 +11,13 @@ use std::rc::Rc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::body::{Body, ended_early, goes_on, is_padding, read_error, text_for_records, too_large};
+use super::body::{Body, bad_reply, ended_early, goes_on, is_padding, read_error, text_for_records, too_large};
 use super::escapes::Escapes;
 use super::fields::unknown_name;
 use super::message::{Message, is_message, is_refusal};
 use super::reply::{Fields, MOST_FIELDS, Nothing, Sink, is_around};
 use super::xml;
-use crate::source::{FetchedKind, SourceError, SourceErrorKind};
+use crate::source::{FetchedKind, SourceError};
 
 /// Reads one reply. A message of the API in it is given back, whatever else there is.
 pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Message>, SourceError> {
@@ -68,10 +68,6 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
     }
 }
 
-fn bad_reply(message: &str) -> SourceError {
-    SourceError::permanent(SourceErrorKind::BadReply, message)
-}
-
 struct Reading<'a, S> {
     sink: &'a mut S,
     progress: Rc<Cell<usize>>,
@@ -84,6 +80,7 @@ struct Reading<'a, S> {
     failed: Option<SourceError>,
     message: Option<Message>,
     is_isams: bool,
+    /// A container, or an empty element around all of them.
     has_container: bool,
     /// A text beside the containers, or in their place.
     has_other_text: bool,
@@ -91,9 +88,14 @@ struct Reading<'a, S> {
 
 impl<S: Sink> Reading<'_, S> {
     /// Takes a key of an object whose first key is this. One that comes twice has two values, and nothing tells which
-    /// counts; several elements of one name are an array.
-    fn take_key(&mut self, key: &str, first_key: usize) -> Result<(), SourceError> {
-        let hash = self.hasher.hash_one(key);
+    /// counts; several elements of one name are an array. Names are found in any case, and in containers and records
+    /// attributes count like elements.
+    fn take_key(&mut self, key: &str, at: At, first_key: usize) -> Result<(), SourceError> {
+        let name = match at {
+            At::Container(_) | At::Items(_) | At::Item(_) | At::Field => key.trim_start_matches('@'),
+            _ => key,
+        };
+        let hash = self.hasher.hash_one(name.to_ascii_lowercase());
         let keys = self.keys.get(first_key..).unwrap_or_default();
         if keys.len() >= MOST_FIELDS {
             return Err(too_large("an object with hundreds of fields"));
@@ -101,7 +103,7 @@ impl<S: Sink> Reading<'_, S> {
         if keys.contains(&hash) {
             let message =
                 format!("the reply holds {} twice in one object, and nothing tells which counts", unknown_name(key));
-            return Err(bad_reply(&message));
+            return Err(bad_reply(message));
         }
         self.keys.push(hash);
         Ok(())
@@ -173,7 +175,7 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
         let first_key = reading.keys.len();
         while let Some(key) = map.next_key::<String>()? {
             reading.progress.set(0);
-            let taken = reading.take_key(&key, first_key);
+            let taken = reading.take_key(&key, at, first_key);
             reading.check(taken)?;
             let place = match at {
                 At::Outside | At::Around => match reading.sink.container(&key) {
@@ -187,10 +189,7 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
                         continue;
                     }
                     None if is_refusal(&key) => At::Message,
-                    None if is_around(&key) => {
-                        reading.has_container |= matches!(at, At::Around);
-                        At::Around
-                    }
+                    None if is_around(&key) => At::Around,
                     None => At::Outside,
                 },
                 At::Container(_) | At::Items(_) | At::Item(_) | At::Field if is_message(&key) => At::Message,
@@ -218,8 +217,15 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
                 }
             };
             reading.is_isams |= matches!(at, At::Outside) && key.eq_ignore_ascii_case("iSAMS");
+            let is_manager = matches!((at, place), (At::Around, At::Around));
+            let had_other_text = is_manager && std::mem::take(&mut reading.has_other_text);
             map.next_value_seed(Place { reading, at: place })?;
             match (at, place) {
+                // One in which nothing stands says that every container is empty.
+                _ if is_manager => {
+                    reading.has_container |= !reading.has_other_text;
+                    reading.has_other_text |= had_other_text;
+                }
                 (At::Items(_) | At::Item(_), At::Field) => reading.fields.close(),
                 (At::Message, _) => reading.said.close(),
                 _ => {}

@@ -11,7 +11,8 @@
 //!
 //! **What is not passed over in silence.** A message of the API is an error whatever the status and wherever it stands, also
 //! beside rows. So are a second document, a second part of compressed data, part of a reply (206), a name twice in a JSON
-//! object, a page that repeats another, and a text where a container should be. A field of out-of-school records that may
+//! object, a page that repeats another, a list that counts more records than it holds, and a text where a container should
+//! be. A field of out-of-school records that may
 //! hold their time of update or their code under an unknown name is an error from 5 records on; below that, the issue
 //! `undecided_field` names it.
 //!

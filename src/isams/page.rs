@@ -6,19 +6,14 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::body::{DEEPEST, ended_early, not_text, too_large};
-use super::fields::printable;
+use super::body::{DEEPEST, bad_reply, ended_early, not_text, too_large};
+use super::fields::unknown_name;
 use super::message::Message;
-use crate::source::{SourceError, SourceErrorKind};
+use super::reply::MOST_FIELDS;
+use crate::source::SourceError;
 
-/// More fields than any object of a reply has.
-const MOST_FIELDS: usize = 512;
 /// More records than any list has.
 const MOST_ELEMENTS: usize = 200_000;
-
-pub(super) fn bad_reply(message: impl Into<String>) -> SourceError {
-    SourceError::permanent(SourceErrorKind::BadReply, message)
-}
 
 /// An object's fields, found whatever the case of their names.
 pub(super) struct Object<'a>(Vec<(String, &'a RawValue)>);
@@ -37,7 +32,7 @@ impl<'de> Visitor<'de> for Fields {
         let mut refused = None;
         while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
             if !known.insert(name.to_ascii_lowercase()) {
-                let name = printable(&name);
+                let name = unknown_name(&name);
                 refused = Some(bad_reply(format!(
                     "the reply holds {name} twice in one object, and nothing tells which counts"
                 )));
@@ -192,6 +187,8 @@ pub(super) struct Paging {
     pub(super) page: Option<u64>,
     pub(super) pages: Option<u64>,
     pub(super) total: Option<u64>,
+    /// Records of this page, or of all.
+    pub(super) count: Option<u64>,
     pub(super) size: Option<u64>,
     /// There is a link to another page (HAL).
     pub(super) has_next: bool,
@@ -218,6 +215,7 @@ impl<'a> Page<'a> {
             page: page.count("page"),
             pages: page.count("totalPages"),
             total: page.count("totalCount"),
+            count: page.count("count"),
             size: page.count("pageSize").filter(|size| *size > 0),
             has_next: next.is_some_and(has_content),
         }
@@ -273,8 +271,7 @@ impl<'a> Object<'a> {
         let mut lists: Vec<Named<'_, 'a>> =
             lists.filter_map(|(name, value)| Some((Some(name.as_str()), elements(value)?))).collect();
         if lists.iter().all(|(_, list)| list.is_empty()) {
-            // A page that counts records and holds none has lost them.
-            return lists.pop().filter(|_| self.count("count").unwrap_or(0) == 0);
+            return lists.pop();
         }
         if lists.len() > 1 {
             let has_field = |item: &&RawValue| object(item).is_some_and(|item| item.get(field).is_some());

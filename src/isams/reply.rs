@@ -3,7 +3,7 @@
 use super::body::{LONGEST_TEXT, too_large};
 use crate::source::{FetchedKind, SourceError};
 
-/// More fields than any item has.
+/// More fields than any item or other object has.
 pub(super) const MOST_FIELDS: usize = 512;
 
 /// What a parser finds: the containers of a reply, and their items.

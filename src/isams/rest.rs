@@ -2,23 +2,24 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{Datelike, NaiveDate, NaiveTime};
 use futures::StreamExt;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
 
-use super::body::{is_page, text_of, too_large, too_many};
+use super::body::{bad_reply, is_page, text_of, too_large, too_many};
 use super::fields::{
-    LONGEST_LETTER, LONGEST_NAME, LONGEST_TEXT, clipped, flag, is_at_most, is_id, listed, minutes, printable,
+    LONGEST_LETTER, LONGEST_NAME, LONGEST_TEXT, bad_record, clipped, flag, is_at_most, is_id, listed, minutes,
+    printable, session_named,
 };
-use super::message::Message;
-use super::page::{ListName, Object, Page, Paging, Unreadable, bad_reply, object};
+use super::message::{Message, hidden};
+use super::page::{ListName, Object, Page, Paging, Unreadable, object};
 use super::source::Settings;
 use super::transport::{self, Attempt, Budget, Failed};
 use crate::model::{
-    Code, FIRST_REAL_YEAR, FeedTime, PeriodId, Record, Registration, RegistrationPeriod, Session, SourceVerdict,
-    UnreadableField,
+    Code, FIRST_REAL_YEAR, FeedTime, PeriodId, Record, Registration, RegistrationPeriod, SourceVerdict, UnreadableField,
 };
 use crate::source::{Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord};
 
@@ -43,16 +44,34 @@ pub(super) struct Fetch {
     sender: mpsc::Sender<Vec<SourceRecord>>,
     budget: Budget,
     hashing: RandomState,
+    /// What was sent in confidence so far.
+    secrets: Mutex<Vec<SecretString>>,
 }
 
 impl Fetch {
     pub(super) fn new(settings: Arc<Settings>, request: FetchRequest, sender: mpsc::Sender<Vec<SourceRecord>>) -> Self {
         let budget = Budget::new(settings.total_deadline, request.counters.clone(), request.began.into());
-        Self { settings, request, sender, budget, hashing: RandomState::new() }
+        Self { settings, request, sender, budget, hashing: RandomState::new(), secrets: Mutex::default() }
     }
 
     /// Codes, periods and registers of today, then the verdict.
     pub(super) async fn run(self) -> Result<(), SourceError> {
+        let read = self.read().await;
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        // An error can name fields and periods, and the tenant can call them anything.
+        read.map_err(|error| error.reworded(|message| hidden(message, &secrets)))
+    }
+
+    fn keep_hidden(&self, secrets: &[SecretString]) {
+        let mut known = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        for secret in secrets {
+            if known.iter().all(|known| known.expose_secret() != secret.expose_secret()) {
+                known.push(secret.clone());
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<(), SourceError> {
         let window = self.request.window;
         if window.from() != window.to() {
             return Err(SourceError::permanent(
@@ -83,7 +102,8 @@ impl Fetch {
             return Err(SourceError::permanent(
                 SourceErrorKind::Incomplete,
                 format!(
-                    "iSAMS lists the registration periods of {other}, not of {}; its REST interface gives its own today only",
+                    "iSAMS lists the registration periods of {other}, not of {}; its REST interface only answers for \
+                     its own today",
                     window.from()
                 ),
             ));
@@ -170,8 +190,9 @@ impl Fetch {
             }
             let count = reply.items.len() as u64;
             last_page = last_page.max(about.pages);
-            // A count of this page alone says nothing of the others.
-            totals.extend(about.total.filter(|total| *total != count));
+            // A count of this page alone says nothing of the others; one of more than it holds must be of all.
+            let counted = about.total.or(about.count.filter(|counted| *counted > count));
+            totals.extend(counted.filter(|total| *total != count));
             if count == 0 && page > 1 && last_page.is_some_and(|last| page <= last) {
                 return Err(SourceError::temporary(
                     SourceErrorKind::Incomplete,
@@ -231,6 +252,7 @@ impl Fetch {
         }
         let request = settings.client.get(url).query(&[("page", ask.page), ("pageSize", ask.size)]);
         let (response, secrets) = settings.credentials.send(request, &attempt).await?;
+        self.keep_hidden(&secrets);
         let (status, headers) = (response.status(), response.headers().clone());
         if !status.is_success() {
             let body = transport::whole(response, MOST_ERROR_BYTES, &attempt).await.unwrap_or_default();
@@ -256,9 +278,7 @@ impl Fetch {
             let place = printable(&ask.path.join("/"));
             return Err(match page.words() {
                 said if said != Message::default() => said.into_error(status.as_u16(), &secrets),
-                _ => bad_reply(format!(
-                    "the reply for {place} holds no list of records, or an empty one without a count; check the address"
-                )),
+                _ => bad_reply(format!("the reply for {place} holds no list of records; check the address")),
             }
             .into());
         };
@@ -311,10 +331,6 @@ fn required(item: &Object<'_>, kind: FetchedKind, name: &str) -> Result<String, 
 /// An optional id. One that can't be read is an error all the same: without it the record would be another.
 fn optional_id(item: &Object<'_>, kind: FetchedKind, name: &str) -> Result<Option<String>, SourceError> {
     item.text(name).map(|_| required(item, kind, name)).transpose()
-}
-
-fn bad_record(message: String) -> SourceError {
-    SourceError::permanent(SourceErrorKind::BadRecord, message)
 }
 
 fn unreadable(kind: FetchedKind, name: &str) -> SourceError {
@@ -377,7 +393,7 @@ fn period(item: &Object<'_>, today: NaiveDate) -> Result<RegistrationPeriod, Sou
     let session = match item.text("registrationType") {
         Some(_) => words(item, "registrationType", &mut unreadable, LONGEST_NAME),
         // A period without a flag of its own is flagged by its name if that is one.
-        None => name.clone().filter(|name| Session::BOTH.iter().any(|session| session.as_str() == &**name)),
+        None => name.as_deref().and_then(session_named).map(Into::into),
     };
     Ok(RegistrationPeriod { id: required(item, kind, "id")?.as_str().into(), at, session, name, unreadable })
 }

@@ -191,7 +191,8 @@ impl Isams {
         self.with(|settings| settings.max_rows_per_day = most)
     }
 
-    /// Sets how many bytes the texts of all records of a fetch of the Batch API may have together. The default is 512 MiB.
+    /// Sets how many bytes a fetch of the Batch API may hold: about what a sync holds of its records. That is the texts of
+    /// all records, and for each out-of-school record four times its size besides. The default is 512 MiB.
     #[must_use]
     pub fn max_held_bytes(self, most: u64) -> Self {
         self.with(|settings| settings.max_held_bytes = most)

@@ -112,7 +112,7 @@ impl Undecided {
         }
         let found = [
             (stamps, "a time of update", "date-times", "out_of_school_updated"),
-            (codes, "a code", "what the code table knows", "out_of_school_code"),
+            (codes, "a code", "codes of the code table", "out_of_school_code"),
         ];
         match found.into_iter().find(|(names, ..)| !names.is_empty()) {
             None => Ok(Vec::new()),
@@ -121,10 +121,9 @@ impl Undecided {
                 Err(SourceError::permanent(
                     SourceErrorKind::BadRecord,
                     format!(
-                        "none of the {} in {} has {what} under a known name, and {values} stand in: {names}; name the field \
-                         with FieldNames::{option} (--field {option}=NAME), or say with ignored_fields (--ignore-field NAME) that it \
-                         is nothing of the kind",
-                        FetchedKind::OutOfSchool,
+                        "no record in {} has {what} under a known name, but these fields hold {values}: {names}; name the \
+                         field with FieldNames::{option} (--field {option}=NAME), or say with ignored_fields (--ignore-field NAME) \
+                         that it is nothing of the kind",
                         container_name(FetchedKind::OutOfSchool),
                     ),
                 ))

@@ -6,18 +6,19 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use super::body::{
-    Body, DEEPEST, ended_early, goes_on, is_padding, not_text, read_error, text_for_records, too_large, web_page,
+    Body, DEEPEST, bad_reply, ended_early, goes_on, is_padding, not_text, read_error, text_for_records, too_large,
+    web_page,
 };
 use super::message::{Message, OWN_TEXT, is_message, is_refusal};
 use super::reply::{Fields, Sink, is_around};
-use crate::source::{FetchedKind, SourceError, SourceErrorKind};
+use crate::source::{FetchedKind, SourceError};
 
 /// Reads one reply. A message of the API in it, wherever it stands, is given back, whatever else there is.
 pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Message>, SourceError> {
     let mut body = Body::new(raw);
     let beginning = body.peek().map_err(|error| read_error(&error))?;
     if !beginning.is_empty() && !beginning.starts_with(b"<") {
-        return Err(SourceError::permanent(SourceErrorKind::BadReply, "the reply is not XML; check the address"));
+        return Err(bad_reply("the reply is not XML; check the address"));
     }
     let progress = body.progress();
     let mut reader = Reader::from_reader(body);
@@ -61,7 +62,7 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
             Event::DocType(_) => return Err(refused("a document type declaration")),
             Event::Eof if reading.depth > 0 => return Err(ended_early()),
             Event::Eof if reading.has_root => return Ok(reading.message),
-            Event::Eof => return Err(SourceError::permanent(SourceErrorKind::BadReply, "the reply holds no document")),
+            Event::Eof => return Err(bad_reply("the reply holds no document")),
             _ => {}
         }
         progress.set(0);
@@ -181,10 +182,10 @@ fn xml_error(error: &quick_xml::Error, is_at_end: bool) -> SourceError {
         quick_xml::Error::Io(error) => read_error(error),
         quick_xml::Error::Encoding(_) => not_text(),
         _ if is_at_end => ended_early(),
-        _ => SourceError::permanent(SourceErrorKind::BadReply, "the reply is not well-formed XML"),
+        _ => bad_reply("the reply is not well-formed XML"),
     }
 }
 
 fn refused(what: &str) -> SourceError {
-    SourceError::permanent(SourceErrorKind::BadReply, format!("the reply holds {what}, which iSAMS never sends"))
+    bad_reply(format!("the reply holds {what}, which iSAMS never sends"))
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -32,6 +32,9 @@ const LONGEST_MANIFEST: u64 = 16 << 20;
 const RECORDS: &str = ".records.jsonl";
 const UNFINISHED: &str = ".part";
 
+/// The form of what is kept, of manifests and records alike.
+const FORMAT: u32 = 1;
+
 /// What is kept of a complete fetch beside its records.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Manifest {
@@ -40,8 +43,6 @@ struct Manifest {
     has_period_flags: bool,
     has_out_of_school: bool,
     has_code_table: bool,
-    /// Left out where it says nothing new, so that older replies keep their checksum.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     gives_session_marks: bool,
     today_only: bool,
     cache_seconds: i64,
@@ -55,9 +56,17 @@ struct Manifest {
 /// The file of a manifest.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
+    format: u32,
     fetch: Manifest,
     /// Of the manifest, so that a count that was altered shows.
     sha256: String,
+}
+
+/// All that is read of a manifest before its form is known.
+#[derive(Deserialize)]
+struct Form {
+    /// There was none at first.
+    format: Option<u32>,
 }
 
 fn hex(hash: Sha256) -> String {
@@ -69,10 +78,23 @@ impl Manifest {
         Ok(hex(Sha256::new_with_prefix(serde_json::to_vec(self)?)))
     }
 
-    /// Reads a manifest; `None` for one that was altered.
-    fn read(text: &[u8]) -> Option<Self> {
-        let Sealed { fetch, sha256 } = serde_json::from_slice(text).ok()?;
-        let is_possible = is_real(fetch.fetched_at.year()) && (0..=LONGEST_CACHE_S).contains(&fetch.cache_seconds);
+    /// Reads the manifest in this file.
+    fn read(text: &[u8], path: &Path) -> Result<Self, SourceError> {
+        let form: Form = serde_json::from_slice(text).map_err(|_| altered(path))?;
+        if form.format != Some(FORMAT) {
+            return Err(SourceError::permanent(
+                SourceErrorKind::BadRecord,
+                format!("{} was kept by another version of rollmark; save the replies again", path.display()),
+            ));
+        }
+        Self::unsealed(text).ok_or_else(|| altered(path))
+    }
+
+    /// `None` for a manifest that was altered.
+    fn unsealed(text: &[u8]) -> Option<Self> {
+        let Sealed { fetch, sha256, .. } = serde_json::from_slice(text).ok()?;
+        let is_possible =
+            is_real(fetch.fetched_at.date_naive()) && (0..=LONGEST_CACHE_S).contains(&fetch.cache_seconds);
         (is_possible && fetch.sha256().ok()? == sha256).then_some(fetch)
     }
 
@@ -113,9 +135,9 @@ fn in_use(folder: &Path) -> SourceError {
     )
 }
 
-/// Whether a time with this year can stand in a feed.
-fn is_real(year: i32) -> bool {
-    (1..=9999).contains(&year)
+/// Whether this date can stand in a feed.
+fn is_real(date: NaiveDate) -> bool {
+    (1..=9999).contains(&date.year())
 }
 
 /// Opens a regular file: a pipe or a device in its place could go on without an end.
@@ -147,7 +169,6 @@ fn open_regular(path: &Path) -> Result<File, SourceError> {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct SavingSource {
     inner: Arc<dyn AttendanceSource>,
     folder: PathBuf,
@@ -196,11 +217,11 @@ impl SavingSource {
         Ok(Self { inner, folder, fetched_at, is_masked: false, fetches: AtomicU64::new(0), masks: Masks::default() })
     }
 
-    /// Replaces the ids of students, records and periods, comments, reasons, names of periods, session flags that are
-    /// neither `am` nor `pm`, and codes that the code table does not know by numbered ones, so that every decision and
+    /// Replaces the ids of students, records and periods, comments, reasons, names of periods and codes, session flags that
+    /// are neither `am` nor `pm`, and codes that the code table does not know by numbered ones, so that every decision and
     /// every issue stays. Students are numbered and records are kept in an order that chance decides, so that a class's
-    /// roll says nothing of who is who. Times, and the code table with its names, stay as they are. Holds a fetch in memory
-    /// until it is complete.
+    /// roll says nothing of who is who. Times, code ids and letters stay as they are. Holds a fetch in memory until it is
+    /// complete.
     #[must_use]
     pub fn masked(mut self) -> Self {
         self.is_masked = true;
@@ -210,6 +231,18 @@ impl SavingSource {
     /// Under which id a student stands in the masked replies of the last fetch, once it is complete.
     pub fn masked_student(&self, student: &StudentId) -> Option<StudentId> {
         self.masks.lock().unwrap_or_else(PoisonError::into_inner).get(student).cloned()
+    }
+}
+
+/// Without the masks: they are the key to masked replies.
+impl fmt::Debug for SavingSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SavingSource")
+            .field("inner", &self.inner)
+            .field("folder", &self.folder)
+            .field("fetched_at", &self.fetched_at)
+            .field("is_masked", &self.is_masked)
+            .finish_non_exhaustive()
     }
 }
 
@@ -338,7 +371,7 @@ impl Recorder {
         self.manifest.undecided_fields.clone_from(&completeness.undecided_fields);
         let write_failed = |error: io::Error| failed("write", &self.manifest_path, &error);
         let sha256 = self.manifest.sha256().map_err(|error| write_failed(error.into()))?;
-        let sealed = Sealed { fetch: self.manifest.clone(), sha256 };
+        let sealed = Sealed { format: FORMAT, fetch: self.manifest.clone(), sha256 };
         let mut manifest = create_private(&unfinished(&self.manifest_path))?;
         serde_json::to_writer_pretty(&mut manifest, &sealed).map_err(|error| write_failed(error.into()))?;
         // Another run can have been faster.
@@ -386,7 +419,7 @@ impl ReplaySource {
             let mut text = Vec::new();
             let read = open_regular(&path)?.take(LONGEST_MANIFEST).read_to_end(&mut text);
             read.map_err(|error| failed("read", &path, &error))?;
-            fetches.push((number, Manifest::read(&text).ok_or_else(|| altered(&path))?));
+            fetches.push((number, Manifest::read(&text, &path)?));
         }
         if fetches.is_empty() {
             return Err(SourceError::permanent(
@@ -457,7 +490,14 @@ fn read_record(line: &[u8]) -> Option<Record> {
             [Some(FeedTime::Date(mark.date)), mark.last_updated].into_iter().flatten().collect()
         }
     };
-    times.iter().all(|time| is_real(time.as_written().year())).then_some(record)
+    times.into_iter().all(is_possible).then_some(record)
+}
+
+/// Whether a feed can hold this time. The end of a day is kept as the next date's midnight, which can be in the year 10000.
+fn is_possible(time: FeedTime) -> bool {
+    let date = time.as_written().date();
+    let written = if time.is_end_of_day() { date.pred_opt() } else { Some(date) };
+    written.is_some_and(is_real)
 }
 
 impl fmt::Display for ReplaySource {
