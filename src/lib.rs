@@ -37,7 +37,7 @@
 //! |---|---|
 //! | [`model`] | what the words mean |
 //! | [`rules`] | the decisions, pure |
-//! | [`explain`] | «why is this mark wrong?»: findings with evidence and advice, pure |
+//! | [`explain`] | "why is this mark wrong?": findings with evidence and advice, pure |
 //! | `source` | where records come from: the trait; fetches that are kept and replayed |
 //! | `isams` | the iSAMS source over HTTP |
 //! | `store` | where marks live: the trait, memory, SQLite |

@@ -199,7 +199,7 @@ pub struct RuleFlags {
     /// The school's IANA time zone
     #[arg(long, default_value = "Europe/London", value_parser = parse_zone)]
     timezone: Zone,
-    /// How AM and PM registers are told apart
+    /// How AM and PM registers are distinguished
     #[arg(long, value_enum, default_value_t = PmRuleName::Time)]
     pm_rule: PmRuleName,
     /// When PM begins under the time rule, included; HH:MM:SS too

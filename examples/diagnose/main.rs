@@ -1,4 +1,4 @@
-//! «This child's mark is wrong»: what the mark is, which record decides, and what to do about it.
+//! "This child's mark is wrong": what the mark is, which record decides, and what to do about it.
 //! `cargo run --release --example diagnose -- --url … --api-key … --student 4733683260 --date 2026-11-20 --expected M`
 //!
 //! Without flags for a tenant it plays six made-up cases, one for each classic cause. `--help` lists the flags.

@@ -20,7 +20,7 @@ const TOP: f64 = 30.0;
 const LABEL_LETTERS: usize = 34;
 /// More records than this have no room on one printed page.
 const ONE_PAGE: usize = 20;
-/// Room for «decides AM and PM».
+/// Room for "decides AM and PM".
 const WORDS: f64 = 130.0;
 
 const STYLE: &str = "\

@@ -27,7 +27,7 @@ pub fn when(record: &DayRecord, date: NaiveDate) -> String {
     }
 }
 
-/// «registration 101 (PM)», «out of school 901».
+/// "registration 101 (PM)", "out of school 901".
 pub fn name(record: &DayRecord) -> String {
     let mut name = match record.record.kind {
         RecordKind::Registration => "registration".to_owned(),

@@ -48,7 +48,7 @@ impl Situation<'_> {
         })
     }
 
-    /// Fields that may hold the time of update that no record of the kind was read with: «; it may be one of: A, B».
+    /// Fields that may hold the time of update that no record of the kind was read with: "; it may be one of: A, B".
     pub(super) fn stamp_fields(&self, of_kind: RecordKind) -> String {
         match (of_kind, self.undecided()) {
             (RecordKind::OutOfSchool, Some(names)) => format!("; it may be one of: {names}"),

@@ -39,7 +39,7 @@ pub(super) fn record_json(day: &DayRecord) -> Value {
     json
 }
 
-/// «the register of 08:40», «the AM register»
+/// "the register of 08:40", "the AM register"
 fn register_of(row: &DayRecord) -> String {
     match row.record.kind {
         RecordKind::SessionMark => format!("the {} register", session(row)),

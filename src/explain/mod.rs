@@ -1,4 +1,4 @@
-//! «Why is this mark wrong?»: the diagnosis of one student's day, with evidence and what to do; which PM start fits a
+//! "Why is this mark wrong?": the diagnosis of one student's day, with evidence and what to do; which PM start fits a
 //! school; and what other rules would change.
 //!
 //! Pure, like the rules: records go in, findings come out.

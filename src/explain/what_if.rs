@@ -30,7 +30,7 @@ impl fmt::Display for MarkDifference {
     }
 }
 
-/// «What if?»: the marks that differ between two resolutions of the same records, sorted by student, date, session.
+/// "What if?": the marks that differ between two resolutions of the same records, sorted by student, date, session.
 ///
 /// Marks differ where a parent sees something else: status, code or minutes.
 ///

@@ -6,7 +6,7 @@ use super::DayRecord;
 use crate::model::{Mark, RecordKind, Session};
 use crate::rules::PmRule;
 
-/// «registration», «out-of-school record»
+/// "registration", "out-of-school record"
 pub(super) fn kind(kind: RecordKind) -> &'static str {
     match kind {
         RecordKind::Registration => "registration",
@@ -25,7 +25,7 @@ pub(super) fn setting(kind: RecordKind) -> String {
     format!("setting {name}; on the command line, --field {name}=NAME")
 }
 
-/// «the registration 101 of 08:40», «the out-of-school record 901 from 2026-11-20 08:00 to 2026-11-20 12:00».
+/// "the registration 101 of 08:40", "the out-of-school record 901 from 2026-11-20 08:00 to 2026-11-20 12:00".
 pub(super) fn named(day: &DayRecord) -> String {
     let id = day.record.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
     let times = match day.to {
@@ -36,7 +36,7 @@ pub(super) fn named(day: &DayRecord) -> String {
     format!("the {}{id} {times}", kind(day.record.kind))
 }
 
-/// «1 mark», «2 marks».
+/// "1 mark", "2 marks".
 pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
@@ -49,7 +49,7 @@ pub(super) fn session(day: &DayRecord) -> Session {
 /// So many records are named in one sentence.
 pub(super) const MOST_NAMED: usize = 3;
 
-/// «A», «A and B», «A, B and C», «A, B, C and 9 more».
+/// "A", "A and B", "A, B and C", "A, B, C and 9 more".
 pub(crate) fn listed(names: &[String], more: usize) -> String {
     match names {
         [] => String::new(),
@@ -68,7 +68,7 @@ pub(super) fn capitalised(text: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// «Take the register; then sync.»
+/// "Take the register; then sync."
 pub(super) fn then_sync(what: &str) -> String {
     format!("{}; then sync.", capitalised(what))
 }

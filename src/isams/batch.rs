@@ -294,7 +294,7 @@ impl Fetch {
         }
     }
 
-    /// Whoever no longer listens has dropped the whole fetch.
+    /// Where nobody listens any more, the whole fetch was dropped.
     async fn send(&self, records: Vec<SourceRecord>) {
         let _ = self.sender.send(records).await;
     }
@@ -359,7 +359,7 @@ impl Fetch {
         let parsed = if is_whole {
             self.parse(std::io::Cursor::new(beginning.concat()), ask, None).await
         } else {
-            // Whoever drops the fetch ends the reading, which waits on a thread of its own.
+            // Dropping the fetch ends the reading, which waits on a thread of its own.
             let sender = self.sender.clone();
             let dropped = async move { sender.closed().await };
             let all = futures::stream::iter(beginning.into_iter().map(Ok)).chain(chunks).take_until(dropped.boxed());

@@ -156,7 +156,7 @@ pub(super) struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    /// «registrations in RegistrationStatuses»
+    /// "registrations in RegistrationStatuses"
     fn place(&self) -> String {
         format!("{} in {}", self.kind, container_name(self.kind))
     }

@@ -131,7 +131,7 @@ impl Fetch {
         Ok(())
     }
 
-    /// Whoever no longer listens has dropped the whole fetch.
+    /// Where nobody listens any more, the whole fetch was dropped.
     async fn send(&self, records: Vec<Record>) {
         let _ = self.sender.send(records.into_iter().map(SourceRecord::Record).collect()).await;
     }
@@ -215,7 +215,7 @@ impl Fetch {
             }
             seen.extend(reply.hashes.iter().copied());
             before = reply.hashes;
-            // Whoever does not say how large its pages are may cut them at the usual size.
+            // A tenant that does not say how large its pages are may cut them at the usual size.
             let size = about.size.unwrap_or(PAGE_SIZE);
             let is_last = match (last_page, about.total) {
                 _ if about.has_next => false,

@@ -64,7 +64,7 @@ pub struct Registration {
     pub comment: Option<Box<str>>,
     /// When the row was last updated.
     pub last_updated: Option<FeedTime>,
-    /// The source's own verdict, where it gives one; `registered` is then its «is present».
+    /// The source's own verdict, where it gives one; `registered` is then its "is present".
     #[serde(default)]
     pub verdict: Option<SourceVerdict>,
     /// Fields that could not be read.

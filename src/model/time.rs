@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Zone;
 
-/// The first year whose times are taken for real (R1.3); feeds write 0001 and 1900 for «none» (iSAMS, verified).
+/// The first year whose times are taken for real (R1.3); feeds write 0001 and 1900 for "none" (iSAMS, verified).
 pub(crate) const FIRST_REAL_YEAR: i32 = 1990;
 
 /// The half of the school day that a mark is for. `Am` sorts before `Pm`.

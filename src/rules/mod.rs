@@ -20,7 +20,7 @@ pub use resolver::{ResolveError, Resolver};
 pub(crate) use span::{Span, Versions};
 pub use window::{Scope, SyncWindow, Window, WindowError};
 
-/// How AM and PM registers are told apart (R3).
+/// How AM and PM registers are distinguished (R3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -95,7 +95,7 @@ impl Rules {
         Self { zone, pm_rule, tie_break, midnight_end }
     }
 
-    /// Sets how AM and PM registers are told apart.
+    /// Sets how AM and PM registers are distinguished.
     #[must_use]
     pub fn pm(mut self, rule: PmRule) -> Self {
         self.pm_rule = rule;
@@ -126,7 +126,7 @@ impl Rules {
         &self.zone
     }
 
-    /// How AM and PM registers are told apart.
+    /// How AM and PM registers are distinguished.
     pub fn pm_rule(&self) -> PmRule {
         self.pm_rule
     }

@@ -431,7 +431,7 @@ impl Register {
         self.judge_absence(row.code.as_ref(), without_code)
     }
 
-    /// The status of a code (R2's «no» rows), or the given one where there is no code.
+    /// The status of a code (R2's "no" rows), or the given one where there is no code.
     fn judge_absence(&self, code: Option<&RawCode>, without_code: Status) -> Outcome {
         let Some(raw) = code else {
             return Outcome { status: without_code, letter: None, name: None, raw: None };

@@ -18,7 +18,7 @@ pub enum ResolveError {
     /// The period rule found no period in the window, but registrations.
     #[error(
         "the window holds registrations but the list of registration periods is empty; \
-         give the key access to the registration periods, or tell PM by time"
+         give the key access to the registration periods, or distinguish AM and PM by time"
     )]
     NoPeriods,
     /// A period came again with another flag after registrations that depend on it.

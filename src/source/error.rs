@@ -20,7 +20,7 @@ pub enum SourceErrorKind {
     Server,
     /// The reply is not what was asked for (a web page, half a document, no document).
     BadReply,
-    /// A record lacks a required field or has an unreadable one: map it, or mend it at the source.
+    /// A record lacks a required field or has an unreadable one: map it, or correct it in the source.
     BadRecord,
     /// Part of what was asked for is missing from the reply.
     Incomplete,

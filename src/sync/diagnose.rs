@@ -9,7 +9,7 @@ use crate::source::{Completeness, FetchRequest, SourceErrorKind};
 use crate::store::MarkKey;
 
 impl AttendanceSync {
-    /// Answers «why is this mark wrong?» from a fetch of the date, wherever that lies; reads the store, writes nothing.
+    /// Answers "why is this mark wrong?" from a fetch of the date, wherever that lies; reads the store, writes nothing.
     ///
     /// `now` is the instant just before the fetch. The store is compared if it has recorded a run of this school. Where the
     /// last run that covered the student and date was told that the school was closed on that date, no mark is expected.
@@ -54,7 +54,7 @@ impl AttendanceSync {
         Ok(audit)
     }
 
-    /// «What if?»: the marks of these dates that other rules would decide differently. A source that reaches today only can
+    /// "What if?": the marks of these dates that other rules would decide differently. A source that reaches today only can
     /// be asked for today alone.
     ///
     /// # Errors

@@ -408,7 +408,7 @@ impl AttendanceSync {
         self.tell(SyncEvent::Planned { changes: plan.changes.len() as u64, withheld: plan.counts.withheld });
         let runs = self.store.runs(&self.school).await?;
         let reply_age = self.reply_age(&plan, runs.last(), freshness);
-        // What the key did before its settings were mended says nothing of today.
+        // What the key did before its settings were changed says nothing of today.
         let is_recent = |run: &&Run| {
             run.freshness.cache_expiry() == freshness.cache_expiry()
                 && freshness.fetched_at - run.freshness.fetched_at <= RECENT

@@ -97,7 +97,7 @@ fn set_lease(transaction: &Transaction<'_>, school: &SchoolRow, length: Duration
 }
 
 /// Whether the token is the newest and had not run out when its holder asked. That the call then had to wait for other
-/// programs takes nothing from anybody: whoever else had taken the lease since would hold a newer token.
+/// programs takes nothing from anybody: another run that had taken the lease since would hold a newer token.
 fn check_lease(transaction: &Transaction<'_>, school: &SchoolRow, token: LeaseToken, asked_ms: i64) -> Outcome<()> {
     let until: i64 =
         transaction.query_row("SELECT lease_until_ms FROM schools WHERE id = ?1", [school.id], |row| row.get(0))?;
