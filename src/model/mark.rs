@@ -202,8 +202,8 @@ impl fmt::Display for Decision {
     }
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference.
-fn is_zero(number: &u64) -> bool {
+/// For counts that are left out where there are none.
+pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 

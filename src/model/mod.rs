@@ -12,6 +12,8 @@ mod zone;
 pub(crate) use ids::compare_ids;
 pub use ids::{CodeId, PeriodId, RawCode, RecordId, SchoolId, StudentId};
 pub use issue::{Issue, IssueCount, Issues};
+#[cfg(feature = "sync")]
+pub(crate) use mark::is_zero;
 pub use mark::{
     Decision, DecisionRule, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RecordKind, RecordReference,
     Status, clock_text, stamp_text,

@@ -7,7 +7,7 @@ use super::codes::CodeTable;
 use super::span::{Span, end_of};
 use super::{PmRule, Rules, Scope, TieBreak};
 use crate::model::{
-    Decision, DecisionRule, Issues, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RawCode, RecordId,
+    Decision, DecisionRule, Issue, Issues, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RawCode, RecordId,
     RecordKind, RecordReference, Registration, Session, Status, StudentId, Zone, compare_ids,
 };
 
@@ -83,7 +83,9 @@ pub(super) struct FetchFacts {
     pub(super) closed_with_rows: BTreeSet<NaiveDate>,
 }
 
-pub(super) struct RegisterParts {
+/// A resolved window: every mark in scope, worked out when asked for.
+#[derive(Clone, Debug)]
+pub struct Register {
     pub(super) rules: Rules,
     pub(super) scope: Scope,
     pub(super) codes: CodeTable,
@@ -92,63 +94,28 @@ pub(super) struct RegisterParts {
     pub(super) days: BTreeMap<StudentId, StudentDays>,
     pub(super) spans: BTreeMap<StudentId, Vec<Span>>,
     pub(super) assigned: BTreeSet<(NaiveDate, Session)>,
+    /// `assigned`, and under the period rule the sessions of periods (R7).
+    pub(super) in_session: BTreeSet<(NaiveDate, Session)>,
     pub(super) period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>>,
     pub(super) unknown_period_days: BTreeSet<(StudentId, NaiveDate)>,
     pub(super) facts: FetchFacts,
     pub(super) issues: Issues,
 }
 
-/// A resolved window: every mark in scope, worked out when asked for.
-#[derive(Clone, Debug)]
-pub struct Register {
-    rules: Rules,
-    scope: Scope,
-    codes: CodeTable,
-    row_kind: RecordKind,
-    days: BTreeMap<StudentId, StudentDays>,
-    spans: BTreeMap<StudentId, Vec<Span>>,
-    assigned: BTreeSet<(NaiveDate, Session)>,
-    in_session: BTreeSet<(NaiveDate, Session)>,
-    period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>>,
-    unknown_period_days: BTreeSet<(StudentId, NaiveDate)>,
-    facts: FetchFacts,
-    issues: Issues,
-}
-
 impl Register {
-    pub(super) fn new(parts: RegisterParts) -> Self {
-        let in_session = parts.assigned.iter().chain(parts.period_times.keys()).copied().collect();
-        let mut register = Self {
-            rules: parts.rules,
-            scope: parts.scope,
-            codes: parts.codes,
-            row_kind: parts.row_kind,
-            days: parts.days,
-            spans: parts.spans,
-            assigned: parts.assigned,
-            in_session,
-            period_times: parts.period_times,
-            unknown_period_days: parts.unknown_period_days,
-            facts: parts.facts,
-            issues: parts.issues,
-        };
-        register.settle_duplicates();
-        register
-    }
-
     /// Puts the winner of each register first (R4) and counts the losers.
-    fn settle_duplicates(&mut self) {
-        let zone = &self.rules.zone().clone();
+    pub(super) fn settled(mut self) -> Self {
+        let zone = self.rules.zone();
         for (_, day) in self.days.values_mut().flat_map(|days| &mut days.0) {
             for rows in [&mut day.am, &mut day.pm] {
                 rows.sort_by(|a, b| compare_duplicates(b, a, zone));
                 rows.dedup();
                 for loser in rows.iter().skip(1) {
-                    self.issues
-                        .raise(crate::model::Issue::DuplicateRegistration, loser.id.as_ref().map(RecordId::as_str));
+                    self.issues.raise(Issue::DuplicateRegistration, loser.id.as_ref().map(RecordId::as_str));
                 }
             }
         }
+        self
     }
 
     /// The mark of one student, date and session; `None` where there is none, or it is out of scope.
@@ -203,8 +170,9 @@ impl Register {
         self.in_session.contains(&(date, session))
     }
 
-    /// Whether this fetch proves that a student without a mark has none (R11.4): a row or session mark of any student stands in that
-    /// session on that date, and no row of this student and date was passed over for its unknown period.
+    /// Whether this fetch proves that a student without a mark has none (R11.4): a row or session mark of any
+    /// student stands in that session on that date, and no row of this student and date was passed over for its unknown
+    /// period.
     pub fn proves_absence_of_mark(&self, student: &StudentId, date: NaiveDate, session: Session) -> bool {
         self.assigned.contains(&(date, session)) && !self.unknown_period_days.contains(&(student.clone(), date))
     }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, Utc};
 
 use super::codes::CodeTable;
-use super::register::{FetchFacts, RegisterParts, StudentDays};
+use super::register::{FetchFacts, StudentDays};
 use super::span::{End, Span, Versions};
 use super::{PmRule, Register, Rules, Scope, Window};
 use crate::model::{
@@ -260,10 +260,12 @@ impl Resolver {
         }
         let id = period.id.clone();
         let known = self.periods.entry(id.clone()).or_default();
-        let before = known.last().map(session_of);
+        let before = known.last().map(RegistrationPeriod::flag);
         known.insert(period);
         // Rows already passed over or assigned by the first flag cannot be taken back.
-        if before.is_some_and(|before| known.last().map(session_of) != Some(before)) && self.consulted.contains(&id) {
+        if before.is_some_and(|before| known.last().map(RegistrationPeriod::flag) != Some(before))
+            && self.consulted.contains(&id)
+        {
             self.late_period = Some(id);
         }
     }
@@ -336,14 +338,15 @@ impl Resolver {
         let zone = self.rules.zone();
         let mut period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>> = BTreeMap::new();
         for period in self.periods.values().filter_map(BTreeSet::last) {
-            if let Some(session) = session_of(period) {
+            if let Some(session) = period.flag() {
                 let at = period.at.school_time(zone);
                 if !self.closed.contains(&at.date()) {
                     period_times.entry((at.date(), session)).or_default().insert(at);
                 }
             }
         }
-        Ok(Register::new(RegisterParts {
+        Ok(Register {
+            in_session: self.assigned.iter().chain(period_times.keys()).copied().collect(),
             rules: self.rules,
             scope: self.scope,
             codes: self.codes,
@@ -365,7 +368,8 @@ impl Resolver {
                 closed: self.closed,
             },
             issues,
-        }))
+        }
+        .settled())
     }
 
     fn raise_period_issues(&self, issues: &mut Issues) {
@@ -380,7 +384,7 @@ impl Resolver {
             if !period.unreadable.is_empty() {
                 issues.raise(Issue::BadValue, id);
             }
-            match session_of(period) {
+            match period.flag() {
                 Some(session) => {
                     flagged.insert((period.at.school_time(self.rules.zone()).date(), session));
                 }
@@ -487,13 +491,9 @@ enum Flag {
 
 fn flag_of(periods: &BTreeMap<PeriodId, BTreeSet<RegistrationPeriod>>, row: &Registration) -> Flag {
     match row.period.as_ref().and_then(|id| periods.get(id)).and_then(BTreeSet::last) {
-        Some(period) => session_of(period).map_or(Flag::None, Flag::Session),
+        Some(period) => period.flag().map_or(Flag::None, Flag::Session),
         None => Flag::UnknownPeriod,
     }
-}
-
-fn session_of(period: &RegistrationPeriod) -> Option<Session> {
-    period.flag()
 }
 
 /// A stamp at or after the midnight that ends today, or before 1990 (R1.3).

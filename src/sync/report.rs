@@ -14,7 +14,7 @@ pub struct Fetched {
     /// Rows of registers in the accepted replies, before any window.
     pub registrations: u64,
     /// Session marks, likewise, from a source that gives these instead of registers.
-    #[serde(skip_serializing_if = "is_none_read")]
+    #[serde(skip_serializing_if = "crate::model::is_zero")]
     pub session_marks: u64,
     /// Out-of-school records, likewise.
     pub out_of_school: u64,
@@ -26,11 +26,6 @@ pub struct Fetched {
     pub retries: u64,
     /// Bytes of reply bodies, after decompression.
     pub bytes: u64,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference.
-fn is_none_read(rows: &u64) -> bool {
-    *rows == 0
 }
 
 /// The dates of a run, both ends included.
