@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::auth::{Credentials, Scope};
 use super::{FieldNames, batch, rest, transport};
+use crate::explain::Wording;
 use crate::source::{AttendanceSource, Capabilities, FetchRequest, RecordStream, SourceError};
 
 /// In which form the Batch API answers; the data are the same (verified).
@@ -265,6 +266,10 @@ impl AttendanceSource for Isams {
                 Capabilities { has_stamps: false, has_out_of_school: false, today_only: true, ..capabilities }
             }
         }
+    }
+
+    fn wording(&self) -> Wording {
+        Wording::for_api_key().with_code_table("code table (RegistrationCodes)")
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {

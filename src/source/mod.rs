@@ -18,6 +18,7 @@ pub use request::{Completeness, FetchCounters, FetchRequest, FetchedKind, Part, 
 pub use saved::{ReplaySource, SavingSource};
 pub use zone::newest_zone;
 
+use crate::explain::Wording;
 use crate::model::Record;
 
 /// What a source streams: records, then the verdict.
@@ -111,6 +112,11 @@ impl Capabilities {
 pub trait AttendanceSource: Debug + Display + Send + Sync + 'static {
     /// What this source can give. The same on every call.
     fn capabilities(&self) -> Capabilities;
+
+    /// What this system's things are called, for sentences about it.
+    fn wording(&self) -> Wording {
+        Wording::default()
+    }
 
     /// Reads a window.
     ///

@@ -7,6 +7,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use futures::StreamExt;
 
 use super::{FakeSchool, TestClock};
+use crate::explain::Wording;
 use crate::model::{FeedTime, OutOfSchool, Record};
 use crate::rules::Window;
 use crate::source::{
@@ -208,6 +209,10 @@ pub(super) fn shuffle<T>(rows: &mut [T], mut seed: u64) {
 impl AttendanceSource for FakeSource {
     fn capabilities(&self) -> Capabilities {
         self.lock().capabilities()
+    }
+
+    fn wording(&self) -> Wording {
+        Wording::for_api_key()
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {

@@ -21,6 +21,7 @@ use super::{
     AttendanceSource, Capabilities, Completeness, FetchRequest, Part, RecordStream, SourceError, SourceErrorKind,
     SourceRecord,
 };
+use crate::explain::Wording;
 use crate::model::{FeedTime, Record, StudentId};
 
 /// A century.
@@ -256,6 +257,10 @@ impl fmt::Display for SavingSource {
 impl AttendanceSource for SavingSource {
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    fn wording(&self) -> Wording {
+        self.inner.wording()
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
@@ -510,6 +515,10 @@ impl fmt::Display for ReplaySource {
 impl AttendanceSource for ReplaySource {
     fn capabilities(&self) -> Capabilities {
         self.newest().map(Manifest::capabilities).unwrap_or_default()
+    }
+
+    fn wording(&self) -> Wording {
+        Wording::for_api_key()
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
