@@ -447,6 +447,10 @@ impl AttendanceSource for Undecided {
         self.0.capabilities()
     }
 
+    fn wording(&self) -> Wording {
+        self.0.wording()
+    }
+
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
         let stream = self.0.fetch(request).await?;
         let name_it = |mut item| {
