@@ -63,8 +63,7 @@ impl AttendanceSource for Table {
 }
 
 fn illness() -> Record {
-    let letter = Some("I".into());
-    Record::Code(Code { id: "9".into(), letter, name: None, absence: true, active: true, unreadable: Vec::new() })
+    Record::Code(Code::new("9", true).with_letter("I"))
 }
 
 #[tokio::main]

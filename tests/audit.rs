@@ -85,7 +85,7 @@ fn the_dates_on_which_the_pattern_changed_are_told() {
 #[test]
 fn without_flags_the_starts_are_compared_with_the_rules_in_force_and_none_is_best() {
     let audit = audit(false);
-    assert_eq!(audit.compared_with, rules().pm_rule());
+    assert_eq!(audit.compared_with, rules().pm());
     assert_eq!(audit.best, None);
     assert_eq!(audit.starts[0].differing, 0, "noon is in force");
     assert_eq!(audit.starts[2].differing, 2, "from 13:30 on, the lesson no longer counts");
@@ -116,7 +116,7 @@ fn of_many_register_times_those_of_most_dates_are_tried() {
 #[tokio::test]
 async fn what_if_lists_the_marks_that_other_rules_would_change() {
     let sync = AttendanceSync::new(FakeSource::new(school(true)), MemoryStore::new(), "school", rules());
-    let other = rules().pm(PmRule::FirstFrom(clock("13:30:00")));
+    let other = rules().with_pm(PmRule::FirstFrom(clock("13:30:00")));
     let differences = sync.what_if(other, window()).await.unwrap();
     let texts: Vec<String> = differences.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["1 2026-11-09 PM: I (illness) → present", "1 2026-11-16 PM: I (illness) → present"]);

@@ -60,7 +60,7 @@ impl Situation<'_> {
         let short = self.short(&record);
         let first = self.first(RecordKind::OutOfSchool, Some(&record));
         let change = format!("{first}change the end of {short} so that {what}, and save it; then sync.");
-        let including = facts.rules.clone().midnight_end(MidnightEnd::IncludesDate);
+        let including = facts.rules.clone().with_midnight_end(MidnightEnd::IncludesDate);
         let is_extended = Span::new(span.record.clone(), &including).to > midnight;
         let advice = match is_extended {
             false => capitalised(&change),

@@ -142,7 +142,7 @@ impl Situation<'_> {
     }
 
     fn is_by_periods(&self) -> bool {
-        self.facts.rules.pm_rule() == PmRule::RegistrationPeriods
+        self.facts.rules.pm() == PmRule::RegistrationPeriods
     }
 
     /// Under the period rule, a date without a period of the session: what is the matter, and what to do.

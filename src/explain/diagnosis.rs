@@ -184,7 +184,7 @@ impl Diagnoser {
     /// the records.
     #[must_use]
     pub fn closed(mut self) -> Self {
-        self.resolver = self.resolver.closed([self.facts.question.date]);
+        self.resolver = self.resolver.with_closed_dates([self.facts.question.date]);
         self
     }
 
@@ -245,7 +245,7 @@ impl Extend<Record> for Diagnoser {
 fn scope_of(question: &Question) -> Scope {
     let day = Window::day(question.date);
     let window = question.window.today().map_or(day, |today| day.with_today(today));
-    Scope { window, students: Some(BTreeSet::from([question.student.clone()])) }
+    Scope::all(window).with_students([question.student.clone()])
 }
 
 impl Facts {
@@ -342,6 +342,7 @@ impl Facts {
         match kind {
             RecordKind::Registration | RecordKind::SessionMark => self.rows_have_stamps,
             RecordKind::OutOfSchool => self.spans_have_stamps,
+            RecordKind::Unknown => false,
         }
     }
 

@@ -293,7 +293,7 @@ impl Situation<'_> {
                 )
             }
         };
-        let by = match facts.rules.pm_rule() {
+        let by = match facts.rules.pm() {
             PmRule::FirstFrom(start) => format!("with the PM start at {}", clock(start)),
             PmRule::RegistrationPeriods => "by the flags of the registration periods".to_owned(),
         };
@@ -495,7 +495,7 @@ impl Situation<'_> {
     pub(super) fn to_cover(&self) -> (Option<NaiveDateTime>, String) {
         let session = self.session;
         let picked = self.mark.and_then(|mark| mark.decision.registration.as_ref()).map(|picked| picked.at);
-        match (self.facts.rules.pm_rule(), picked) {
+        match (self.facts.rules.pm(), picked) {
             (PmRule::FirstFrom(start), None) => {
                 let part = match session {
                     Session::Am => format!("before {}", clock(start)),

@@ -12,6 +12,7 @@ pub(super) fn kind(kind: RecordKind) -> &'static str {
         RecordKind::Registration => "registration",
         RecordKind::OutOfSchool => "out-of-school record",
         RecordKind::SessionMark => "session mark",
+        RecordKind::Unknown => "record",
     }
 }
 
@@ -20,7 +21,7 @@ pub(super) fn setting(kind: RecordKind) -> String {
     let name = match kind {
         RecordKind::Registration => "registration_updated",
         RecordKind::OutOfSchool => "out_of_school_updated",
-        RecordKind::SessionMark => return "a setting of the source".to_owned(),
+        RecordKind::SessionMark | RecordKind::Unknown => return "a setting of the source".to_owned(),
     };
     format!("setting {name}; on the command line, --field {name}=NAME")
 }

@@ -237,7 +237,7 @@ impl<'a> Item<'a> {
         let (field, value) = self.get(names)?;
         let read = read(value);
         if read.is_none() {
-            unreadable.push(UnreadableField(field.to_owned()));
+            unreadable.push(UnreadableField::new(field.to_owned()));
         }
         read
     }
@@ -248,7 +248,7 @@ impl<'a> Item<'a> {
         let text = clipped(value, longest);
         let is_broken = value.contains(NO_CHARACTER);
         if is_broken || text.len() < value.len() {
-            unreadable.push(UnreadableField(field.to_owned()));
+            unreadable.push(UnreadableField::new(field.to_owned()));
         }
         (!is_broken).then(|| text.trim_end().into())
     }
@@ -335,7 +335,7 @@ pub(super) fn minutes(text: &str) -> Option<Option<u32>> {
 
 /// `AM` or `PM` where a period's name is exactly that.
 pub(super) fn session_named(name: &str) -> Option<&'static str> {
-    Session::BOTH.map(Session::as_str).into_iter().find(|flag| *flag == name)
+    Session::BOTH.map(Session::name).into_iter().find(|flag| *flag == name)
 }
 
 /// Every list of names of an out-of-school record's fields.

@@ -350,7 +350,7 @@ fn optional<T>(
 ) -> Option<T> {
     let read = item.text(name)?.ok().and_then(|text| read(&text));
     if read.is_none() {
-        unreadable.push(UnreadableField(name.to_owned()));
+        unreadable.push(UnreadableField::new(name.to_owned()));
     }
     read
 }
@@ -360,7 +360,7 @@ fn words(item: &Object<'_>, name: &str, unreadable: &mut Vec<UnreadableField>, l
     let text: String = optional(item, name, unreadable, |text| Some(text.to_owned()))?;
     let cut = clipped(&text, longest);
     if cut.len() < text.len() {
-        unreadable.push(UnreadableField(name.to_owned()));
+        unreadable.push(UnreadableField::new(name.to_owned()));
     }
     Some(cut.trim_end().into())
 }

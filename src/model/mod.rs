@@ -6,6 +6,7 @@ mod cause;
 mod ids;
 mod issue;
 mod mark;
+mod names;
 mod record;
 mod time;
 mod zone;
@@ -20,6 +21,8 @@ pub use mark::{
     Decision, DecisionRule, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RecordKind, RecordReference,
     Status, clock_text, stamp_text,
 };
+pub use names::UnknownName;
+pub(crate) use names::{names, setters};
 pub use record::{
     Code, OutOfSchool, Record, Registration, RegistrationPeriod, SessionMark, SourceVerdict, UnreadableField,
 };

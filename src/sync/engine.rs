@@ -126,7 +126,7 @@ struct Resolved {
 
 impl AttendanceSync {
     /// A sync of one school. A second run of the same school at the same time is refused until
-    /// [`wait_for_other_run`](Self::wait_for_other_run) says otherwise.
+    /// [`with_wait_for_other_run`](Self::with_wait_for_other_run) says otherwise.
     pub fn new(
         source: impl AttendanceSource,
         store: impl MarkStore,
@@ -149,7 +149,7 @@ impl AttendanceSync {
 
     /// Sets how long a run waits for another run of the school to end.
     #[must_use]
-    pub fn wait_for_other_run(mut self, longest: Duration) -> Self {
+    pub fn with_wait_for_other_run(mut self, longest: Duration) -> Self {
         self.wait_for_other_run = longest;
         self
     }
@@ -158,14 +158,14 @@ impl AttendanceSync {
     /// once, where one whose future is dropped holds up the next until the lease runs out. A commit that has begun is
     /// finished.
     #[must_use]
-    pub fn stop_when(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub fn with_stop(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop = stop.boxed().shared();
         self
     }
 
     /// Sets who is told what a run is doing.
     #[must_use]
-    pub fn on_event(mut self, listener: impl Fn(SyncEvent) + Send + Sync + 'static) -> Self {
+    pub fn with_listener(mut self, listener: impl Fn(SyncEvent) + Send + Sync + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self
     }
@@ -190,7 +190,7 @@ impl AttendanceSync {
         request: SyncRequest,
         prepare: impl FnMut(&Planned) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send,
     ) -> Result<SyncReport, SyncError> {
-        let (window, dry_run) = (request.scope.window, request.dry_run);
+        let (window, dry_run) = (request.scope.window(), request.dry_run);
         let span = info_span!("rollmark.sync", from = %window.from(), to = %window.to(), dry_run);
         self.run_once(request, prepare).instrument(span).await
     }
@@ -234,8 +234,8 @@ impl AttendanceSync {
         let mut scope = request.scope.clone();
         let mut advice = Vec::new();
         if capabilities.today_only {
-            scope.window = narrow_to_today(scope.window)?;
-            if scope.window != request.scope.window {
+            scope = scope.clone().with_window(narrow_to_today(scope.window())?);
+            if scope.window() != request.scope.window() {
                 advice.push(
                     "This source reaches today only, so only today was synced; other days need another way in."
                         .to_owned(),
@@ -247,21 +247,22 @@ impl AttendanceSync {
                 "This source has no times of update: the marks are the management system's own verdicts.".to_owned(),
             );
         }
-        let periods = self.rules.pm_rule() == PmRule::RegistrationPeriods && !capabilities.gives_session_marks;
-        let fetch = FetchRequest::new(scope.window).in_zone(self.rules.zone()).with_periods(periods);
+        let periods = self.rules.pm() == PmRule::RegistrationPeriods && !capabilities.gives_session_marks;
+        let fetch = FetchRequest::new(scope.window()).in_zone(self.rules.zone()).with_periods(periods);
         let freshness = Freshness::new(request.now.unwrap_or_else(Utc::now), capabilities.cache_expiry);
         if let Some(stale) = freshness.advice() {
             warn!(cache_seconds = freshness.cache_expiry().num_seconds(), "replies can be older than is advised");
             advice.push(stale);
         }
-        let resolver = || Resolver::new(self.rules.clone(), scope.clone()).closed(request.closed.iter().copied());
+        let resolver =
+            || Resolver::new(self.rules.clone(), scope.clone()).with_closed_dates(request.closed.iter().copied());
         let (resolver, completeness) = self.read(&fetch, resolver).await?;
         let span = info_span!("rollmark.resolve");
         let register = Arc::new(aside(move || span.in_scope(|| resolver.finish())).await?);
         self.refuse_if(register.lacks_code_table())?;
         advice.extend(advice::on_closed_dates(&request.closed, &register));
         advice.extend(advice::on_undecided_fields(&completeness));
-        if register.midnight_ends_are_meant() && self.rules.ends_at_midnight() == MidnightEnd::Excluded {
+        if register.midnight_ends_are_meant() && self.rules.midnight_end() == MidnightEnd::Excluded {
             advice.push(advice::MIDNIGHTS.to_owned());
         }
         Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters.tally(), advice })
@@ -447,7 +448,7 @@ impl AttendanceSync {
             withheld: plan.withheld_by_reason(),
             issue_examples: examples(&issues),
             issues,
-            window: ReportWindow { from: resolved.scope.window.from(), to: resolved.scope.window.to() },
+            window: ReportWindow { from: resolved.scope.window().from(), to: resolved.scope.window().to() },
             zone: self.rules.zone().into(),
             fetched_at: freshness.fetched_at,
             as_of_earliest: freshness.as_of_earliest(),
