@@ -51,7 +51,7 @@ impl AttendanceSource for Table {
         for (number, line) in self.lines.iter().enumerate() {
             // A line that can't be read is an error with its place, never skipped.
             let row = parse(line).ok_or_else(|| {
-                SourceError::permanent(SourceErrorKind::BadRecord, format!("line {number} of the table is unreadable"))
+                SourceError::new(SourceErrorKind::BadRecord, format!("line {number} of the table is unreadable"))
             })?;
             records.push(Record::Registration(row));
         }

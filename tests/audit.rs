@@ -4,9 +4,9 @@ use chrono::{NaiveDate, NaiveTime, Weekday};
 use rollmark::explain::{PmAudit, PmAuditor, Question};
 use rollmark::model::{Record, Session};
 use rollmark::rules::{PmRule, Rules, SyncWindow, Window};
-use rollmark::source::SourceErrorKind;
+use rollmark::source::{SourceError, SourceErrorKind};
 use rollmark::store::MemoryStore;
-use rollmark::sync::{AttendanceSync, SyncError};
+use rollmark::sync::AttendanceSync;
 use rollmark::testing::{FakeSchool, FakeSource};
 
 fn clock(text: &str) -> NaiveTime {
@@ -138,10 +138,8 @@ async fn an_empty_code_table_under_records_with_codes_is_refused_as_a_sync_refus
         sync.diagnose(Question::new("1", monday, window()), now).await.map(drop),
     ];
     for result in refused {
-        match result {
-            Err(SyncError::Source(error)) => assert_eq!(error.kind(), SourceErrorKind::Incomplete, "{error}"),
-            other => panic!("{other:?}"),
-        }
+        let error = result.unwrap_err();
+        assert_eq!(error.source_error().map(SourceError::kind), Some(SourceErrorKind::Incomplete), "{error}");
     }
     let friday = Question::new("1", "2026-11-20".parse().unwrap(), window());
     assert!(sync.diagnose(friday, now).await.is_ok(), "nobody has a code on that date");

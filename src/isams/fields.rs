@@ -42,7 +42,7 @@ macro_rules! field_names {
             /// # Errors
             /// There is no such list, or a name is empty, or none is given.
             pub fn set(&mut self, list: &str, names: Vec<String>) -> Result<(), SourceError> {
-                let refused = |message| Err(SourceError::permanent(SourceErrorKind::Configuration, message));
+                let refused = |message| Err(SourceError::new(SourceErrorKind::Configuration, message));
                 if names.is_empty() || names.iter().any(|name| name.trim().is_empty()) {
                     return refused(format!("the list {} needs at least one name, and no empty one", printable(list)));
                 }
@@ -418,7 +418,7 @@ fn is_time_of_day(text: &str) -> bool {
 }
 
 pub(super) fn bad_record(message: String) -> SourceError {
-    SourceError::permanent(SourceErrorKind::BadRecord, message)
+    SourceError::new(SourceErrorKind::BadRecord, message)
 }
 
 /// A name from outside as an error can show it: short, and without what a terminal acts on.

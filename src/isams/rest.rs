@@ -74,7 +74,7 @@ impl Fetch {
     async fn read(&self) -> Result<(), SourceError> {
         let window = self.request.window;
         if window.from() != window.to() {
-            return Err(SourceError::permanent(
+            return Err(SourceError::new(
                 SourceErrorKind::Configuration,
                 "iSAMS's REST interface gives today only; ask for today alone, or read the Batch interface",
             ));
@@ -99,7 +99,7 @@ impl Fetch {
         let of_today: Vec<RegistrationPeriod> =
             periods.into_iter().filter(|period| date_of(period) == window.from()).collect();
         if let (true, Some(other)) = (of_today.is_empty(), other) {
-            return Err(SourceError::permanent(
+            return Err(SourceError::new(
                 SourceErrorKind::Incomplete,
                 format!(
                     "iSAMS lists the registration periods of {other}, not of {}; its REST interface only answers for \

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides anything; the decisions are in [`rules`](crate::rules).
 
+mod cause;
 mod ids;
 mod issue;
 mod mark;
@@ -10,6 +11,7 @@ mod record;
 mod time;
 mod zone;
 
+pub use cause::{Cause, Retry};
 pub(crate) use ids::compare_ids;
 pub use ids::{CodeId, PeriodId, RawCode, RecordId, SchoolId, StudentId};
 pub use issue::{Issue, IssueCount, Issues};

@@ -78,7 +78,7 @@ impl AttendanceSync {
     ) -> Result<(S, Completeness), SyncError> {
         let fetch = FetchRequest::new(window).in_zone(self.rules.zone()).with_periods(true);
         match self.read(&fetch, &start).await {
-            Err(SyncError::Source(error)) if self.can_do_without_periods(error.kind()) => {
+            Err(error) if error.source_error().is_some_and(|error| self.can_do_without_periods(error.kind())) => {
                 self.read(&fetch.with_periods(false), &start).await
             }
             read => read,

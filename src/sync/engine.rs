@@ -154,7 +154,7 @@ impl AttendanceSync {
         self
     }
 
-    /// Sets what stops a run, such as a signal: the run then ends with [`SyncError::Stopped`] and gives its lease back at
+    /// Sets what stops a run, such as a signal: the run then ends with [`SyncErrorKind::Stopped`](super::SyncErrorKind::Stopped) and gives its lease back at
     /// once, where one whose future is dropped holds up the next until the lease runs out. A commit that has begun is
     /// finished.
     #[must_use]
@@ -204,7 +204,7 @@ impl AttendanceSync {
         if request.dry_run {
             let resolved = unless_stopped(&self.stop, self.resolve(&request)).await?;
             let planned = self.plan(&request, &resolved, started, 1).await?;
-            prepare(&planned).map_err(SyncError::Prepare)?;
+            prepare(&planned).map_err(SyncError::prepare)?;
             return Ok(planned.report);
         }
         under_lease(&*self.store, &self.school, self.wait_for_other_run, &self.stop, |lease| async move {
@@ -212,7 +212,7 @@ impl AttendanceSync {
             let mut tries = 1;
             loop {
                 let planned = unless_stopped(&self.stop, self.plan(&request, &resolved, started, tries)).await?;
-                prepare(&planned).map_err(SyncError::Prepare)?;
+                prepare(&planned).map_err(SyncError::prepare)?;
                 match self.apply(planned.snapshot.revision, &planned.plan, &planned.run, lease).await {
                     Err(error) if error.kind() == StoreErrorKind::Moved && tries < TRIES => {
                         warn!("the store has changed since the plan was made, which is made anew");
@@ -295,16 +295,19 @@ impl AttendanceSync {
             if let Ok((_, completeness)) = &folded {
                 span.record("rows", completeness.parts.iter().map(|part| part.rows).sum::<u64>());
             }
-            let error = match folded {
-                Err(SyncError::Source(error)) if error.is_temporary() => error,
-                folded => break folded?,
+            let (error, least) = match folded {
+                Ok(folded) => break folded,
+                Err(error) => match error.retry().wait() {
+                    Some(least) => (error, least),
+                    None => return Err(error.into()),
+                },
             };
             let Some(wait) = waits.next() else {
                 let seconds = started.elapsed().as_secs_f32();
                 let tried = format!("the whole fetch was tried {attempt} times in {seconds:.1} s");
-                return Err(error.given_up(&tried).into());
+                return Err(error.exhausted(&tried).into());
             };
-            let wait = error.retry_after().unwrap_or_default().min(retry::LONGEST_WAIT).max(wait);
+            let wait = least.min(retry::LONGEST_WAIT).max(wait);
             span.in_scope(|| retry::warn(error.kind(), wait));
             drop(span);
             tokio::time::sleep(wait).await;
@@ -314,7 +317,7 @@ impl AttendanceSync {
         let needed = self.source.capabilities().needed(fetch.periods);
         match needed.into_iter().find(|kind| !completeness.covers(*kind, fetch.window)) {
             None => Ok((state, completeness)),
-            Some(kind) => Err(SyncError::Incomplete(format!("not every date was answered for {kind}"))),
+            Some(kind) => Err(incomplete(&format!("not every date was answered for {kind}")).into()),
         }
     }
 
@@ -323,7 +326,7 @@ impl AttendanceSync {
         &self,
         fetch: &FetchRequest,
         mut state: S,
-    ) -> Result<(S, Completeness), SyncError> {
+    ) -> Result<(S, Completeness), SourceError> {
         let gives_session_marks = self.source.capabilities().gives_session_marks;
         let mut stream = self.source.fetch(fetch).await?;
         let mut verdict = None;
@@ -331,13 +334,13 @@ impl AttendanceSync {
         while let Some(item) = stream.next().await {
             match item? {
                 _ if verdict.is_some() => {
-                    return Err(SyncError::Incomplete("records came after the verdict".to_owned()));
+                    return Err(incomplete("records came after the verdict"));
                 }
                 SourceRecord::Record(Record::Registration(_)) if gives_session_marks => {
-                    return Err(other_kind(FetchedKind::SessionMarks, FetchedKind::Registrations).into());
+                    return Err(other_kind(FetchedKind::SessionMarks, FetchedKind::Registrations));
                 }
                 SourceRecord::Record(Record::SessionMark(_)) if !gives_session_marks => {
-                    return Err(other_kind(FetchedKind::Registrations, FetchedKind::SessionMarks).into());
+                    return Err(other_kind(FetchedKind::Registrations, FetchedKind::SessionMarks));
                 }
                 SourceRecord::Record(record) => {
                     state.extend([record]);
@@ -513,16 +516,24 @@ impl Debug for AttendanceSync {
 
 /// An empty code table where records have codes (R11.6): every absence would lose its letter, every visit would be one.
 fn no_code_table() -> SourceError {
-    SourceError::permanent(
+    SourceError::new(
         SourceErrorKind::Incomplete,
         "the code table (RegistrationCodes) is empty, but records have codes; let the API key read the registration codes, or \
          say that there is no code table (--no-code-table)",
     )
 }
 
+/// An answer that proves nothing, and why.
+fn incomplete(why: &str) -> SourceError {
+    SourceError::new(
+        SourceErrorKind::Incomplete,
+        format!("the source's answer is incomplete ({why}); nothing was written"),
+    )
+}
+
 /// A source that streams what it does not promise: nothing says whether that was read in full.
 fn other_kind(promised: FetchedKind, streamed: FetchedKind) -> SourceError {
-    SourceError::permanent(
+    SourceError::new(
         SourceErrorKind::BadRecord,
         format!(
             "the source says that it gives {promised}, but it sent {streamed}; correct the source: it must give one of the two \
@@ -537,7 +548,7 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 }
 
 pub(super) fn narrow_to_today(window: Window) -> Result<Window, SyncError> {
-    let today = window.today().filter(|today| window.contains(*today)).ok_or(SyncError::NotToday)?;
+    let today = window.today().filter(|today| window.contains(*today)).ok_or(SyncError::NOT_TODAY)?;
     Ok(Window::day(today).with_today(today))
 }
 

@@ -39,7 +39,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, NaiveDate, Utc};
 
 pub use engine::{AttendanceSync, Planned, SyncEvent};
-pub use error::SyncError;
+pub use error::{SyncError, SyncErrorKind};
 pub use plan::{Guards, MassChange, Plan, PlannedChange, WithheldChange};
 pub use report::{Fetched, ReportWindow, ReportZone, SyncReport};
 pub use saved::SavedPlan;
