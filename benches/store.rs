@@ -31,7 +31,7 @@ async fn main() {
     for _ in 0..ROUNDS {
         let source = Isams::batch(&url, "key").unwrap().suspicious_rows(None);
         let started = Instant::now();
-        let items = source.fetch(&FetchRequest::new(scope.window)).await.unwrap();
+        let items = source.fetch(&FetchRequest::new(scope.window())).await.unwrap();
         assert_eq!(futures::StreamExt::count(items).await as u64, STUDENTS * u64::from(REGISTERS) * 31 + 1);
         parsing.push(started.elapsed());
     }
@@ -41,7 +41,7 @@ async fn main() {
         let source = Isams::batch(&url, "key").unwrap().suspicious_rows(None);
         let rules = Rules::new("Europe/London".parse().unwrap());
         let sync = AttendanceSync::new(source, MemoryStore::new(), "school", rules);
-        let question = Question::about("4733683260", today).with_window(scope.window);
+        let question = Question::about("4733683260", today).with_window(scope.window());
         let started = Instant::now();
         let diagnosis = sync.diagnose(question, chrono::Utc::now()).await.unwrap();
         diagnosing.push(started.elapsed());
@@ -103,7 +103,7 @@ fn insert_plainly(mut connection: Connection, rows: &[String], marks: &[Arc<roll
     let mut point = transaction.prepare("INSERT INTO marks VALUES (1, ?1, ?2, ?3, ?4)").unwrap();
     for (row, mark) in rows.iter().zip(marks) {
         let change = log.insert(params!["2026-11-20T18:00:00+00:00", row]).unwrap();
-        point.execute(params![mark.date.to_string(), mark.student.as_str(), mark.session.as_str(), change]).unwrap();
+        point.execute(params![mark.date.to_string(), mark.student.as_str(), mark.session.name(), change]).unwrap();
     }
     drop((log, point));
     transaction.commit().unwrap();
@@ -127,7 +127,7 @@ fn change_set(scope: &Scope, writes: Vec<Write>) -> ChangeSet {
 }
 
 fn registers(scope: &Scope) -> impl Iterator<Item = (u64, String, String)> {
-    let (from, to) = (scope.window.from(), scope.window.to());
+    let (from, to) = (scope.window().from(), scope.window().to());
     let days = from.iter_days().take_while(move |date| *date <= to);
     days.flat_map(|date| (0..STUDENTS).map(move |student| (date, student))).flat_map(|(date, student)| {
         (0..REGISTERS).map(move |slot| {

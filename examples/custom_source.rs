@@ -51,7 +51,7 @@ impl AttendanceSource for Table {
         for (number, line) in self.lines.iter().enumerate() {
             // A line that can't be read is an error with its place, never skipped.
             let row = parse(line).ok_or_else(|| {
-                SourceError::permanent(SourceErrorKind::BadRecord, format!("line {number} of the table is unreadable"))
+                SourceError::new(SourceErrorKind::BadRecord, format!("line {number} of the table is unreadable"))
             })?;
             records.push(Record::Registration(row));
         }
@@ -63,8 +63,7 @@ impl AttendanceSource for Table {
 }
 
 fn illness() -> Record {
-    let letter = Some("I".into());
-    Record::Code(Code { id: "9".into(), letter, name: None, absence: true, active: true, unreadable: Vec::new() })
+    Record::Code(Code::new("9", true).with_letter("I"))
 }
 
 #[tokio::main]

@@ -50,7 +50,7 @@ async fn show(flags: Flags) -> Result<u8, Failure> {
     }
     let Some(student) = flags.student.as_deref().map(StudentId::new) else {
         for run in &runs {
-            let (marks, window) = (run.marks, run.scope.window);
+            let (marks, window) = (run.marks, run.scope.window());
             say(&format!(
                 "run {}, {}: {} to {}, {} added, {} changed, {} removed, {} withheld, {} kept",
                 run.number,
@@ -71,7 +71,7 @@ async fn show(flags: Flags) -> Result<u8, Failure> {
         }
         return Ok(0);
     };
-    let Some(last) = runs.last().map(|run| run.scope.window) else { return Ok(0) };
+    let Some(last) = runs.last().map(|run| run.scope.window()) else { return Ok(0) };
     let window = Window::between(flags.from.unwrap_or(last.from()), flags.to.unwrap_or(last.to()))?;
     let dates = window.from().iter_days().take_while(|date| *date <= window.to());
     for (date, session) in dates.flat_map(|date| Session::BOTH.map(|session| (date, session))) {

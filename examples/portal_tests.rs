@@ -49,7 +49,7 @@ async fn main() {
     refusing.expect_capabilities().returning(Capabilities::default);
     refusing
         .expect_fetch()
-        .returning(|_| Err(SourceError::permanent(SourceErrorKind::Credentials, "the API key is refused")));
+        .returning(|_| Err(SourceError::new(SourceErrorKind::Credentials, "the API key is refused")));
     let failing = AttendanceSync::new(refusing, store.clone(), "school", rules.clone());
     let error = failing.run(request.clone()).await.expect_err("the key is refused");
     assert_eq!(error.to_string(), "the API key is refused");

@@ -32,7 +32,7 @@ async fn main() {
 async fn probe(flags: Flags) -> Result<u8, Failure> {
     let zone = rollmark::model::Zone::utc();
     // A week, so that a school day is among them.
-    let few_days = SyncWindow { days: 6, look_ahead: 0 };
+    let few_days = SyncWindow::default().with_days(6);
     let window = flags.window.window_or(&zone, few_days).unwrap_or_else(|error| wrong_flags(error));
     let probe = match flags.source.tenant().unwrap_or_else(|error| wrong_flags(error)) {
         Some(tenant) => tenant.probe(window).await?,

@@ -133,7 +133,7 @@ async fn tell_story(flags: &Flags, window: Window, mut outputs: Outputs, stop: &
     let sync = flags.sync(source, Arc::clone(&store), stop);
     // A day before the second, so that what the school changes in between is younger.
     // The outputs are filled here too, so that a full disk shows before anything is written.
-    let day_before = flags.request(window).at(now - TimeDelta::days(1));
+    let day_before = flags.request(window).with_now(now - TimeDelta::days(1));
     let report = sync.run_with(day_before, |planned| outputs.prepare(planned)).await?;
     flags.say_report(&report);
 
@@ -144,7 +144,7 @@ async fn tell_story(flags: &Flags, window: Window, mut outputs: Outputs, stop: &
     flags.say("Second sync");
     let mut changes = Vec::new();
     let report = sync
-        .run_with(flags.request(window).at(now), |planned| {
+        .run_with(flags.request(window).with_now(now), |planned| {
             changes = sentences(&planned.plan.changes, &flags.closed);
             outputs.prepare(planned)
         })
@@ -160,9 +160,9 @@ impl Flags {
     fn sync(&self, source: Arc<dyn AttendanceSource>, store: Arc<dyn MarkStore>, stop: &Stop) -> AttendanceSync {
         let school = SchoolId::new(&self.school);
         AttendanceSync::shared(source, store, school, self.rules.rules())
-            .wait_for_other_run(LONGEST_WAIT)
-            .stop_when(stop.clone().map(|_| ()))
-            .on_event(progress())
+            .with_wait_for_other_run(LONGEST_WAIT)
+            .with_stop(stop.clone().map(|_| ()))
+            .with_listener(progress())
     }
 
     fn request(&self, window: Window) -> SyncRequest {
@@ -171,11 +171,11 @@ impl Flags {
         guards.leavers = self.leavers;
         guards.allow_mass_change = self.allow_mass_change;
         let request = SyncRequest::targeted(window)
-            .guards(guards)
-            .closed(self.closed.iter().copied())
-            .dry_run(self.dry_run)
-            .at(self.window.now());
-        if self.students.is_empty() { request } else { request.students(self.students.iter().map(String::as_str)) }
+            .with_guards(guards)
+            .with_closed_dates(self.closed.iter().copied())
+            .with_dry_run(self.dry_run)
+            .with_now(self.window.now());
+        if self.students.is_empty() { request } else { request.with_students(self.students.iter().map(String::as_str)) }
     }
 
     fn targets(&self) -> Vec<&Path> {

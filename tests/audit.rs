@@ -4,9 +4,9 @@ use chrono::{NaiveDate, NaiveTime, Weekday};
 use rollmark::explain::{PmAudit, PmAuditor, Question};
 use rollmark::model::{Record, Session};
 use rollmark::rules::{PmRule, Rules, SyncWindow, Window};
-use rollmark::source::SourceErrorKind;
+use rollmark::source::{SourceError, SourceErrorKind};
 use rollmark::store::MemoryStore;
-use rollmark::sync::{AttendanceSync, SyncError};
+use rollmark::sync::AttendanceSync;
 use rollmark::testing::{FakeSchool, FakeSource};
 
 fn clock(text: &str) -> NaiveTime {
@@ -85,7 +85,7 @@ fn the_dates_on_which_the_pattern_changed_are_told() {
 #[test]
 fn without_flags_the_starts_are_compared_with_the_rules_in_force_and_none_is_best() {
     let audit = audit(false);
-    assert_eq!(audit.compared_with, rules().pm_rule());
+    assert_eq!(audit.compared_with, rules().pm());
     assert_eq!(audit.best, None);
     assert_eq!(audit.starts[0].differing, 0, "noon is in force");
     assert_eq!(audit.starts[2].differing, 2, "from 13:30 on, the lesson no longer counts");
@@ -116,7 +116,7 @@ fn of_many_register_times_those_of_most_dates_are_tried() {
 #[tokio::test]
 async fn what_if_lists_the_marks_that_other_rules_would_change() {
     let sync = AttendanceSync::new(FakeSource::new(school(true)), MemoryStore::new(), "school", rules());
-    let other = rules().pm(PmRule::FirstFrom(clock("13:30:00")));
+    let other = rules().with_pm(PmRule::FirstFrom(clock("13:30:00")));
     let differences = sync.what_if(other, window()).await.unwrap();
     let texts: Vec<String> = differences.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["1 2026-11-09 PM: I (illness) → present", "1 2026-11-16 PM: I (illness) → present"]);
@@ -138,10 +138,8 @@ async fn an_empty_code_table_under_records_with_codes_is_refused_as_a_sync_refus
         sync.diagnose(Question::about("1", monday).with_window(window()), now).await.map(drop),
     ];
     for result in refused {
-        match result {
-            Err(SyncError::Source(error)) => assert_eq!(error.kind(), SourceErrorKind::Incomplete, "{error}"),
-            other => panic!("{other:?}"),
-        }
+        let error = result.unwrap_err();
+        assert_eq!(error.source_error().map(SourceError::kind), Some(SourceErrorKind::Incomplete), "{error}");
     }
     let friday = Question::about("1", "2026-11-20".parse().unwrap()).with_window(window());
     assert!(sync.diagnose(friday, now).await.is_ok(), "nobody has a code on that date");

@@ -57,9 +57,9 @@ async fn check_sync(path: &Path) {
     let source = source.cache_expiry(TimeDelta::zero()).has_code_table(case.has_codes());
     let store = MemoryStore::new();
     let sync = AttendanceSync::new(source, store.clone(), "school", case.rules());
-    let mut request = SyncRequest::targeted(case.scope().window);
-    if let Some(students) = case.scope().students {
-        request = request.students(students);
+    let mut request = SyncRequest::targeted(case.scope().window());
+    if let Some(students) = case.scope().students() {
+        request = request.with_students(students);
     }
     let report = sync.run(request).await.unwrap();
     let snapshot = store.read(&"school".into(), &case.scope()).await.unwrap();

@@ -205,7 +205,7 @@ fn without_a_register_the_advice_names_the_times_that_a_record_must_cover() {
     let by_time = ask_under(rules());
     assert_eq!(by_time.name(), FindingName::OutOfSchoolDoesNotCoverSession);
     assert!(by_time.advice.contains("some time of that day from 12:00 on"), "{}", by_time.advice);
-    let by_periods = ask_under(rules().pm(PmRule::RegistrationPeriods));
+    let by_periods = ask_under(rules().with_pm(PmRule::RegistrationPeriods));
     assert_eq!(by_periods.name(), FindingName::OutOfSchoolDoesNotCoverSession);
     assert!(by_periods.advice.contains("begins at 13:30 or before and ends after 13:30"), "{}", by_periods.advice);
     assert_eq!(evidence(&by_periods)["register_at"], "2026-11-20T13:30:00");
@@ -300,7 +300,7 @@ fn a_tie_that_the_registration_wins_is_broken_by_saving_the_record_again() {
         .out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00")
         .coded("17")
         .updated("2026-11-20T08:52:00");
-    let rules = rules().tie_break(TieBreak::Registration);
+    let rules = rules().with_tie_break(TieBreak::Registration);
     let question = question().with_session(Session::Am).expecting("M");
     let diagnosis = ask(&school, rules.clone(), question, 4, Vec::new());
     assert_eq!(names(&diagnosis.sessions[0].findings), [FindingName::OutOfSchoolOlderThanRegistration]);
@@ -335,7 +335,7 @@ fn school_with_a_visit(updated: &str) -> FakeSchool {
 
 #[test]
 fn a_record_that_ends_at_the_midnight_that_begins_the_date_may_mean_that_date() {
-    let included = || rules().midnight_end(MidnightEnd::IncludesDate);
+    let included = || rules().with_midnight_end(MidnightEnd::IncludesDate);
     let school = school_with_a_visit("2026-11-20T14:00:00");
     for session in Session::BOTH {
         let found = findings(&school, session, "V");
@@ -382,7 +382,7 @@ fn a_student_without_a_register_whose_record_ends_at_that_midnight_is_not_said_t
     school.remove_registrations(|row| row.student == AMELIA.into());
     let found = findings(&school, Session::Pm, "V");
     assert_eq!(names(&found), [FindingName::OutOfSchoolDoesNotCoverSession]);
-    assert!(shows(&school, rules().midnight_end(MidnightEnd::IncludesDate), Session::Pm, "V"));
+    assert!(shows(&school, rules().with_midnight_end(MidnightEnd::IncludesDate), Session::Pm, "V"));
 }
 
 #[test]
@@ -529,7 +529,7 @@ fn the_pm_start_that_picks_the_right_register_is_named() {
     assert_eq!(evidence(&found[0])["pm_start"], "13:30");
     assert!(found[0].advice.contains("13:30"));
     let start = NaiveTime::from_hms_opt(13, 30, 0).unwrap();
-    assert!(shows(&school, rules().pm(PmRule::FirstFrom(start)), Session::Pm, "I"));
+    assert!(shows(&school, rules().with_pm(PmRule::FirstFrom(start)), Session::Pm, "I"));
 }
 
 #[test]
@@ -540,7 +540,7 @@ fn a_pm_start_is_named_also_where_an_out_of_school_record_says_the_same() {
         .out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T16:00:00")
         .coded("17")
         .updated("2026-11-20T14:00:00");
-    let late = rules().pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(14, 0, 0).unwrap()));
+    let late = rules().with_pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(14, 0, 0).unwrap()));
     let question = question().with_session(Session::Pm).expecting("M");
     let found = ask(&school, late, question, 0, Vec::new()).sessions.remove(0).findings.remove(0);
     assert_eq!(found.name(), FindingName::PmRulePicksOtherRegistration);
@@ -551,7 +551,7 @@ fn a_pm_start_is_named_also_where_an_out_of_school_record_says_the_same() {
 fn a_start_that_makes_a_lesson_the_pm_register_is_named_with_a_warning_and_the_likelier_cure() {
     let mut school = school();
     school.registration_mut("102").unwrap().absent("9");
-    let from_one = rules().pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(13, 0, 0).unwrap()));
+    let from_one = rules().with_pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(13, 0, 0).unwrap()));
     let question = question().with_session(Session::Pm).expecting("I");
     let found = ask(&school, from_one, question, 4, Vec::new()).sessions.remove(0).findings;
     assert_eq!(found[0].name(), FindingName::PmRulePicksOtherRegistration);
@@ -599,7 +599,7 @@ fn a_correction_leaves_the_other_days_of_an_out_of_school_record_alone() {
 
 #[test]
 fn under_the_period_rule_a_missing_flag_and_a_missing_period_are_named() {
-    let by_periods = rules().pm(PmRule::RegistrationPeriods);
+    let by_periods = rules().with_pm(PmRule::RegistrationPeriods);
     let mut unflagged = FakeSchool::new();
     school().records().filter(|record| !matches!(record, Record::Period(_))).for_each(|record| unflagged.add(record));
     unflagged.period("1", "2026-11-20T08:40:00", Some("am"));
@@ -628,7 +628,7 @@ fn a_row_that_would_lose_as_a_duplicate_is_no_other_register() {
         .out_of_school("901", AMELIA, "2026-11-20T13:00:00", "2026-11-20T13:59:00")
         .coded("17")
         .updated("2026-11-20T14:30:00");
-    let late = rules().pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(14, 0, 0).unwrap()));
+    let late = rules().with_pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(14, 0, 0).unwrap()));
     let question = question().with_session(Session::Pm).expecting("M");
     let found = ask(&school, late, question, 4, Vec::new()).sessions.remove(0).findings;
     assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
@@ -665,7 +665,7 @@ fn a_tie_is_called_a_tie() {
     let mut school = school();
     school.registration_mut("101").unwrap().last_updated = None;
     school.out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00").coded("17");
-    let by_registration = rules().tie_break(TieBreak::Registration);
+    let by_registration = rules().with_tie_break(TieBreak::Registration);
     let ask_for_m = |school: &FakeSchool| {
         let question = question().with_session(Session::Am).expecting("M");
         ask(school, by_registration.clone(), question, 4, Vec::new()).sessions.remove(0).findings.remove(0)
@@ -701,7 +701,7 @@ fn the_register_that_is_flagged_with_the_session_is_named_before_others_that_wou
 
 #[test]
 fn for_am_only_the_days_earliest_register_can_count_by_time() {
-    let by_periods = rules().pm(PmRule::RegistrationPeriods);
+    let by_periods = rules().with_pm(PmRule::RegistrationPeriods);
     let ask_for_i = |school: &FakeSchool| {
         let question = question().with_session(Session::Am).expecting("I");
         ask(school, by_periods.clone(), question, 4, Vec::new()).sessions.remove(0).findings
@@ -715,7 +715,7 @@ fn for_am_only_the_days_earliest_register_can_count_by_time() {
     assert_eq!(found[0].name(), FindingName::PmRulePicksOtherRegistration);
     assert_eq!(evidence(&found[0])["registration"]["id"], "100");
     let start = NaiveTime::parse_from_str(evidence(&found[0])["pm_start"].as_str().unwrap(), "%H:%M").unwrap();
-    assert!(shows(&school, rules().pm(PmRule::FirstFrom(start)), Session::Am, "I"));
+    assert!(shows(&school, rules().with_pm(PmRule::FirstFrom(start)), Session::Am, "I"));
 }
 
 #[test]
@@ -727,7 +727,7 @@ fn under_the_period_rule_a_flag_on_the_wrong_register_is_found() {
     school.period("3", "2026-11-20T14:30:00", Some("pm"));
     school.registration("11", AMELIA, "2026-11-20T13:30:00").in_period("2").absent("9").updated("2026-11-20T13:41:00");
     school.registration("12", AMELIA, "2026-11-20T14:30:00").in_period("3").present().updated("2026-11-20T14:41:00");
-    let by_periods = rules().pm(PmRule::RegistrationPeriods);
+    let by_periods = rules().with_pm(PmRule::RegistrationPeriods);
     let question = question().with_session(Session::Pm).expecting("I");
     let found = ask(&school, by_periods, question, 4, Vec::new()).sessions.remove(0).findings;
     assert_eq!(found[0].name(), FindingName::PmRulePicksOtherRegistration);
@@ -818,7 +818,9 @@ async fn no_mark_is_expected_of_a_date_that_the_last_sync_was_told_is_closed() {
         .coded("17")
         .updated("2026-11-19T16:00:00");
     let sync = AttendanceSync::new(FakeSource::new(school), MemoryStore::new(), "school", rules());
-    let request = |closed: &[NaiveDate]| SyncRequest::targeted(window()).closed(closed.iter().copied()).at(now());
+    let request = |closed: &[NaiveDate]| {
+        SyncRequest::targeted(window()).with_closed_dates(closed.iter().copied()).with_now(now())
+    };
     let first = |question: Question| {
         let answer = sync.diagnose(question, now());
         async { answer.await.unwrap().sessions.remove(0) }
@@ -826,8 +828,8 @@ async fn no_mark_is_expected_of_a_date_that_the_last_sync_was_told_is_closed() {
     sync.run(request(&[])).await.unwrap();
     sync.run(request(&[today()])).await.unwrap();
     // A later run that does not cover the student and date says nothing of them.
-    sync.run(request(&[]).students([BEN])).await.unwrap();
-    sync.run(SyncRequest::targeted(Window::day("2026-11-19".parse().unwrap())).at(now())).await.unwrap();
+    sync.run(request(&[]).with_students([BEN])).await.unwrap();
+    sync.run(SyncRequest::targeted(Window::day("2026-11-19".parse().unwrap())).with_now(now())).await.unwrap();
     let far = Question::about(AMELIA, today()).with_window(Window::day("2026-12-20".parse().unwrap()));
     for question in [question(), question().expecting("M"), far.expecting("/")] {
         let answer = first(question).await;
@@ -941,9 +943,9 @@ fn follow(finding: &Finding, records: &mut Vec<Record>, rules: Rules, date: Naiv
             return Some(match evidence("pm_start").as_str() {
                 Some(start) => {
                     let form = if start.len() == 5 { "%H:%M" } else { "%H:%M:%S" };
-                    rules.pm(PmRule::FirstFrom(NaiveTime::parse_from_str(start, form).unwrap()))
+                    rules.with_pm(PmRule::FirstFrom(NaiveTime::parse_from_str(start, form).unwrap()))
                 }
-                None => rules.pm(PmRule::RegistrationPeriods),
+                None => rules.with_pm(PmRule::RegistrationPeriods),
             });
         }
         FindingName::DuplicateRegistrations
@@ -1123,7 +1125,7 @@ fn session_marks_are_explained_without_the_times_of_registers() {
             "no session mark of this student on 2026-11-20, but session marks of other students",
         ),
     ] {
-        for rules in [rules(), rules().pm(PmRule::RegistrationPeriods)] {
+        for rules in [rules(), rules().with_pm(PmRule::RegistrationPeriods)] {
             let question = question().with_session(session).expecting(expected);
             let answer = ask(&aggregated(marks), rules, question, 4, Vec::new());
             let found = &answer.sessions[0].findings;

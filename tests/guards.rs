@@ -21,42 +21,35 @@ fn student(number: usize) -> String {
 }
 
 fn present(number: usize) -> Record {
-    Record::Registration(Registration {
-        id: Some(number.to_string().as_str().into()),
-        last_updated: Some("2026-11-20T08:50:00".parse().unwrap()),
-        ..Registration::new(student(number).as_str(), "2026-11-20T08:40:00".parse().unwrap())
-    })
+    Record::Registration(
+        Registration::new(student(number).as_str(), "2026-11-20T08:40:00".parse().unwrap())
+            .with_id(number.to_string())
+            .with_last_updated("2026-11-20T08:50:00".parse().unwrap()),
+    )
 }
 
 fn absent(number: usize, stamp: &str) -> Record {
-    Record::Registration(Registration {
-        id: Some(number.to_string().as_str().into()),
-        registered: false,
-        code: Some("17".into()),
-        last_updated: Some(stamp.parse().unwrap()),
-        ..Registration::new(student(number).as_str(), "2026-11-20T08:40:00".parse().unwrap())
-    })
+    Record::Registration(
+        Registration::new(student(number).as_str(), "2026-11-20T08:40:00".parse().unwrap())
+            .with_id(number.to_string())
+            .with_registered(false)
+            .with_code("17")
+            .with_last_updated(stamp.parse().unwrap()),
+    )
 }
 
 fn out_of_school(number: usize) -> Record {
-    Record::OutOfSchool(OutOfSchool {
-        id: Some(number.to_string().as_str().into()),
-        last_updated: Some("2026-11-20T09:00:00".parse().unwrap()),
-        ..OutOfSchool::new(student(number).as_str(), "2026-11-20".parse().unwrap(), None)
-    })
+    Record::OutOfSchool(
+        OutOfSchool::new(student(number).as_str(), "2026-11-20".parse().unwrap(), None)
+            .with_id(number.to_string())
+            .with_last_updated("2026-11-20T09:00:00".parse().unwrap()),
+    )
 }
 
 fn register(records: impl IntoIterator<Item = Record>) -> Register {
     let scope = Scope::all(Window::between(date(), date()).unwrap());
     let mut resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope);
-    resolver.push(Record::Code(Code {
-        id: "17".into(),
-        letter: Some("M".into()),
-        name: None,
-        absence: true,
-        active: true,
-        unreadable: Vec::new(),
-    }));
+    resolver.push(Record::Code(Code::new("17", true).with_letter("M")));
     records.into_iter().for_each(|record| resolver.push(record));
     resolver.finish().unwrap()
 }
@@ -204,7 +197,7 @@ fn the_marks_after_a_plan_are_those_of_the_register() {
 fn term(students: std::ops::Range<usize>, dates: u32, closed: &[&str]) -> Register {
     let scope = Scope::all(Window::between("2026-11-01".parse().unwrap(), date()).unwrap());
     let resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope);
-    let mut resolver = resolver.closed(closed.iter().map(|date| date.parse().unwrap()));
+    let mut resolver = resolver.with_closed_dates(closed.iter().map(|date| date.parse().unwrap()));
     for number in students {
         for day in 1..=dates {
             let at = format!("2026-11-{day:02}T08:40:00").parse().unwrap();
@@ -279,14 +272,7 @@ fn closed_dates_lose_their_marks_before_any_guard_looks() {
 }
 
 fn code_without_letter() -> Record {
-    Record::Code(Code {
-        id: "17".into(),
-        letter: None,
-        name: None,
-        absence: true,
-        active: true,
-        unreadable: Vec::new(),
-    })
+    Record::Code(Code::new("17", true))
 }
 
 #[test]
@@ -303,11 +289,11 @@ fn a_letter_that_the_code_table_has_lost_is_kept() {
     without_letter.extend([code_without_letter(), absent(1, "2026-11-20T09:00:00")]);
     let plan_without = plan(&before, &without_letter.finish().unwrap());
     assert_eq!(reasons(&plan_without), [(WithheldReason::CodeVanished, 1)], "a table without letters");
-    let corrected = register([Record::Registration(Registration {
-        registered: false,
-        code: Some("99".into()),
-        ..Registration::new(student(1).as_str(), "2026-11-20T08:40:00".parse().unwrap())
-    })]);
+    let corrected = register([Record::Registration(
+        Registration::new(student(1).as_str(), "2026-11-20T08:40:00".parse().unwrap())
+            .with_registered(false)
+            .with_code("99"),
+    )]);
     assert_eq!(plan(&before, &corrected).counts.changed, 1, "another code is a correction");
 }
 
@@ -317,7 +303,7 @@ fn closed_dates_stand_outside_the_question_of_who_has_vanished() {
     let closed = ["2026-11-01"];
     let scope = before.scope().clone();
     let resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope);
-    let mut resolver = resolver.closed(closed.iter().map(|date| date.parse().unwrap()));
+    let mut resolver = resolver.with_closed_dates(closed.iter().map(|date| date.parse().unwrap()));
     for number in 0..40 {
         for day in 1..=6 {
             // Of student 0 nothing but a row of the closed date is left.

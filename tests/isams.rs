@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::tenant::{answering, answering_with, ok, with_status};
 use futures::StreamExt;
 use rollmark::isams::{FieldNames, Format, Isams};
-use rollmark::model::{Record, Registration};
+use rollmark::model::{Record, Registration, Retry};
 use rollmark::rules::{Rules, Window};
 use rollmark::source::{AttendanceSource, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord};
 use rollmark::store::MemoryStore;
@@ -106,7 +106,7 @@ async fn what_cannot_pass_is_not_tried_again() {
         simulator.fail_next(fault);
         let before = simulator.requests();
         let error = fetch(&source).await.unwrap_err();
-        assert!(!error.is_temporary());
+        assert_eq!(error.retry(), Retry::Never);
         assert_eq!(simulator.requests() - before, 1, "{fault:?}");
     }
 }
@@ -693,7 +693,8 @@ async fn an_error_says_how_often_and_how_long_it_was_tried() {
     let source = Isams::batch(&url, KEY).unwrap().total_deadline(Duration::from_secs(5));
     let error = fetch(&source).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Throttled);
-    assert!(!error.is_temporary() && error.to_string().contains("(tried once in 0.0 s)"), "{error}");
+    assert_eq!(error.retry(), Retry::Exhausted);
+    assert!(error.to_string().contains("(tried once in 0.0 s)"), "{error}");
     let silent = answering_with(|_| std::thread::park_timeout(Duration::from_secs(20)));
     let source = Isams::batch(&silent, KEY).unwrap().total_deadline(Duration::from_millis(300));
     let error = fetch(&source).await.unwrap_err();

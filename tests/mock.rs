@@ -13,13 +13,14 @@ fn window() -> Window {
 
 #[tokio::test]
 async fn a_mock_gives_the_error_that_it_was_told() {
-    let error = SourceError::permanent(SourceErrorKind::Credentials, "the API key was refused; check the key");
+    let error = SourceError::new(SourceErrorKind::Credentials, "the API key was refused; check the key");
     let mut mock = MockAttendanceSource::new();
-    let told = error.clone();
-    mock.expect_fetch().times(1).returning(move |_| Err(told.clone()));
+    mock.expect_fetch().times(1).returning(move |_| Err(error.clone()));
 
     let source: &dyn AttendanceSource = &mock;
-    assert_eq!(source.fetch(&FetchRequest::new(window())).await.err(), Some(error));
+    let error = source.fetch(&FetchRequest::new(window())).await.err().unwrap();
+    assert_eq!(error.kind(), SourceErrorKind::Credentials);
+    assert_eq!(error.to_string(), "the API key was refused; check the key");
     assert_eq!(source.to_string(), "a mock");
 }
 

@@ -5,11 +5,11 @@ mod common;
 use common::tenant::{answering, answering_by_path, ok, with_status};
 use futures::{StreamExt, TryStreamExt};
 use rollmark::isams::Isams;
-use rollmark::model::{Decision, Record, Registration, Status, StudentId};
+use rollmark::model::{Decision, Record, Registration, Retry, Status, StudentId};
 use rollmark::rules::{Rules, Window};
 use rollmark::source::{AttendanceSource, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord};
 use rollmark::store::{MarkStore, MemoryStore};
-use rollmark::sync::{AttendanceSync, SyncError, SyncRequest};
+use rollmark::sync::{AttendanceSync, SyncErrorKind, SyncRequest};
 use rollmark::testing::FakeSchool;
 use rollmark::testing::simulator::{Fault, Simulator};
 
@@ -74,7 +74,7 @@ async fn a_sync_narrows_its_window_to_today_and_says_whose_verdict_it_is() {
     let Decision { judged_by_source, .. } = away.mark.decision;
     assert!(judged_by_source);
     let outside = SyncRequest::targeted(Window::day("2026-11-19".parse().unwrap()));
-    assert!(matches!(sync.run(outside).await, Err(SyncError::NotToday)));
+    assert_eq!(sync.run(outside).await.unwrap_err().kind(), SyncErrorKind::NotToday);
 }
 
 #[tokio::test]
@@ -511,7 +511,7 @@ async fn a_list_that_counts_more_records_than_it_holds_is_incomplete() {
         let error = fetch(&source(&with_reply(path, &*list))).await.unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Incomplete, "{list}: {error}");
         assert!(error.to_string().contains("counts 8 records of"), "{list}: {error}");
-        assert!(error.is_temporary(), "{list}: {error}");
+        assert_eq!(error.retry(), Retry::Now, "{list}: {error}");
     }
     let whole = format!(r#"{{"count":5,"x":[{five}]}}"#);
     assert_eq!(rows(fetch(&source(&with_reply(LISTS[2].0, whole))).await.unwrap()).len(), 5);

@@ -13,39 +13,28 @@ fn rules() -> Rules {
 }
 
 fn row(id: &str, at: &str, updated: &str) -> Registration {
-    Registration {
-        id: Some(id.into()),
-        last_updated: updated.parse().ok(),
-        ..Registration::new("1", format!("{DAY}T{at}").parse().unwrap())
-    }
+    let mut record = Registration::new("1", format!("{DAY}T{at}").parse().unwrap());
+    record.id = Some(id.into());
+    record.last_updated = updated.parse().ok();
+    record
 }
 
 fn out(id: &str, from: &str, to: &str, updated: &str) -> OutOfSchool {
-    OutOfSchool {
-        id: Some(id.into()),
-        last_updated: updated.parse().ok(),
-        ..OutOfSchool::new("1", from.parse().unwrap(), to.parse().ok())
-    }
+    let mut record = OutOfSchool::new("1", from.parse().unwrap(), to.parse().ok());
+    record.id = Some(id.into());
+    record.last_updated = updated.parse().ok();
+    record
 }
 
 fn code(id: &str, letter: &str, absence: bool) -> Record {
-    Record::Code(Code {
-        id: id.into(),
-        letter: Some(letter.into()),
-        name: None,
-        absence,
-        active: false,
-        unreadable: Vec::new(),
-    })
+    Record::Code(Code::new(id, absence).with_letter(letter).with_active(false))
 }
 
 fn period(id: &str, at: &str, session: Option<&str>) -> Record {
-    Record::Period(RegistrationPeriod {
-        id: id.into(),
-        at: format!("{DAY}T{at}").parse().unwrap(),
-        session: session.map(Into::into),
-        name: None,
-        unreadable: Vec::new(),
+    Record::Period({
+        let mut period = RegistrationPeriod::new(id, format!("{DAY}T{at}").parse().unwrap());
+        period.session = session.map(Into::into);
+        period
     })
 }
 
@@ -117,7 +106,11 @@ fn r1_only_the_latest_version_of_a_record_counts_even_where_it_left_the_day() {
 
 #[test]
 fn r1_records_without_an_id_are_no_versions_of_each_other() {
-    let nameless = |to: &str, updated: &str| OutOfSchool { id: None, ..out("", "2026-11-20", to, updated) };
+    let nameless = |to: &str, updated: &str| {
+        let mut record = out("", "2026-11-20", to, updated);
+        record.id = None;
+        record
+    };
     let register = register(vec![
         Row(row("1", "08:40:00", "2026-11-20T08:00:00")),
         Out(nameless("2026-11-20", "2026-11-20T09:00:00")),
@@ -128,10 +121,8 @@ fn r1_records_without_an_id_are_no_versions_of_each_other() {
 
 #[test]
 fn r1_the_greatest_of_conflicting_codes_counts() {
-    let register = register(vec![
-        code("17", "N", true),
-        Row(Registration { registered: false, code: Some("17".into()), ..row("1", "08:40:00", "") }),
-    ]);
+    let register =
+        register(vec![code("17", "N", true), Row(row("1", "08:40:00", "").with_registered(false).with_code("17"))]);
     assert_eq!(mark(&register, Am).unwrap().code.as_deref(), Some("N"));
     assert_eq!(register.issues().count(Issue::ConflictingRecord), 1);
 }
@@ -170,10 +161,8 @@ fn r2_a_row_says_what_its_flag_code_and_lateness_say() {
 
 #[test]
 fn r2_a_letter_that_two_codes_have_finds_none() {
-    let register = register(vec![
-        code("18", "M", true),
-        Row(Registration { registered: false, code: Some("M".into()), ..row("1", "08:40:00", "") }),
-    ]);
+    let register =
+        register(vec![code("18", "M", true), Row(row("1", "08:40:00", "").with_registered(false).with_code("M"))]);
     let mark = mark(&register, Am).unwrap();
     assert_eq!((mark.status, mark.raw_code), (Status::UnknownCode, Some("M".into())));
 }
@@ -182,7 +171,7 @@ fn r2_a_letter_that_two_codes_have_finds_none() {
 fn r2_without_a_code_table_any_code_is_an_absence() {
     let day = DAY.parse().unwrap();
     let mut resolver = Resolver::new(rules(), Scope::all(Window::between(day, day).unwrap()));
-    resolver.push(Row(Registration { registered: false, code: Some("2".into()), ..row("1", "08:40:00", "") }));
+    resolver.push(Row(row("1", "08:40:00", "").with_registered(false).with_code("2")));
     let register = resolver.finish().unwrap();
     let mark = mark(&register, Am).unwrap();
     assert_eq!((mark.status, mark.code, mark.raw_code), (Status::Absent, None, Some("2".into())));
@@ -193,8 +182,13 @@ fn r2_without_a_code_table_any_code_is_an_absence() {
 #[test]
 fn r2_a_source_can_judge_itself() {
     let judged = |taken, out_of_school| {
-        let verdict = Some(SourceVerdict { taken, out_of_school });
-        let register = register(vec![Row(Registration { registered: false, verdict, ..row("1", "08:40:00", "") })]);
+        let verdict = Some(SourceVerdict::new(taken, out_of_school));
+        let register = register(vec![Row({
+            let mut record = row("1", "08:40:00", "");
+            record.registered = false;
+            record.verdict = verdict;
+            record
+        })]);
         let mark = mark(&register, Am).unwrap();
         assert!(mark.decision.judged_by_source);
         assert_eq!(mark.decision.winner.kind, RecordKind::Registration);
@@ -211,15 +205,15 @@ fn r3_the_pm_start_is_inclusive_and_each_half_days_earliest_register_counts() {
     let rows = || ["11:59:59", "08:40:00", "12:00:00", "13:30:00"].map(|at| Row(row(at, at, ""))).to_vec();
     let by_noon = register(rows());
     assert_eq!((winner(&by_noon, Am), winner(&by_noon, Pm)), ("08:40:00".into(), "12:00:00".into()));
-    let later = rules().pm(PmRule::FirstFrom("13:30:00".parse().unwrap()));
+    let later = rules().with_pm(PmRule::FirstFrom("13:30:00".parse().unwrap()));
     assert_eq!(winner(&resolve(later, rows()).unwrap(), Pm), "13:30:00");
 }
 
 #[test]
 fn r3_the_period_rule_passes_over_lessons_and_unknown_periods() {
-    let in_period = |period: &str, at: &str| Row(Registration { period: Some(period.into()), ..row(period, at, "") });
+    let in_period = |period: &str, at: &str| Row(row(period, at, "").with_period(period));
     let register = resolve(
-        rules().pm(PmRule::RegistrationPeriods),
+        rules().with_pm(PmRule::RegistrationPeriods),
         vec![
             period("10", "08:40:00", Some("AM")),
             period("11", "09:00:00", None),
@@ -238,11 +232,11 @@ fn r3_the_period_rule_passes_over_lessons_and_unknown_periods() {
 
 #[test]
 fn r3_conflicting_periods_settle_alike_before_and_after_the_registrations() {
-    let registration = Row(Registration { period: Some("10".into()), ..row("1", "08:40:00", "") });
+    let registration = Row(row("1", "08:40:00", "").with_period("10"));
     let conflicting = [period("10", "08:40:00", Some("AM")), period("10", "08:40:00", Some("PM"))];
     let first = [conflicting.to_vec(), vec![registration.clone()]].concat();
     let last = [vec![registration], conflicting.to_vec()].concat();
-    let rules = rules().pm(PmRule::RegistrationPeriods);
+    let rules = rules().with_pm(PmRule::RegistrationPeriods);
     for records in [first, last] {
         let register = resolve(rules.clone(), records).unwrap();
         assert_eq!(winner(&register, Pm), "1");
@@ -252,7 +246,7 @@ fn r3_conflicting_periods_settle_alike_before_and_after_the_registrations() {
 
 #[test]
 fn r4_of_two_rows_of_one_register_the_later_then_the_taken_then_the_greater_id_counts() {
-    let not_taken = |row: Registration| Registration { registered: false, ..row };
+    let not_taken = |row: Registration| row.with_registered(false);
     let at = "08:40:00";
     let (nine, ten) = ("2026-11-20T09:00:00", "2026-11-20T10:00:00");
     let later = register(vec![Row(row("2", at, nine)), Row(not_taken(row("1", at, ten)))]);
@@ -287,8 +281,16 @@ fn r5_a_span_covers_its_beginning_but_not_its_end() {
 
 #[test]
 fn r5_without_a_registration_a_span_covers_the_half_days_it_overlaps() {
-    let other = Registration { student: "2".into(), ..row("1", "08:40:00", "") };
-    let other_pm = Registration { student: "2".into(), ..row("1", "13:30:00", "") };
+    let other = {
+        let mut record = row("1", "08:40:00", "");
+        record.student = "2".into();
+        record
+    };
+    let other_pm = {
+        let mut record = row("1", "13:30:00", "");
+        record.student = "2".into();
+        record
+    };
     let both = |from: &str, to: &str| {
         let records = vec![Row(other.clone()), Row(other_pm.clone()), Out(out("9", from, to, ""))];
         let register = register(records);
@@ -317,7 +319,7 @@ fn r5_spans_read_as_the_wall_reads_when_the_clocks_change() {
 fn r6_a_missing_stamp_is_older_than_any_and_a_tie_goes_as_asked() {
     let decide = |tie, row_updated: &str, out_updated: &str| {
         let records = vec![Row(row("1", "08:40:00", row_updated)), Out(out("9", "2026-11-20", "", out_updated))];
-        let mark = mark(&resolve(rules().tie_break(tie), records).unwrap(), Am).unwrap();
+        let mark = mark(&resolve(rules().with_tie_break(tie), records).unwrap(), Am).unwrap();
         (mark.decision.winner.id.unwrap().to_string(), mark.decision.rule.name(), mark.decision.losers[0].why)
     };
     let won = |id: &str, rule, why| (id.to_owned(), rule, why);
@@ -345,7 +347,7 @@ fn r6_between_out_of_school_records_the_later_beginning_then_the_shorter_then_th
 #[test]
 fn r6_a_register_that_was_not_taken_yields_whatever_the_stamps() {
     let register = register(vec![
-        Row(Registration { registered: false, ..row("1", "08:40:00", "2026-11-20T12:00:00") }),
+        Row(row("1", "08:40:00", "2026-11-20T12:00:00").with_registered(false)),
         Out(out("9", "2026-11-20", "", "")),
         Out(out("8", "2026-11-20", "", "2026-11-19T12:00:00")),
     ]);
@@ -361,18 +363,23 @@ fn r6_a_register_that_was_not_taken_yields_whatever_the_stamps() {
 fn r7_an_out_of_school_record_alone_makes_a_mark_only_where_school_was_in_session() {
     let alone = register(vec![Out(out("9", "2026-11-01", "2026-11-30", ""))]);
     assert_eq!(alone.marks().count(), 0);
-    let others_register = Registration { student: "2".into(), registered: false, ..row("1", "08:40:00", "") };
+    let others_register = {
+        let mut record = row("1", "08:40:00", "");
+        record.student = "2".into();
+        record.registered = false;
+        record
+    };
     let with_another = register(vec![Row(others_register), Out(out("9", "2026-11-01", "2026-11-30", ""))]);
     assert!(mark(&with_another, Am).is_some());
     assert!(mark(&with_another, Pm).is_none());
-    let by_periods = rules().pm(PmRule::RegistrationPeriods);
+    let by_periods = rules().with_pm(PmRule::RegistrationPeriods);
     let listed = vec![period("10", "13:30:00", Some("pm")), Out(out("9", "2026-11-01", "2026-11-30", ""))];
     assert!(mark(&resolve(by_periods, listed).unwrap(), Pm).is_some());
 }
 
 #[test]
 fn the_period_rule_without_periods_is_an_error_where_there_are_registrations() {
-    let by_periods = rules().pm(PmRule::RegistrationPeriods);
+    let by_periods = rules().with_pm(PmRule::RegistrationPeriods);
     assert_eq!(resolve(by_periods.clone(), vec![Row(row("1", "08:40:00", ""))]).unwrap_err(), ResolveError::NoPeriods);
     assert!(resolve(by_periods, vec![]).is_ok());
 }
@@ -384,12 +391,13 @@ fn week(rules: Rules, records: Vec<OutOfSchool>) -> Register {
     resolver.push(code("17", "M", true));
     for date in 16..=20 {
         let at = format!("2026-11-{date}T08:40:00");
-        resolver.push(Row(Registration {
-            last_updated: format!("2026-11-{date}T08:45:00").parse().ok(),
-            ..Registration::new("1", at.parse().unwrap())
+        resolver.push(Row({
+            let mut record = Registration::new("1", at.parse().unwrap());
+            record.last_updated = format!("2026-11-{date}T08:45:00").parse().ok();
+            record
         }));
     }
-    resolver.extend(records.into_iter().map(|record| Out(OutOfSchool { code: Some("17".into()), ..record })));
+    resolver.extend(records.into_iter().map(|record| Out(record.with_code("17"))));
     resolver.finish().unwrap()
 }
 
@@ -412,7 +420,7 @@ fn r1_a_series_under_one_id_counts_where_its_records_were_saved_together_and_do_
     assert_eq!(away(&moved), ["16"], "more than 60 seconds older: a superseded version");
     assert_eq!(moved.issues().count(Issue::ConflictingRecord), 1);
 
-    let without_stamps = week(rules().tie_break(TieBreak::OutOfSchool), vec![on(16, ""), on(17, SAVED)]);
+    let without_stamps = week(rules().with_tie_break(TieBreak::OutOfSchool), vec![on(16, ""), on(17, SAVED)]);
     assert_eq!(away(&without_stamps), ["17"], "a missing stamp is older than any");
 }
 
@@ -429,9 +437,23 @@ fn r1_of_overlapping_versions_only_the_newest_counts() {
 
 #[test]
 fn r1_ids_that_differ_only_in_case_are_an_issue_once_a_pair() {
-    let of = |student: &str| Row(Registration { student: student.into(), ..row("1", "08:40:00", "") });
-    let elsewhere = OutOfSchool { student: "ab3".into(), ..out("9", "2026-10-01", "2026-10-02", "") };
-    let here = OutOfSchool { student: "Ab1".into(), ..out("8", DAY, DAY, "") };
+    let of = |student: &str| {
+        Row({
+            let mut record = row("1", "08:40:00", "");
+            record.student = student.into();
+            record
+        })
+    };
+    let elsewhere = {
+        let mut record = out("9", "2026-10-01", "2026-10-02", "");
+        record.student = "ab3".into();
+        record
+    };
+    let here = {
+        let mut record = out("8", DAY, DAY, "");
+        record.student = "Ab1".into();
+        record
+    };
     let register = register(vec![of("AB1"), of("ab1"), of("AB2"), of("AB3"), Out(here), Out(elsewhere)]);
     assert_eq!(register.issues().count(Issue::SimilarIds), 3, "three pairs of one id, none of a record elsewhere");
 }
@@ -439,7 +461,7 @@ fn r1_ids_that_differ_only_in_case_are_an_issue_once_a_pair() {
 #[test]
 fn r5_a_midnight_that_ends_a_day_is_read_as_the_school_means_it() {
     let days = |from: &str, to: &str, midnight_end| {
-        let register = week(rules().midnight_end(midnight_end), vec![out("1", from, to, SAVED)]);
+        let register = week(rules().with_midnight_end(midnight_end), vec![out("1", from, to, SAVED)]);
         (away(&register).join(" "), register.issues().count(Issue::MidnightEnd))
     };
     let (excluded, included) = (MidnightEnd::Excluded, MidnightEnd::IncludesDate);
@@ -496,7 +518,7 @@ fn coded(code: &str, mut mark: SessionMark) -> Record {
 #[test]
 fn a_session_mark_is_its_sessions_only_candidate() {
     let newer_absence = out("9", "2026-11-20", "2026-11-20", "2026-11-20T17:00:00");
-    for rules in [rules(), rules().pm(PmRule::RegistrationPeriods)] {
+    for rules in [rules(), rules().with_pm(PmRule::RegistrationPeriods)] {
         let mark_of_am = present(session_mark("7", Am, "2026-11-20T09:00:00"));
         let register = resolve(rules, vec![mark_of_am, Out(newer_absence.clone())]).unwrap();
         let decided = mark(&register, Am).unwrap();
@@ -589,7 +611,7 @@ fn r7_session_marks_stand_in_place_of_rows() {
     assert!(register.has_coded_records());
     assert_eq!(register.issues().count(Issue::SimilarIds), 1);
 
-    let mut closed = Resolver::new(rules(), Scope::all(Window::day(day))).closed([day]);
+    let mut closed = Resolver::new(rules(), Scope::all(Window::day(day))).with_closed_dates([day]);
     closed.extend(records);
     let closed = closed.finish().unwrap();
     assert_eq!((closed.marks().count(), closed.dates_with_registrations()), (0, 0));
@@ -615,7 +637,7 @@ fn registrations_and_session_marks_in_one_fetch_are_an_error() {
 #[test]
 fn r10_session_marks_raise_the_issues_of_their_content() {
     let mut odd = session_mark("7", Am, "2026-11-21T00:00:00");
-    odd.unreadable = vec![UnreadableField("minutes".to_owned())];
+    odd.unreadable = vec![UnreadableField::new("minutes")];
     let register = register(vec![coded("99", odd)]);
     for issue in [Issue::BadValue, Issue::ImplausibleTimestamp, Issue::UnknownCode] {
         assert_eq!(register.issues().count(issue), 1, "{issue}");

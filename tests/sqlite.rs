@@ -27,7 +27,7 @@ fn school() -> SchoolId {
 }
 
 fn request() -> SyncRequest {
-    SyncRequest::overnight(today()).at("2026-11-20T18:00:00Z".parse().unwrap())
+    SyncRequest::overnight(today()).with_now("2026-11-20T18:00:00Z".parse().unwrap())
 }
 
 fn sync(source: &FakeSource, store: &SqliteStore) -> AttendanceSync {
@@ -125,7 +125,8 @@ async fn small(path: &Path) {
     for name in ["school", "other"] {
         let store = SqliteStore::open(path).unwrap();
         let sync = AttendanceSync::new(source.clone(), store, name, Rules::new("Europe/London".parse().unwrap()));
-        let request = |hour| SyncRequest::overnight(today()).at(format!("2026-11-20T{hour}:00:00Z").parse().unwrap());
+        let request =
+            |hour| SyncRequest::overnight(today()).with_now(format!("2026-11-20T{hour}:00:00Z").parse().unwrap());
         sync.run(request(18)).await.unwrap();
         source.change(|school| {
             school.registration_mut("204733683200").unwrap().absent("17").updated("2026-11-20T16:00:00");
@@ -143,7 +144,7 @@ async fn everything(store: &SqliteStore) -> Result<Everything, StoreError> {
     let mut all = Vec::new();
     for name in ["school", "other"] {
         let (name, window) = (SchoolId::new(name), SyncWindow::default().ending(today()));
-        let one = Scope { students: Some(["4733683203".into()].into()), ..Scope::all(window) };
+        let one = Scope::all(window).with_students(["4733683203"]);
         let snapshot = store.read(&name, &Scope::all(window)).await?;
         let mut histories = Vec::new();
         for student in 0..8 {

@@ -40,7 +40,7 @@ impl Portal {
     async fn run_at(&self, at: &str) -> SyncReport {
         self.clock.advance(time(at) - self.clock.now());
         let today = "2026-11-20".parse().unwrap();
-        self.sync.run(SyncRequest::overnight(today).at(time(at))).await.unwrap()
+        self.sync.run(SyncRequest::overnight(today).with_now(time(at))).await.unwrap()
     }
 
     fn correct(&self, ids: &[&str], at: &str) {

@@ -173,7 +173,7 @@ fn batch(simulator: &Simulator) -> Isams {
 async fn run(source: Isams, store: impl MarkStore, hour: u32) -> Result<SyncReport, SyncError> {
     let sync = AttendanceSync::new(source, store, "made-up-academy", Rules::new("Europe/London".parse().unwrap()));
     let now = date().and_hms_opt(hour, 0, 0).unwrap().and_utc();
-    sync.run(SyncRequest::targeted(Window::day(date()).with_today(date())).at(now)).await
+    sync.run(SyncRequest::targeted(Window::day(date()).with_today(date())).with_now(now)).await
 }
 
 #[tokio::test]

@@ -245,7 +245,7 @@ impl RuleFlags {
             MidnightEndName::Excluded => MidnightEnd::Excluded,
             MidnightEndName::Included => MidnightEnd::IncludesDate,
         };
-        Rules::new(self.timezone.clone()).pm(pm_rule).tie_break(tie_break).midnight_end(midnight_end)
+        Rules::new(self.timezone.clone()).with_pm(pm_rule).with_tie_break(tie_break).with_midnight_end(midnight_end)
     }
 }
 
@@ -307,7 +307,7 @@ impl WindowFlags {
             _ => {
                 let days = self.days.unwrap_or(default.days);
                 let look_ahead = self.look_ahead.unwrap_or(default.look_ahead);
-                Ok(SyncWindow { days, look_ahead }.ending(today))
+                Ok(SyncWindow::default().with_days(days).with_look_ahead(look_ahead).ending(today))
             }
         }
     }

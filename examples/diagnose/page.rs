@@ -192,7 +192,7 @@ fn drawing(diagnosis: &Diagnosis, rules: Rules) -> Markup {
                 line class="grid" x1=(x) x2=(x) y1=(TOP - 8.0) y2=(height) {}
                 text x=(x) y=(TOP - 14.0) text-anchor="middle" { (format!("{hour:02}")) }
             }
-            @if let PmRule::FirstFrom(start) = rules.pm_rule() {
+            @if let PmRule::FirstFrom(start) = rules.pm() {
                 @let x = scale.of_time(start);
                 line class="boundary" x1=(x) x2=(x) y1=(TOP - 8.0) y2=(height) {}
                 text x=(x + 4.0) y=(height - 2.0) { "PM from " (start.format(if start.second() == 0 { "%H:%M" } else { "%H:%M:%S" })) }
@@ -221,7 +221,7 @@ fn shape(record: &DayRecord, diagnosis: &Diagnosis, scale: &Scale, y: f64) -> Ma
         .sessions
         .iter()
         .filter(|answer| answer.contenders.iter().any(|one| one.why.is_none() && one.record == *record))
-        .map(|answer| answer.session.as_str())
+        .map(|answer| answer.session.name())
         .collect();
     let winner = if won.is_empty() { "" } else { "winner" };
     let from = scale.of_moment(record.from, diagnosis.date);

@@ -158,7 +158,7 @@ pub async fn tell(flags: &Flags) -> Result<(), Failure> {
             let window = SyncWindow::default().ending(now.date_naive());
             Ok(Question::about(STUDENT, date).with_window(window).with_session(story.session).expecting(story.expected))
         };
-        sync.run(SyncRequest::overnight(date).at(synced_at)).await?;
+        sync.run(SyncRequest::overnight(date).with_now(synced_at)).await?;
         // The key's cache now holds a reply for the date alone too.
         sync.diagnose(question(synced_at)?, synced_at).await?;
 

@@ -33,6 +33,7 @@ pub fn name(record: &DayRecord) -> String {
         RecordKind::Registration => "registration".to_owned(),
         RecordKind::OutOfSchool => "out of school".to_owned(),
         RecordKind::SessionMark => "session mark".to_owned(),
+        _ => "record".to_owned(),
     };
     if let Some(id) = &record.record.id {
         let _ = write!(name, " {id}");

@@ -45,7 +45,7 @@ impl SessionDay<'_> {
         let (span, record) = found.max_by(|(a, _), (b, _)| a.compare_versions(b))?;
 
         let mut cures = Vec::new();
-        let including = self.facts.rules.clone().midnight_end(MidnightEnd::IncludesDate);
+        let including = self.facts.rules.clone().with_midnight_end(MidnightEnd::IncludesDate);
         if Span::new(span.record.clone(), &including).to > midnight {
             cures.push(Step::IncludeMidnightEnds.into());
             cures.extend((!self.would_win(&record)).then(|| self.save_again(&record)));

@@ -117,10 +117,10 @@ impl PmAuditor {
     pub fn finish(self) -> Result<PmAudit, ResolveError> {
         let flagged = self.register_times(true);
         let all = self.register_times(false);
-        let compared_with = if flagged.is_empty() { self.rules.pm_rule() } else { PmRule::RegistrationPeriods };
+        let compared_with = if flagged.is_empty() { self.rules.pm() } else { PmRule::RegistrationPeriods };
         let base = self.resolve(compared_with)?;
         let mut starts = BTreeSet::from([PmRule::NOON]);
-        starts.extend(match self.rules.pm_rule() {
+        starts.extend(match self.rules.pm() {
             PmRule::FirstFrom(start) => Some(start),
             PmRule::RegistrationPeriods => None,
         });
@@ -132,8 +132,8 @@ impl PmAuditor {
         let starts = audits.collect::<Result<Vec<StartAudit>, ResolveError>>()?;
         let best = starts.iter().rev().min_by_key(|start| start.differing).map(|start| start.pm_start);
         let best = best.filter(|_| !flagged.is_empty());
-        let would_change = match best.map(PmRule::FirstFrom).filter(|best| *best != self.rules.pm_rule()) {
-            Some(best) => differences(&self.resolve(self.rules.pm_rule())?, &self.resolve(best)?),
+        let would_change = match best.map(PmRule::FirstFrom).filter(|best| *best != self.rules.pm()) {
+            Some(best) => differences(&self.resolve(self.rules.pm())?, &self.resolve(best)?),
             None => Vec::new(),
         };
         Ok(PmAudit {
@@ -149,7 +149,7 @@ impl PmAuditor {
     }
 
     fn resolve(&self, pm_rule: PmRule) -> Result<Register, ResolveError> {
-        let mut resolver = Resolver::new(self.rules.clone().pm(pm_rule), Scope::all(self.window));
+        let mut resolver = Resolver::new(self.rules.clone().with_pm(pm_rule), Scope::all(self.window));
         resolver.extend(self.records.iter().cloned());
         resolver.finish()
     }

@@ -26,7 +26,7 @@ impl SessionDay<'_> {
     pub(super) fn name_stamp_field(&self, kind: RecordKind) -> Step {
         let candidates = match kind {
             RecordKind::OutOfSchool => self.facts.undecided_fields.clone(),
-            RecordKind::Registration | RecordKind::SessionMark => Vec::new(),
+            _ => Vec::new(),
         };
         Step::NameStampField(kind, candidates)
     }

@@ -233,11 +233,12 @@ impl Facts {
         match kind {
             RecordKind::Registration | RecordKind::SessionMark => self.rows_have_stamps,
             RecordKind::OutOfSchool => self.spans_have_stamps,
+            RecordKind::Unknown => false,
         }
     }
 
     pub(super) fn is_by_periods(&self) -> bool {
-        self.rules.pm_rule() == PmRule::RegistrationPeriods
+        self.rules.pm() == PmRule::RegistrationPeriods
     }
 
     /// A registration whose period is not in the list: the period rule passes it over (R3).

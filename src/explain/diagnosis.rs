@@ -1,5 +1,3 @@
-use std::collections::BTreeSet;
-
 use chrono::NaiveDate;
 use serde::Serialize;
 
@@ -107,7 +105,7 @@ impl Diagnoser {
     /// the records.
     #[must_use]
     pub fn with_school_closed(mut self) -> Self {
-        self.resolver = self.resolver.closed([self.facts.question.date]);
+        self.resolver = self.resolver.with_closed_dates([self.facts.question.date]);
         self
     }
 
@@ -172,7 +170,7 @@ impl Extend<Record> for Diagnoser {
 fn scope_of(facts: &Facts) -> Scope {
     let day = Window::day(facts.question.date);
     let window = facts.window.today().map_or(day, |today| day.with_today(today));
-    Scope { window, students: Some(BTreeSet::from([facts.question.student.clone()])) }
+    Scope::all(window).with_students([facts.question.student.clone()])
 }
 
 fn answer(

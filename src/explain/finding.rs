@@ -7,12 +7,11 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use super::DayRecord;
-use crate::model::{Mark, PeriodId, PickedRegistration, RawCode, RecordKind, Session, StudentId, stamp_text};
+use crate::model::{Mark, PeriodId, PickedRegistration, RawCode, RecordKind, Session, StudentId, names, stamp_text};
 use crate::rules::{PmRule, Window};
 
 /// What can be the matter with a mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FindingName {
     /// The date lies outside the dates that ordinary syncs cover.
@@ -45,33 +44,22 @@ pub enum FindingName {
     CacheExpiryTooLong,
 }
 
-impl FindingName {
-    /// The finding's name in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::OutsideWindow => "outside_window",
-            Self::StoreBehindSource => "store_behind_source",
-            Self::MissingTimestamp => "missing_timestamp",
-            Self::OutOfSchoolOlderThanRegistration => "out_of_school_older_than_registration",
-            Self::RegistrationOlderThanOutOfSchool => "registration_older_than_out_of_school",
-            Self::DuplicateRegistrations => "duplicate_registrations",
-            Self::OutOfSchoolDoesNotCoverSession => "out_of_school_does_not_cover_session",
-            Self::PmRulePicksOtherRegistration => "pm_rule_picks_other_registration",
-            Self::UnknownCode => "unknown_code",
-            Self::NotTaken => "not_taken",
-            Self::NoRecord => "no_record",
-            Self::CacheMayBeStale => "cache_may_be_stale",
-            Self::Consistent => "consistent",
-            Self::CacheExpiryTooLong => "cache_expiry_too_long",
-        }
-    }
-}
-
-impl fmt::Display for FindingName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
+names!(FindingName, "a finding", {
+    OutsideWindow => "outside_window",
+    StoreBehindSource => "store_behind_source",
+    MissingTimestamp => "missing_timestamp",
+    OutOfSchoolOlderThanRegistration => "out_of_school_older_than_registration",
+    RegistrationOlderThanOutOfSchool => "registration_older_than_out_of_school",
+    DuplicateRegistrations => "duplicate_registrations",
+    OutOfSchoolDoesNotCoverSession => "out_of_school_does_not_cover_session",
+    PmRulePicksOtherRegistration => "pm_rule_picks_other_registration",
+    UnknownCode => "unknown_code",
+    NotTaken => "not_taken",
+    NoRecord => "no_record",
+    CacheMayBeStale => "cache_may_be_stale",
+    Consistent => "consistent",
+    CacheExpiryTooLong => "cache_expiry_too_long",
+});
 
 /// One thing that was found, and what to do about it: as data, and in English.
 ///

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::model::{Mark, Session, Status, StudentId};
+use crate::model::{Mark, Session, Status, StudentId, setters};
 use crate::rules::{SyncWindow, Window};
 
 /// What a school expects a mark to say: a mark is there, or it is not, so no other expectation can come to be.
@@ -91,30 +91,21 @@ pub struct Question {
     pub window: Option<Window>,
 }
 
+setters!(Question {
+    with_session(session: Session) => Some(session);
+    with_window(window: Window) => Some(window);
+});
+
 impl Question {
     /// Both sessions of one student's date, with nothing expected and the default window.
     pub fn about(student: impl Into<StudentId>, date: NaiveDate) -> Self {
         Self { student: student.into(), date, session: None, expected: None, window: None }
     }
 
-    /// Narrows the question to one session.
-    #[must_use]
-    pub fn with_session(mut self, session: Session) -> Self {
-        self.session = Some(session);
-        self
-    }
-
     /// Says what the mark should be: a code's letter, or `/` for present.
     #[must_use]
     pub fn expecting(mut self, expected: impl Into<Expected>) -> Self {
         self.expected = Some(expected.into());
-        self
-    }
-
-    /// Says what ordinary syncs cover.
-    #[must_use]
-    pub fn with_window(mut self, window: Window) -> Self {
-        self.window = Some(window);
         self
     }
 

@@ -49,7 +49,7 @@ impl fmt::Display for MarkDifference {
 ///     resolver.finish()
 /// };
 /// let noon = Rules::new("Europe/London".parse()?);
-/// let eleven = noon.clone().pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(11, 0, 0).ok_or("no time")?));
+/// let eleven = noon.clone().with_pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(11, 0, 0).ok_or("no time")?));
 /// for difference in differences(&resolve(noon)?, &resolve(eleven)?) {
 ///     println!("{difference}");
 /// }

@@ -108,7 +108,7 @@ impl Words<'_> {
                 format!("{}, but {why}.", says(record))
             }
             Evidence::PmRulePicksOtherRegistration { registration, picked, .. } => {
-                let by = match self.day.facts.rules.pm_rule() {
+                let by = match self.day.facts.rules.pm() {
                     PmRule::FirstFrom(start) => format!("with the PM start at {}", clock(start)),
                     PmRule::RegistrationPeriods => "by the flags of the registration periods".to_owned(),
                 };
@@ -317,7 +317,7 @@ impl Words<'_> {
             }
             Step::NameCodeField(fields) => format!(
                 "No out-of-school record was read with a code; if one of these fields holds it, name that field ({}): {}.",
-                self.wording.field("out_of_school_code"),
+                self.wording.named_field("out_of_school_code"),
                 few(fields)
             ),
             Step::EndRecords(records, Some(at)) => {
@@ -387,7 +387,7 @@ impl Words<'_> {
 
     /// What an out-of-school record must do to cover the session.
     fn to_cover(&self) -> String {
-        match (self.day.facts.rules.pm_rule(), self.day.register_at(), self.day.session) {
+        match (self.day.facts.rules.pm(), self.day.register_at(), self.day.session) {
             (PmRule::FirstFrom(start), None, Session::Am) => {
                 format!("it covers some time of that day before {}", clock(start))
             }
@@ -413,9 +413,9 @@ impl Words<'_> {
     /// How the field of a record's time of update is named, and which fields it may be.
     fn stamp_field(&self, kind: RecordKind, fields: &[String]) -> String {
         let how = match kind {
-            RecordKind::Registration => self.wording.field("registration_updated"),
-            RecordKind::OutOfSchool => self.wording.field("out_of_school_updated"),
-            RecordKind::SessionMark => "a setting of the source".to_owned(),
+            RecordKind::Registration => self.wording.named_field("registration_updated"),
+            RecordKind::OutOfSchool => self.wording.named_field("out_of_school_updated"),
+            _ => "a setting of the source".to_owned(),
         };
         if fields.is_empty() { how } else { format!("{how}; it may be one of: {}", few(fields)) }
     }
@@ -459,6 +459,7 @@ fn kind(kind: RecordKind) -> &'static str {
         RecordKind::Registration => "registration",
         RecordKind::OutOfSchool => "out-of-school record",
         RecordKind::SessionMark => "session mark",
+        RecordKind::Unknown => "record",
     }
 }
 

@@ -184,7 +184,7 @@ impl OAuthClient {
         let response = transport::send(self.http.post(self.address.clone()).form(&form), attempt).await?;
         let status = response.status();
         if matches!(status.as_u16(), 400 | 401) {
-            return Err(SourceError::permanent(
+            return Err(SourceError::new(
                 SourceErrorKind::Credentials,
                 "iSAMS refuses the OAuth client; check the client's id, its secret and its scopes",
             ));
@@ -197,7 +197,7 @@ impl OAuthClient {
         let reply: TokenReply =
             serde_json::from_slice(&body).map_err(|error| match error.is_eof() && !body.is_empty() {
                 true => ended_early(),
-                false => SourceError::permanent(
+                false => SourceError::new(
                     SourceErrorKind::BadReply,
                     "the reply to the token request holds no token; check the address",
                 ),
@@ -207,7 +207,7 @@ impl OAuthClient {
             number => number.as_f64(),
         };
         if reply.access_token.trim().is_empty() {
-            return Err(SourceError::permanent(
+            return Err(SourceError::new(
                 SourceErrorKind::BadReply,
                 "the reply to the token request holds an empty token; check the address and the client's rights",
             ));

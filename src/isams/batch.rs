@@ -154,7 +154,7 @@ pub(super) async fn send(
     // A body that breaks off takes nothing from what the status says.
     let body = transport::whole(response, SMALL as u64, attempt).await.unwrap_or_default();
     let read = read(settings.format, body.as_slice(), &mut Nothing);
-    let is_page = read.as_ref().is_err_and(|error| *error == web_page());
+    let is_page = read.as_ref().is_err_and(|error| error.to_string() == web_page().to_string());
     Err(transport::failure(status, &headers, read.unwrap_or_default(), is_page, &secrets).into())
 }
 
@@ -194,7 +194,7 @@ impl Held {
         let message = format!(
             "the records take more than {most} bytes, so reading stopped there; ask for fewer days, or raise max_held_bytes"
         );
-        Err(SourceError::permanent(SourceErrorKind::TooLarge, message))
+        Err(SourceError::new(SourceErrorKind::TooLarge, message))
     }
 
     /// The reply is accepted.
@@ -312,7 +312,7 @@ impl Fetch {
             FetchedKind::Codes => "the code table".to_owned(),
             _ => format!("the reply for {}", ask.from),
         };
-        SourceError::permanent(
+        SourceError::new(
             SourceErrorKind::Incomplete,
             format!(
                 "{what} has exactly {} rows in {}, at which iSAMS may cut; if there really are so many, set suspicious_rows \
@@ -354,7 +354,7 @@ impl Fetch {
         }
         if is_whole && length == 0 {
             let message = "the reply is empty; check the address and the key's methods";
-            return Err(SourceError::permanent(SourceErrorKind::BadReply, message).into());
+            return Err(SourceError::new(SourceErrorKind::BadReply, message).into());
         }
         let parsed = if is_whole {
             self.parse(std::io::Cursor::new(beginning.concat()), ask, None).await
@@ -385,7 +385,7 @@ impl Fetch {
             };
             let container = container_name(*missing);
             return Err(Failed {
-                error: SourceError::permanent(
+                error: SourceError::new(
                     SourceErrorKind::Incomplete,
                     format!("the reply has no {container}, although the {missing} were asked for; {cure}"),
                 ),
@@ -430,7 +430,7 @@ impl Fetch {
         });
         parsing.await.unwrap_or_else(|_| {
             let message = "the reply could not be read; save it and report it as a mistake of rollmark";
-            Err(SourceError::permanent(SourceErrorKind::BadReply, message).into())
+            Err(SourceError::new(SourceErrorKind::BadReply, message).into())
         })
     }
 }

@@ -102,16 +102,16 @@ pub(super) fn is_padding(bytes: &[u8]) -> bool {
 }
 
 pub(super) fn bad_reply(message: impl Into<String>) -> SourceError {
-    SourceError::permanent(SourceErrorKind::BadReply, message)
+    SourceError::new(SourceErrorKind::BadReply, message)
 }
 
 pub(super) fn too_large(what: &str) -> SourceError {
-    SourceError::permanent(SourceErrorKind::TooLarge, format!("the reply holds {what}, so reading stopped there"))
+    SourceError::new(SourceErrorKind::TooLarge, format!("the reply holds {what}, so reading stopped there"))
 }
 
 /// More records of a kind than a school has.
 pub(super) fn too_many(kind: FetchedKind, most: u64) -> SourceError {
-    SourceError::permanent(
+    SourceError::new(
         SourceErrorKind::TooLarge,
         format!(
             "the reply holds more than {most} {kind}, so reading stopped there; ask for fewer days, or raise max_rows_per_day if \

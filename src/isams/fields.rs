@@ -42,7 +42,7 @@ macro_rules! field_names {
             /// # Errors
             /// There is no such list, or a name is empty, or none is given.
             pub fn set(&mut self, list: &str, names: Vec<String>) -> Result<(), SourceError> {
-                let refused = |message| Err(SourceError::permanent(SourceErrorKind::Configuration, message));
+                let refused = |message| Err(SourceError::new(SourceErrorKind::Configuration, message));
                 if names.is_empty() || names.iter().any(|name| name.trim().is_empty()) {
                     return refused(format!("the list {} needs at least one name, and no empty one", printable(list)));
                 }
@@ -237,7 +237,7 @@ impl<'a> Item<'a> {
         let (field, value) = self.get(names)?;
         let read = read(value);
         if read.is_none() {
-            unreadable.push(UnreadableField(field.to_owned()));
+            unreadable.push(UnreadableField::new(field.to_owned()));
         }
         read
     }
@@ -248,7 +248,7 @@ impl<'a> Item<'a> {
         let text = clipped(value, longest);
         let is_broken = value.contains(NO_CHARACTER);
         if is_broken || text.len() < value.len() {
-            unreadable.push(UnreadableField(field.to_owned()));
+            unreadable.push(UnreadableField::new(field.to_owned()));
         }
         (!is_broken).then(|| text.trim_end().into())
     }
@@ -335,7 +335,7 @@ pub(super) fn minutes(text: &str) -> Option<Option<u32>> {
 
 /// `AM` or `PM` where a period's name is exactly that.
 pub(super) fn session_named(name: &str) -> Option<&'static str> {
-    Session::BOTH.map(Session::as_str).into_iter().find(|flag| *flag == name)
+    Session::BOTH.map(Session::name).into_iter().find(|flag| *flag == name)
 }
 
 /// Every list of names of an out-of-school record's fields.
@@ -418,7 +418,7 @@ fn is_time_of_day(text: &str) -> bool {
 }
 
 pub(super) fn bad_record(message: String) -> SourceError {
-    SourceError::permanent(SourceErrorKind::BadRecord, message)
+    SourceError::new(SourceErrorKind::BadRecord, message)
 }
 
 /// A name from outside as an error can show it: short, and without what a terminal acts on.

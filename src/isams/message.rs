@@ -52,12 +52,12 @@ impl Message {
         let said = self.quoted(secrets);
         let is = |name: &str| self.name.eq_ignore_ascii_case(name);
         if is("InvalidApiKey") || (status == 401 && !is("MethodsNotAllocatedToKeyException")) {
-            SourceError::permanent(
+            SourceError::new(
                 SourceErrorKind::Credentials,
                 format!("iSAMS refuses the API key or client; check it and its limits in the control panel{said}"),
             )
         } else if is("MethodsNotAllocatedToKeyException") || status == 403 {
-            SourceError::permanent(
+            SourceError::new(
                 SourceErrorKind::NotAllowed,
                 format!("the API key or client lacks a right; allocate the method to it in the control panel{said}"),
             )
@@ -69,7 +69,7 @@ impl Message {
             let kind = if status == 429 { SourceErrorKind::Throttled } else { SourceErrorKind::Server };
             SourceError::temporary(kind, format!("iSAMS can't answer now (HTTP status {status}){said}"))
         } else {
-            SourceError::permanent(
+            SourceError::new(
                 SourceErrorKind::Server,
                 format!("iSAMS answered with an error (HTTP status {status}){said}"),
             )

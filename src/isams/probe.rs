@@ -117,7 +117,7 @@ impl Isams {
     pub async fn probe(&self, window: Window) -> Result<Probe, SourceError> {
         let settings = self.settings();
         if settings.interface == Interface::Rest {
-            return Err(SourceError::permanent(
+            return Err(SourceError::new(
                 SourceErrorKind::Configuration,
                 "a probe reads the Batch interface; give it an API key or a client of the Batch interface",
             ));
@@ -231,7 +231,7 @@ impl Asking<'_> {
 /// A failure without what iSAMS said, which can hold values.
 fn without_words(error: &SourceError, method: &str) -> SourceError {
     let message = format!("{method}: {}; a sync shows what iSAMS said, which is left out here", error.kind());
-    SourceError::permanent(error.kind(), message)
+    SourceError::new(error.kind(), message)
 }
 
 fn concerns_all(failure: SourceErrorKind) -> bool {

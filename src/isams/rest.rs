@@ -74,7 +74,7 @@ impl Fetch {
     async fn read(&self) -> Result<(), SourceError> {
         let window = self.request.window;
         if window.from() != window.to() {
-            return Err(SourceError::permanent(
+            return Err(SourceError::new(
                 SourceErrorKind::Configuration,
                 "iSAMS's REST interface gives today only; ask for today alone, or read the Batch interface",
             ));
@@ -99,7 +99,7 @@ impl Fetch {
         let of_today: Vec<RegistrationPeriod> =
             periods.into_iter().filter(|period| date_of(period) == window.from()).collect();
         if let (true, Some(other)) = (of_today.is_empty(), other) {
-            return Err(SourceError::permanent(
+            return Err(SourceError::new(
                 SourceErrorKind::Incomplete,
                 format!(
                     "iSAMS lists the registration periods of {other}, not of {}; its REST interface only answers for \
@@ -350,7 +350,7 @@ fn optional<T>(
 ) -> Option<T> {
     let read = item.text(name)?.ok().and_then(|text| read(&text));
     if read.is_none() {
-        unreadable.push(UnreadableField(name.to_owned()));
+        unreadable.push(UnreadableField::new(name.to_owned()));
     }
     read
 }
@@ -360,7 +360,7 @@ fn words(item: &Object<'_>, name: &str, unreadable: &mut Vec<UnreadableField>, l
     let text: String = optional(item, name, unreadable, |text| Some(text.to_owned()))?;
     let cut = clipped(&text, longest);
     if cut.len() < text.len() {
-        unreadable.push(UnreadableField(name.to_owned()));
+        unreadable.push(UnreadableField::new(name.to_owned()));
     }
     Some(cut.trim_end().into())
 }

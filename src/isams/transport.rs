@@ -18,6 +18,7 @@ use tracing::{Instrument, Span, info_span};
 
 use super::body::read_error;
 use super::message::Message;
+use crate::model::Retry;
 use crate::source::{FetchCounters, SourceError, SourceErrorKind, retry};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn configuration(message: impl Into<String>) -> SourceError {
-    SourceError::permanent(SourceErrorKind::Configuration, message)
+    SourceError::new(SourceErrorKind::Configuration, message)
 }
 
 /// Reads and checks a tenant's address.
@@ -153,12 +154,13 @@ impl Budget {
                 return Err(error);
             }
             // A wish for no wait at all would be four requests at once.
-            let wait = waits.next().map(|wait| error.retry_after().unwrap_or_default().max(wait));
-            let wait = wait.filter(|wait| error.is_temporary() && Instant::now() + *wait < self.deadline);
+            let least = error.retry().wait();
+            let wait = waits.next().and_then(|wait| Some(least?.max(wait)));
+            let wait = wait.filter(|wait| Instant::now() + *wait < self.deadline);
             let Some(wait) = wait else {
                 // What can't pass and came at once needs no count.
-                let is_plain = !error.is_temporary() && error.kind() != SourceErrorKind::TimedOut && made == 1;
-                return Err(if is_plain { error } else { error.given_up(&self.tried(made)) });
+                let is_plain = least.is_none() && error.kind() != SourceErrorKind::TimedOut && made == 1;
+                return Err(if is_plain { error } else { error.exhausted(&self.tried(made)) });
             };
             span.in_scope(|| retry::warn(error.kind(), wait));
             // The wait is no part of the request.
@@ -184,7 +186,7 @@ pub(super) async fn send(request: reqwest::RequestBuilder, attempt: &Attempt) ->
     let response = answer.map_err(|error| connection(&error.without_url()))?;
     attempt.span.record("status", response.status().as_u16());
     if is_part(&response) {
-        return Err(SourceError::permanent(
+        return Err(SourceError::new(
             SourceErrorKind::BadReply,
             "a part of a reply came that nobody asked for (HTTP status 206 or Content-Range); check what stands between \
              here and iSAMS, such as a proxy",
@@ -199,7 +201,7 @@ fn is_part(response: &Response) -> bool {
 }
 
 pub(super) fn out_of_time() -> SourceError {
-    SourceError::permanent(SourceErrorKind::TimedOut, "the reply did not come within the time that is set for a fetch")
+    SourceError::new(SourceErrorKind::TimedOut, "the reply did not come within the time that is set for a fetch")
 }
 
 fn connection(error: &reqwest::Error) -> SourceError {
@@ -248,7 +250,7 @@ async fn next_part(decoder: &mut GzipDecoder<impl AsyncBufRead + Unpin>) -> io::
     let is_ours = |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<SourceError>());
     read.map_err(|error| if is_ours(&error) { error } else { io::Error::other(damaged()) })?;
     if part.is_empty() && !decoder.get_mut().fill_buf().await?.is_empty() {
-        return Err(io::Error::other(SourceError::permanent(
+        return Err(io::Error::other(SourceError::new(
             SourceErrorKind::BadReply,
             "the reply goes on after the end of its compressed data; check what stands between here and iSAMS, such as a \
              proxy",
@@ -281,7 +283,7 @@ pub(super) fn chunks(
                 span.record("bytes", so_far);
             }
             if so_far > max_bytes {
-                let error = SourceError::permanent(
+                let error = SourceError::new(
                     SourceErrorKind::TooLarge,
                     format!(
                         "the reply is larger than the limit of {max_bytes} bytes; check the address, ask for fewer days, or \
@@ -328,7 +330,13 @@ pub(super) fn failure(
 ) -> SourceError {
     let plain = status_error(status, headers, is_page);
     match said {
-        Some(message) => message.into_error(status.as_u16(), secrets).with_retry_after(plain.retry_after()),
+        Some(message) => {
+            let error = message.into_error(status.as_u16(), secrets);
+            match (error.retry(), plain.retry()) {
+                (Retry::Now, Retry::After(wait)) => error.with_retry(Retry::After(wait)),
+                _ => error,
+            }
+        }
         None => plain,
     }
 }
@@ -337,7 +345,7 @@ pub(super) fn failure(
 pub(super) fn status_error(status: StatusCode, headers: &header::HeaderMap, is_page: bool) -> SourceError {
     let code = status.as_u16();
     let page = if is_page { ", with an HTML page, perhaps a proxy's" } else { "" };
-    let permanent = |kind, message: &str| SourceError::permanent(kind, format!("{message} (HTTP status {code}{page})"));
+    let permanent = |kind, message: &str| SourceError::new(kind, format!("{message} (HTTP status {code}{page})"));
     match code {
         300..=399 => permanent(
             SourceErrorKind::BadReply,
@@ -352,7 +360,7 @@ pub(super) fn status_error(status: StatusCode, headers: &header::HeaderMap, is_p
         408 | 429 | 502..=504 => {
             let kind = if code == 429 { SourceErrorKind::Throttled } else { SourceErrorKind::Server };
             SourceError::temporary(kind, format!("iSAMS can't answer now (HTTP status {code}{page})"))
-                .with_retry_after(retry_after(headers))
+                .with_retry(retry_after(headers).map_or(Retry::Now, Retry::After))
         }
         _ if is_page => permanent(SourceErrorKind::BadReply, "something else than iSAMS answers; check the address"),
         _ => permanent(SourceErrorKind::Server, "iSAMS answered with an error and did not say which"),

@@ -118,7 +118,7 @@ impl Undecided {
             None => Ok(Vec::new()),
             Some((names, what, values, option)) => {
                 let names = names.into_iter().collect::<Vec<_>>().join(", ");
-                Err(SourceError::permanent(
+                Err(SourceError::new(
                     SourceErrorKind::BadRecord,
                     format!(
                         "no record in {} has {what} under a known name, but these fields hold {values}: {names}; name the \

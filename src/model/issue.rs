@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::names;
+
 /// Something in the records that the school should look at (R10). It never stops a sync.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Issue {
     /// The source says taken and not present, and gives no code (R2).
@@ -41,40 +41,32 @@ pub enum Issue {
     UnknownPeriod,
     /// A period's session flag is neither `am` nor `pm` (R3).
     UnknownSessionFlag,
+    /// One that a newer version of this library has found and this one does not know.
+    Unknown,
 }
 
-impl Issue {
-    /// The issue's name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AbsentWithoutCode => "absent_without_code",
-            Self::BadValue => "bad_value",
-            Self::ConflictingRecord => "conflicting_record",
-            Self::DuplicateRegistration => "duplicate_registration",
-            Self::ImplausibleTimestamp => "implausible_timestamp",
-            Self::InvalidSpan => "invalid_span",
-            Self::MidnightEnd => "midnight_end",
-            Self::MissingEnd => "missing_end",
-            Self::NoAmPeriod => "no_am_period",
-            Self::NoCodeTable => "no_code_table",
-            Self::NoPmPeriod => "no_pm_period",
-            Self::SimilarIds => "similar_ids",
-            Self::UndecidedField => "undecided_field",
-            Self::UnknownCode => "unknown_code",
-            Self::UnknownPeriod => "unknown_period",
-            Self::UnknownSessionFlag => "unknown_session_flag",
-        }
-    }
-}
-
-impl fmt::Display for Issue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
+names!(Issue, "an issue", {
+    AbsentWithoutCode => "absent_without_code",
+    BadValue => "bad_value",
+    ConflictingRecord => "conflicting_record",
+    DuplicateRegistration => "duplicate_registration",
+    ImplausibleTimestamp => "implausible_timestamp",
+    InvalidSpan => "invalid_span",
+    MidnightEnd => "midnight_end",
+    MissingEnd => "missing_end",
+    NoAmPeriod => "no_am_period",
+    NoCodeTable => "no_code_table",
+    NoPmPeriod => "no_pm_period",
+    SimilarIds => "similar_ids",
+    UndecidedField => "undecided_field",
+    UnknownCode => "unknown_code",
+    UnknownPeriod => "unknown_period",
+    UnknownSessionFlag => "unknown_session_flag",
+} else Unknown);
 
 /// How often an issue was raised, with a few examples by id (or date).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct IssueCount {
     /// Once for each record, or once for each date where the issue is a date's.
     pub count: u64,

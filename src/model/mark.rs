@@ -3,11 +3,11 @@ use std::fmt;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{PeriodId, RawCode, RecordId, Session, StudentId, Zone};
+use super::{PeriodId, RawCode, RecordId, Session, StudentId, Zone, names};
 
 /// What a mark says (R2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Status {
     /// There.
     Present,
@@ -23,19 +23,14 @@ pub enum Status {
     UnknownCode,
 }
 
-impl Status {
-    /// The status's name in files and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Present => "present",
-            Self::Late => "late",
-            Self::Absent => "absent",
-            Self::NotRequired => "not_required",
-            Self::NotTaken => "not_taken",
-            Self::UnknownCode => "unknown_code",
-        }
-    }
-}
+names!(@only Status, "a status", {
+    Present => "present",
+    Late => "late",
+    Absent => "absent",
+    NotRequired => "not_required",
+    NotTaken => "not_taken",
+    UnknownCode => "unknown_code",
+});
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,8 +39,8 @@ impl fmt::Display for Status {
 }
 
 /// Which kind of record decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RecordKind {
     /// A row of a register.
     Registration,
@@ -53,21 +48,19 @@ pub enum RecordKind {
     OutOfSchool,
     /// A session mark.
     SessionMark,
+    /// One that a newer version of this library has written and this one does not know.
+    Unknown,
 }
 
-impl RecordKind {
-    /// The kind's name in files and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Registration => "registration",
-            Self::OutOfSchool => "out_of_school",
-            Self::SessionMark => "session_mark",
-        }
-    }
-}
+names!(RecordKind, "a kind of record", {
+    Registration => "registration",
+    OutOfSchool => "out_of_school",
+    SessionMark => "session_mark",
+} else Unknown);
 
 /// A record, by kind, id and stamp.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RecordReference {
     /// Its kind.
     pub kind: RecordKind,
@@ -90,6 +83,7 @@ impl RecordReference {
             RecordKind::Registration => "the registration",
             RecordKind::OutOfSchool => "the out-of-school record",
             RecordKind::SessionMark => "the session mark",
+            RecordKind::Unknown => "the record",
         };
         let id = self.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
         let updated = self.last_updated.map(|at| format!("updated {}", stamp(at)));
@@ -98,8 +92,8 @@ impl RecordReference {
 }
 
 /// The rule that decided between the candidates (R10), the first that fits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum DecisionRule {
     /// There was one candidate.
     OnlyCandidate,
@@ -109,32 +103,37 @@ pub enum DecisionRule {
     LatestUpdate,
     /// Equal stamps, or none: R6.2 decided.
     TieBreak,
+    /// One that a newer version of this library has written and this one does not know.
+    Unknown,
 }
 
-impl DecisionRule {
-    /// The rule's name in files and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::OnlyCandidate => "only_candidate",
-            Self::NotTakenYields => "not_taken_yields",
-            Self::LatestUpdate => "latest_update",
-            Self::TieBreak => "tie_break",
-        }
-    }
-}
+names!(DecisionRule, "a rule of decision", {
+    OnlyCandidate => "only_candidate",
+    NotTakenYields => "not_taken_yields",
+    LatestUpdate => "latest_update",
+    TieBreak => "tie_break",
+} else Unknown);
 
 /// How a session's registration was picked (R3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum PickedBy {
     /// The half-day's earliest registration.
     TimeRule,
     /// The earliest registration of the periods with the session's flag.
     PeriodRule,
+    /// One that a newer version of this library has written and this one does not know.
+    Unknown,
 }
+
+names!(PickedBy, "a rule of picking", {
+    TimeRule => "time_rule",
+    PeriodRule => "period_rule",
+} else Unknown);
 
 /// The session's registration (R3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PickedRegistration {
     /// The row's id.
     pub id: Option<RecordId>,
@@ -147,8 +146,7 @@ pub struct PickedRegistration {
 }
 
 /// Why a record did not decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LoserReason {
     /// It was updated earlier.
@@ -165,10 +163,23 @@ pub enum LoserReason {
     NotCovering,
     /// Another registration of the day (diagnosis only).
     OtherRegistration,
+    /// One that a newer version of this library has written and this one does not know.
+    Unknown,
 }
+
+names!(LoserReason, "a reason to lose", {
+    Older => "older",
+    NoTimestamp => "no_timestamp",
+    Tie => "tie",
+    NotTaken => "not_taken",
+    Duplicate => "duplicate",
+    NotCovering => "not_covering",
+    OtherRegistration => "other_registration",
+} else Unknown);
 
 /// A record that did not decide, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Loser {
     /// The record.
     #[serde(flatten)]
@@ -179,6 +190,7 @@ pub struct Loser {
 
 /// Why a mark is what it is (R10). `Display` is a sentence for a school office.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Decision {
     /// The rule that decided.
     pub rule: DecisionRule,
@@ -230,6 +242,7 @@ impl Decision {
             DecisionRule::LatestUpdate => format!("{winner}, is newer than {other}"),
             DecisionRule::TieBreak => format!("{winner}, wins the tie with {other}"),
             DecisionRule::OnlyCandidate => format!("{winner}, is the only record for this session"),
+            DecisionRule::Unknown => format!("{winner}, counts"),
         };
         match self.losers.iter().filter(|loser| loser.why == LoserReason::Duplicate).count() {
             0 => {}
@@ -256,6 +269,7 @@ impl Decision {
 
 /// What the portal shows for one student, date and session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Mark {
     /// The student.
     pub student: StudentId,

@@ -2,13 +2,16 @@
 //!
 //! Nothing here decides anything; the decisions are in [`rules`](crate::rules).
 
+mod cause;
 mod ids;
 mod issue;
 mod mark;
+mod names;
 mod record;
 mod time;
 mod zone;
 
+pub use cause::{Cause, Retry};
 pub(crate) use ids::compare_ids;
 pub use ids::{CodeId, PeriodId, RawCode, RecordId, SchoolId, StudentId};
 pub use issue::{Issue, IssueCount, Issues};
@@ -18,6 +21,8 @@ pub use mark::{
     Decision, DecisionRule, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RecordKind, RecordReference,
     Status, clock_text, stamp_text,
 };
+pub use names::UnknownName;
+pub(crate) use names::{names, setters};
 pub use record::{
     Code, OutOfSchool, Record, Registration, RegistrationPeriod, SessionMark, SourceVerdict, UnreadableField,
 };

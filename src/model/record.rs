@@ -1,7 +1,7 @@
 use chrono::{NaiveDate, NaiveTime};
 use serde::{Deserialize, Serialize};
 
-use super::{CodeId, FeedTime, PeriodId, RawCode, RecordId, Session, StudentId};
+use super::{CodeId, FeedTime, PeriodId, RawCode, RecordId, Session, StudentId, setters};
 
 /// One thing that a source reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,10 +25,23 @@ pub enum Record {
 /// Holds the field's name, never its value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct UnreadableField(pub String);
+pub struct UnreadableField(String);
+
+impl UnreadableField {
+    /// The field of this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The field's name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
 
 /// What a source itself says of a row, where it decides on its own (iSAMS REST, verified).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SourceVerdict {
     /// The register was taken for this student.
     pub taken: bool,
@@ -36,10 +49,18 @@ pub struct SourceVerdict {
     pub out_of_school: bool,
 }
 
+impl SourceVerdict {
+    /// A verdict of these two.
+    pub fn new(taken: bool, out_of_school: bool) -> Self {
+        Self { taken, out_of_school }
+    }
+}
+
 /// One row of a register.
 ///
 /// `Debug` leaves the comment out: it can hold medical facts.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Registration {
     /// The row's id.
     pub id: Option<RecordId>,
@@ -92,6 +113,19 @@ impl Registration {
     }
 }
 
+setters!(Registration {
+    with_id(id: impl Into<RecordId>) => Some(id.into());
+    with_period(period: impl Into<PeriodId>) => Some(period.into());
+    with_registered(registered: bool) => registered;
+    with_code(code: impl Into<RawCode>) => Some(code.into());
+    with_late(late: bool) => late;
+    with_minutes_late(minutes_late: u32) => Some(minutes_late);
+    with_comment(comment: impl Into<Box<str>>) => Some(comment.into());
+    with_last_updated(last_updated: FeedTime) => Some(last_updated);
+    with_verdict(verdict: SourceVerdict) => Some(verdict);
+    with_unreadable(unreadable: Vec<UnreadableField>) => unreadable;
+});
+
 impl std::fmt::Debug for Registration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registration")
@@ -110,6 +144,7 @@ impl std::fmt::Debug for Registration {
 ///
 /// `Debug` leaves the reason out: it can hold medical facts.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct OutOfSchool {
     /// The record's id.
     pub id: Option<RecordId>,
@@ -147,6 +182,14 @@ impl OutOfSchool {
     }
 }
 
+setters!(OutOfSchool {
+    with_id(id: impl Into<RecordId>) => Some(id.into());
+    with_code(code: impl Into<RawCode>) => Some(code.into());
+    with_reason(reason: impl Into<Box<str>>) => Some(reason.into());
+    with_last_updated(last_updated: FeedTime) => Some(last_updated);
+    with_unreadable(unreadable: Vec<UnreadableField>) => unreadable;
+});
+
 impl std::fmt::Debug for OutOfSchool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OutOfSchool")
@@ -170,15 +213,12 @@ impl std::fmt::Debug for OutOfSchool {
 ///
 /// ```
 /// use rollmark::model::{Record, Session, SessionMark};
-/// use rollmark::rules::{Resolver, Rules, Scope, SyncWindow};
+/// use rollmark::rules::{Resolver, Rules, SyncWindow};
 ///
 /// let today = "2026-11-20".parse()?;
-/// let mut late = SessionMark::new("4733683260", today, Session::Am);
-/// late.id = Some("7".into());
-/// (late.present, late.late, late.minutes_late) = (true, true, Some(7));
+/// let late = SessionMark::new("4733683260", today, Session::Am).with_id("7").with_present(true).with_late(true).with_minutes_late(7);
 ///
-/// let scope = Scope::all(SyncWindow::default().ending(today));
-/// let mut resolver = Resolver::new(Rules::new("Europe/London".parse()?), scope);
+/// let mut resolver = Resolver::new(Rules::new("Europe/London".parse()?), SyncWindow::default().ending(today));
 /// resolver.push(Record::SessionMark(late));
 /// let register = resolver.finish()?;
 /// let mark = register.mark(&"4733683260".into(), today, Session::Am).ok_or("no mark")?;
@@ -262,6 +302,17 @@ impl SessionMark {
     }
 }
 
+setters!(SessionMark {
+    with_id(id: impl Into<RecordId>) => Some(id.into());
+    with_present(present: bool) => present;
+    with_code(code: impl Into<RawCode>) => Some(code.into());
+    with_late(late: bool) => late;
+    with_minutes_late(minutes_late: u32) => Some(minutes_late);
+    with_comment(comment: impl Into<Box<str>>) => Some(comment.into());
+    with_last_updated(last_updated: FeedTime) => Some(last_updated);
+    with_unreadable(unreadable: Vec<UnreadableField>) => unreadable;
+});
+
 impl std::fmt::Debug for SessionMark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SessionMark")
@@ -279,6 +330,7 @@ impl std::fmt::Debug for SessionMark {
 
 /// One dated register slot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RegistrationPeriod {
     /// The period's id.
     pub id: PeriodId,
@@ -295,14 +347,26 @@ pub struct RegistrationPeriod {
 }
 
 impl RegistrationPeriod {
+    /// A period without a flag and a name.
+    pub fn new(id: impl Into<PeriodId>, at: FeedTime) -> Self {
+        Self { id: id.into(), at, session: None, name: None, unreadable: Vec::new() }
+    }
+
     /// The session of its flag; `None` where it has no flag, or one that is neither AM nor PM (R3).
     pub fn flag(&self) -> Option<Session> {
         Session::from_flag(self.session.as_deref()?)
     }
 }
 
+setters!(RegistrationPeriod {
+    with_session(session: impl Into<Box<str>>) => Some(session.into());
+    with_name(name: impl Into<Box<str>>) => Some(name.into());
+    with_unreadable(unreadable: Vec<UnreadableField>) => unreadable;
+});
+
 /// One code of the code table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Code {
     /// The code's id.
     pub id: CodeId,
@@ -321,3 +385,17 @@ pub struct Code {
     #[serde(default)]
     pub unreadable: Vec<UnreadableField>,
 }
+
+impl Code {
+    /// A code in use, without a letter and a name.
+    pub fn new(id: impl Into<CodeId>, absence: bool) -> Self {
+        Self { id: id.into(), letter: None, name: None, absence, active: true, unreadable: Vec::new() }
+    }
+}
+
+setters!(Code {
+    with_letter(letter: impl Into<Box<str>>) => Some(letter.into());
+    with_name(name: impl Into<Box<str>>) => Some(name.into());
+    with_active(active: bool) => active;
+    with_unreadable(unreadable: Vec<UnreadableField>) => unreadable;
+});

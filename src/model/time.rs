@@ -4,14 +4,14 @@ use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTim
 use chrono::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
 
-use super::Zone;
+use super::{Zone, names};
 
 /// The first year whose times are taken for real (R1.3); feeds write 0001 and 1900 for "none" (iSAMS, verified).
 pub(crate) const FIRST_REAL_YEAR: i32 = 1990;
 
-/// The half of the school day that a mark is for. `Am` sorts before `Pm`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
+/// The half of the school day that a mark is for. `Am` sorts before `Pm`. There are two and will be no third.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(clippy::exhaustive_enums)]
 pub enum Session {
     /// The morning session.
     Am,
@@ -23,25 +23,13 @@ impl Session {
     /// Both sessions, in order.
     pub const BOTH: [Self; 2] = [Self::Am, Self::Pm];
 
-    /// `AM` or `PM`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Am => "AM",
-            Self::Pm => "PM",
-        }
-    }
-
     /// Reads `am` or `pm` in any case; any other text is no session (R3).
     pub fn from_flag(text: &str) -> Option<Self> {
-        Self::BOTH.into_iter().find(|session| session.as_str().eq_ignore_ascii_case(text.trim()))
+        Self::BOTH.into_iter().find(|session| session.name().eq_ignore_ascii_case(text.trim()))
     }
 }
 
-impl fmt::Display for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+names!(Session, "a session", { Am => "AM", Pm => "PM", });
 
 /// A time as a feed gives it: with an offset, without one (school time), or a bare date.
 ///
@@ -55,6 +43,7 @@ impl fmt::Display for Session {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FeedTime {
     /// A bare date.
     Date(NaiveDate),
@@ -103,6 +92,21 @@ impl FeedTime {
     /// Whether this is a bare date.
     pub fn is_date(self) -> bool {
         matches!(self, Self::Date(_))
+    }
+}
+
+/// As feeds write it; `FromStr` reads the same time again.
+impl fmt::Display for FeedTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const TIME: &str = "%Y-%m-%dT%H:%M:%S%.f";
+        let date_before = |time: NaiveDateTime| time.date().pred_opt().unwrap_or(time.date());
+        match self {
+            Self::Date(date) => write!(f, "{date}"),
+            Self::School(time) => write!(f, "{}", time.format(TIME)),
+            Self::Offset(time) => write!(f, "{}{}", time.naive_local().format(TIME), time.offset()),
+            Self::EndOfDay(time) => write!(f, "{}T24:00:00", date_before(*time)),
+            Self::OffsetEndOfDay(time) => write!(f, "{}T24:00:00{}", date_before(time.naive_local()), time.offset()),
+        }
     }
 }
 

@@ -8,10 +8,13 @@ mod resolver;
 mod span;
 mod window;
 
-use chrono::NaiveTime;
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{NaiveTime, Timelike};
 use serde::{Deserialize, Serialize};
 
-use crate::model::Zone;
+use crate::model::{Zone, names};
 
 pub use freshness::Freshness;
 pub use register::Register;
@@ -21,6 +24,15 @@ pub(crate) use span::{Span, Versions};
 pub use window::{Scope, SyncWindow, Window, WindowError};
 
 /// How AM and PM registers are distinguished (R3).
+///
+/// As a text: the start of the afternoon (`13:30`), or `periods`.
+///
+/// ```
+/// use rollmark::rules::PmRule;
+///
+/// assert_eq!("13:30".parse(), PmRule::first_from(13, 30));
+/// assert_eq!("periods".parse(), Ok(PmRule::RegistrationPeriods));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -31,11 +43,24 @@ pub enum PmRule {
     RegistrationPeriods,
 }
 
+/// A text or a number that is no time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a PM rule; a time of day such as 13:30 is one, and the word periods")]
+pub struct UnknownPmRule;
+
 impl PmRule {
     pub(crate) const NOON: NaiveTime = match NaiveTime::from_hms_opt(12, 0, 0) {
         Some(noon) => noon,
         None => NaiveTime::MIN,
     };
+
+    /// The afternoon begins at this school time, included.
+    ///
+    /// # Errors
+    /// The clock has no such time.
+    pub fn first_from(hour: u32, minute: u32) -> Result<Self, UnknownPmRule> {
+        NaiveTime::from_hms_opt(hour, minute, 0).map(Self::FirstFrom).ok_or(UnknownPmRule)
+    }
 }
 
 impl Default for PmRule {
@@ -45,9 +70,35 @@ impl Default for PmRule {
     }
 }
 
+impl FromStr for PmRule {
+    type Err = UnknownPmRule;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == PERIODS {
+            return Ok(Self::RegistrationPeriods);
+        }
+        let time = ["%H:%M", "%H:%M:%S%.f"].iter().find_map(|form| NaiveTime::parse_from_str(text, form).ok());
+        time.map(Self::FirstFrom).ok_or(UnknownPmRule)
+    }
+}
+
+const PERIODS: &str = "periods";
+
+impl fmt::Display for PmRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FirstFrom(start) if start.signed_duration_since(start.with_second(0).unwrap_or(*start)).is_zero() => {
+                write!(f, "{}", start.format("%H:%M"))
+            }
+            Self::FirstFrom(start) => write!(f, "{start}"),
+            Self::RegistrationPeriods => f.write_str(PERIODS),
+        }
+    }
+}
+
 /// Which record wins when an out-of-school record and a registration have equal stamps, or none (R6.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TieBreak {
     /// The out-of-school record.
     #[default]
@@ -56,10 +107,12 @@ pub enum TieBreak {
     Registration,
 }
 
+names!(TieBreak, "a tie-break", { OutOfSchool => "out_of_school", Registration => "registration", });
+
 /// What it means when an out-of-school record runs from midnight to the midnight that begins a later date (R5): nothing in
 /// the record tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum MidnightEnd {
     /// It ends with the date before: the end stands as it is.
     #[default]
@@ -68,15 +121,16 @@ pub enum MidnightEnd {
     IncludesDate,
 }
 
+names!(MidnightEnd, "a meaning of an end at midnight", { Excluded => "excluded", IncludesDate => "includes_date", });
+
 /// A school's settings for the decisions.
 ///
 /// ```
-/// use chrono::NaiveTime;
 /// use rollmark::rules::{PmRule, Rules};
 ///
-/// let half_past_one = NaiveTime::from_hms_opt(13, 30, 0).unwrap();
-/// let rules = Rules::new("Europe/London".parse().unwrap()).pm(PmRule::FirstFrom(half_past_one));
-/// assert_eq!(rules.pm_rule(), PmRule::FirstFrom(half_past_one));
+/// let rules = Rules::new("Europe/London".parse()?).with_pm(PmRule::first_from(13, 30)?);
+/// assert_eq!(rules.pm().to_string(), "13:30");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rules {
@@ -97,27 +151,27 @@ impl Rules {
 
     /// Sets how AM and PM registers are distinguished.
     #[must_use]
-    pub fn pm(mut self, rule: PmRule) -> Self {
+    pub fn with_pm(mut self, rule: PmRule) -> Self {
         self.pm_rule = rule;
         self
     }
 
     /// Sets which record wins a tie.
     #[must_use]
-    pub fn tie_break(mut self, tie_break: TieBreak) -> Self {
+    pub fn with_tie_break(mut self, tie_break: TieBreak) -> Self {
         self.tie_break = tie_break;
         self
     }
 
     /// Sets what an end at midnight means where a record spans whole days.
     #[must_use]
-    pub fn midnight_end(mut self, midnight_end: MidnightEnd) -> Self {
+    pub fn with_midnight_end(mut self, midnight_end: MidnightEnd) -> Self {
         self.midnight_end = midnight_end;
         self
     }
 
     /// What an end at midnight means where a record spans whole days.
-    pub fn ends_at_midnight(&self) -> MidnightEnd {
+    pub fn midnight_end(&self) -> MidnightEnd {
         self.midnight_end
     }
 
@@ -127,7 +181,12 @@ impl Rules {
     }
 
     /// How AM and PM registers are distinguished.
-    pub fn pm_rule(&self) -> PmRule {
+    pub fn pm(&self) -> PmRule {
         self.pm_rule
+    }
+
+    /// Which record wins a tie.
+    pub fn tie_break(&self) -> TieBreak {
+        self.tie_break
     }
 }

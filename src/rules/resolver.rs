@@ -41,11 +41,10 @@ pub enum ResolveError {
 ///
 /// ```
 /// use rollmark::model::{Record, Registration, Session, StudentId};
-/// use rollmark::rules::{Resolver, Rules, Scope, SyncWindow};
+/// use rollmark::rules::{Resolver, Rules, SyncWindow};
 ///
 /// let today = "2026-11-20".parse().unwrap();
-/// let scope = Scope::all(SyncWindow::default().ending(today));
-/// let mut resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope);
+/// let mut resolver = Resolver::new(Rules::new("Europe/London".parse().unwrap()), SyncWindow::default().ending(today));
 /// resolver.push(Record::Registration(Registration::new("4733683260", "2026-11-20T08:40:00".parse().unwrap())));
 /// let register = resolver.finish()?;
 /// let mark = register.mark(&StudentId::new("4733683260"), today, Session::Am).unwrap();
@@ -86,11 +85,11 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver for one school's records and one scope.
-    pub fn new(rules: Rules, scope: Scope) -> Self {
+    /// A resolver for one school's records and one scope; a [`Window`] is the scope of all students on its dates.
+    pub fn new(rules: Rules, scope: impl Into<Scope>) -> Self {
         Self {
             rules,
-            scope,
+            scope: scope.into(),
             codes: CodeTable::default(),
             periods: BTreeMap::new(),
             consulted: HashSet::new(),
@@ -116,7 +115,7 @@ impl Resolver {
     /// Says on which dates the school was closed, whatever its registers hold (R11.4): no session took place then, and no
     /// record makes a mark.
     #[must_use]
-    pub fn closed(mut self, dates: impl IntoIterator<Item = NaiveDate>) -> Self {
+    pub fn with_closed_dates(mut self, dates: impl IntoIterator<Item = NaiveDate>) -> Self {
         self.closed.extend(dates);
         self
     }
@@ -138,14 +137,14 @@ impl Resolver {
             return;
         }
         let at = row.at.school_time(self.rules.zone());
-        if !self.scope.window.contains(at.date()) {
+        if !self.scope.window().contains(at.date()) {
             return;
         }
         self.has_registrations = true;
         if self.note_row(&row, at.date()) {
             self.dates.insert(at.date());
         }
-        match self.rules.pm_rule() {
+        match self.rules.pm() {
             PmRule::FirstFrom(pm_start) => {
                 let session = if at.time() < pm_start { Session::Am } else { Session::Pm };
                 self.assign(row, at, session);
@@ -172,7 +171,7 @@ impl Resolver {
 
     /// A session mark is the row of its session: neither a time nor a period has to place it.
     fn push_session_mark(&mut self, mark: SessionMark) {
-        if !self.scope.window.contains(mark.date) {
+        if !self.scope.window().contains(mark.date) {
             return;
         }
         self.has_session_marks = true;
@@ -223,7 +222,7 @@ impl Resolver {
 
     fn may_raise_issue(&self, row: &Registration) -> bool {
         !row.unreadable.is_empty()
-            || row.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window))
+            || row.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window()))
             || (!row.registered
                 && match &row.code {
                     // A letter can stop being unique, an id stays: rows found by id need no second look.
@@ -237,9 +236,9 @@ impl Resolver {
         let span = Span::new(record, &self.rules);
         self.has_whole_days |= span.is_whole_day();
         self.has_later_midnights |= span.end == End::LaterMidnight;
-        if span.reaches_into(self.scope.window) {
+        if span.reaches_into(self.scope.window()) {
             self.has_coded_records |= span.record.code.is_some();
-            let is_open = span.dates_in(self.scope.window).any(|date| !self.closed.contains(&date));
+            let is_open = span.dates_in(self.scope.window()).any(|date| !self.closed.contains(&date));
             self.note_student(&span.record.student, is_open);
         }
         if is_in_scope {
@@ -248,14 +247,14 @@ impl Resolver {
     }
 
     fn push_period(&mut self, period: RegistrationPeriod) {
-        if self.rules.pm_rule() != PmRule::RegistrationPeriods {
+        if self.rules.pm() != PmRule::RegistrationPeriods {
             return;
         }
         if period.at.is_date() {
             self.bare_date = true;
             return;
         }
-        if !self.scope.window.contains(period.at.school_time(self.rules.zone()).date()) {
+        if !self.scope.window().contains(period.at.school_time(self.rules.zone()).date()) {
             return;
         }
         let id = period.id.clone();
@@ -284,7 +283,7 @@ impl Resolver {
         if let Some(id) = self.late_period {
             return Err(ResolveError::LatePeriod(id));
         }
-        let by_periods = self.rules.pm_rule() == PmRule::RegistrationPeriods;
+        let by_periods = self.rules.pm() == PmRule::RegistrationPeriods;
         if by_periods && self.periods.is_empty() && !self.dates.is_empty() {
             return Err(ResolveError::NoPeriods);
         }
@@ -319,12 +318,12 @@ impl Resolver {
         for (student, records) in by_student {
             let versions = Versions::of(records);
             let apart = versions.superseded.iter().filter(|old| old.is_apart).map(|old| &old.span);
-            for span in apart.filter(|span| span.reaches_into(self.scope.window)) {
+            for span in apart.filter(|span| span.reaches_into(self.scope.window())) {
                 issues.raise(Issue::ConflictingRecord, span.id().map(RecordId::as_str));
             }
             // One that ends before it begins covers nothing, but a diagnosis shows it.
             let mut counting = versions.counting;
-            counting.retain(|span| span.reaches_into(self.scope.window));
+            counting.retain(|span| span.reaches_into(self.scope.window()));
             for span in &counting {
                 self.raise_span_issues(span, &mut issues);
             }
@@ -422,7 +421,7 @@ impl Resolver {
         if !row.unreadable.is_empty() {
             issues.raise(Issue::BadValue, id);
         }
-        if row.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window)) {
+        if row.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window())) {
             issues.raise(Issue::ImplausibleTimestamp, id);
         }
         if !row.registered {
@@ -447,7 +446,7 @@ impl Resolver {
             (matches!(span.end, End::SameMidnight | End::LaterMidnight), Issue::MidnightEnd),
             (!span.is_valid(), Issue::InvalidSpan),
             (
-                record.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window)),
+                record.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window())),
                 Issue::ImplausibleTimestamp,
             ),
             (

@@ -3,10 +3,11 @@ use std::collections::BTreeSet;
 use chrono::{Days, NaiveDate};
 use serde::{Deserialize, Serialize};
 
-use crate::model::StudentId;
+use crate::model::{StudentId, setters};
 
 /// How far a sync looks back and ahead of today (R8). The default is the last 30 days: 31 dates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SyncWindow {
     /// Days before today, the earliest included: N days are N + 1 dates.
     pub days: u32,
@@ -19,6 +20,11 @@ impl Default for SyncWindow {
         Self { days: 30, look_ahead: 0 }
     }
 }
+
+setters!(SyncWindow {
+    with_days(days: u32) => days;
+    with_look_ahead(look_ahead: u32) => look_ahead;
+});
 
 impl SyncWindow {
     /// The window as dates, for a today that the caller passes in. A window past the calendar's ends stops there.
@@ -55,10 +61,28 @@ pub struct WindowError {
 
 /// A range of school dates, both ends included, and the today that belongs to it, if one was passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "WrittenWindow")]
 pub struct Window {
     from: NaiveDate,
     to: NaiveDate,
     today: Option<NaiveDate>,
+}
+
+/// A window as it is read: from and to can be swapped.
+#[derive(Deserialize)]
+struct WrittenWindow {
+    from: NaiveDate,
+    to: NaiveDate,
+    #[serde(default)]
+    today: Option<NaiveDate>,
+}
+
+impl TryFrom<WrittenWindow> for Window {
+    type Error = WindowError;
+
+    fn try_from(written: WrittenWindow) -> Result<Self, WindowError> {
+        Ok(Self { today: written.today, ..Self::between(written.from, written.to)? })
+    }
 }
 
 impl Window {
@@ -110,16 +134,45 @@ impl Window {
 /// What a run may touch: the window's dates, and the named students, or all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
-    /// The dates.
-    pub window: Window,
-    /// The named students; `None` is all.
-    pub students: Option<BTreeSet<StudentId>>,
+    window: Window,
+    students: Option<BTreeSet<StudentId>>,
+}
+
+/// All students of the window.
+impl From<Window> for Scope {
+    fn from(window: Window) -> Self {
+        Self::all(window)
+    }
 }
 
 impl Scope {
     /// All students of the window.
     pub fn all(window: Window) -> Self {
         Self { window, students: None }
+    }
+
+    /// Narrows it to these students.
+    #[must_use]
+    pub fn with_students(mut self, students: impl IntoIterator<Item = impl Into<StudentId>>) -> Self {
+        self.students = Some(students.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Moves it to other dates.
+    #[must_use]
+    pub fn with_window(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// The dates.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// The named students; `None` is all.
+    pub fn students(&self) -> Option<&BTreeSet<StudentId>> {
+        self.students.as_ref()
     }
 
     /// Whether the student is in scope.

@@ -1,7 +1,10 @@
+use std::error::Error;
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
 
 use serde::Serialize;
+
+use crate::model::Retry;
 
 /// What kind of failure a [`SourceError`] is, by what a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -51,37 +54,47 @@ impl fmt::Display for SourceErrorKind {
 }
 
 /// A fetch that failed. One line that says what happened and what to do; it never holds a key, a URL's query, a reply's
-/// body or anything about a pupil beyond ids.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// body or anything about a pupil beyond ids. What lies behind it is its [`source`](Error::source).
+#[derive(Clone, Debug)]
 pub struct SourceError {
     kind: SourceErrorKind,
     message: String,
-    is_temporary: bool,
-    retry_after: Option<Duration>,
+    retry: Retry,
+    cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl SourceError {
     /// A failure that a new try would meet again.
-    pub fn permanent(kind: SourceErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), is_temporary: false, retry_after: None }
+    pub fn new(kind: SourceErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry: Retry::Never, cause: None }
     }
 
     /// A failure that a new try can escape.
     pub fn temporary(kind: SourceErrorKind, message: impl Into<String>) -> Self {
-        Self { is_temporary: true, ..Self::permanent(kind, message) }
+        Self::new(kind, message).with_retry(Retry::Now)
     }
 
-    /// Adds how long the source asks to wait.
+    /// Sets whether a new try is worth it.
     #[must_use]
-    pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
-        self.retry_after = wait;
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
         self
     }
 
-    /// The same failure after all tries were used up: no longer temporary, and the message says what was tried.
+    /// Sets what lies behind the failure. The message must not repeat it.
     #[must_use]
-    pub fn given_up(mut self, tried: &str) -> Self {
-        self.is_temporary = false;
+    pub fn with_cause(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Arc::new(cause));
+        self
+    }
+
+    /// The same failure after all tries were used up: the message says what was tried, and a failure that a new try could
+    /// escape is left to a scheduler ([`Retry::Exhausted`]).
+    #[must_use]
+    pub fn exhausted(mut self, tried: &str) -> Self {
+        if self.retry.wait().is_some() || self.kind == SourceErrorKind::TimedOut {
+            self.retry = Retry::Exhausted;
+        }
         self.message = format!("{} ({tried})", self.message);
         self
     }
@@ -99,13 +112,8 @@ impl SourceError {
     }
 
     /// Whether a new try can succeed without anything being changed.
-    pub fn is_temporary(&self) -> bool {
-        self.is_temporary
-    }
-
-    /// How long the source asks to wait before a new try.
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+    pub fn retry(&self) -> Retry {
+        self.retry
     }
 }
 
@@ -115,4 +123,8 @@ impl fmt::Display for SourceError {
     }
 }
 
-impl std::error::Error for SourceError {}
+impl Error for SourceError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}

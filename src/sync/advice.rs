@@ -27,7 +27,7 @@ pub(super) fn on_closed_dates(closed: &BTreeSet<NaiveDate>, register: &Register)
             listed(&taken, 0)
         ));
     }
-    let outside = closed.iter().filter(|date| !register.scope().window.contains(**date));
+    let outside = closed.iter().filter(|date| !register.scope().window().contains(**date));
     let outside: Vec<String> = outside.map(ToString::to_string).collect();
     if !outside.is_empty() {
         advice.push(format!(
@@ -83,7 +83,7 @@ pub(super) fn on_students(
         register.has_records_of(student) || snapshot.marks.iter().any(|stored| stored.mark.student == **student)
     };
     let unknown: Vec<&str> =
-        scope.students.iter().flatten().filter(|student| !is_known(student)).map(StudentId::as_str).collect();
+        scope.students().into_iter().flatten().filter(|student| !is_known(student)).map(StudentId::as_str).collect();
     if !unknown.is_empty() {
         let named: Vec<&str> = unknown.iter().copied().take(NAMED).collect();
         let count = counted(unknown.len() as u64, "student");

@@ -61,7 +61,7 @@ impl AttendanceSync {
     /// # Errors
     /// See [`SyncError`].
     pub async fn what_if(&self, other: Rules, window: Window) -> Result<Vec<MarkDifference>, SyncError> {
-        let by_periods = [&self.rules, &other].iter().any(|rules| rules.pm_rule() == PmRule::RegistrationPeriods);
+        let by_periods = [&self.rules, &other].iter().any(|rules| rules.pm() == PmRule::RegistrationPeriods);
         let fetch = FetchRequest::new(window).in_zone(self.rules.zone()).with_periods(by_periods);
         let resolver = |rules: &Rules| Resolver::new(rules.clone(), Scope::all(window));
         let start = || Both(resolver(&self.rules), resolver(&other));
@@ -79,7 +79,7 @@ impl AttendanceSync {
     ) -> Result<(S, Completeness), SyncError> {
         let fetch = FetchRequest::new(window).in_zone(self.rules.zone()).with_periods(true);
         match self.read(&fetch, &start).await {
-            Err(SyncError::Source(error)) if self.can_do_without_periods(error.kind()) => {
+            Err(error) if error.source_error().is_some_and(|error| self.can_do_without_periods(error.kind())) => {
                 self.read(&fetch.with_periods(false), &start).await
             }
             read => read,
@@ -88,7 +88,7 @@ impl AttendanceSync {
 
     fn can_do_without_periods(&self, failure: SourceErrorKind) -> bool {
         use SourceErrorKind::{BadRecord, Incomplete, NotAllowed, Server};
-        self.rules.pm_rule() != PmRule::RegistrationPeriods
+        self.rules.pm() != PmRule::RegistrationPeriods
             && matches!(failure, BadRecord | Incomplete | NotAllowed | Server)
     }
 

@@ -126,7 +126,7 @@ struct Resolved {
 
 impl AttendanceSync {
     /// A sync of one school. A second run of the same school at the same time is refused until
-    /// [`wait_for_other_run`](Self::wait_for_other_run) says otherwise.
+    /// [`with_wait_for_other_run`](Self::with_wait_for_other_run) says otherwise.
     pub fn new(
         source: impl AttendanceSource,
         store: impl MarkStore,
@@ -149,23 +149,23 @@ impl AttendanceSync {
 
     /// Sets how long a run waits for another run of the school to end.
     #[must_use]
-    pub fn wait_for_other_run(mut self, longest: Duration) -> Self {
+    pub fn with_wait_for_other_run(mut self, longest: Duration) -> Self {
         self.wait_for_other_run = longest;
         self
     }
 
-    /// Sets what stops a run, such as a signal: the run then ends with [`SyncError::Stopped`] and gives its lease back at
+    /// Sets what stops a run, such as a signal: the run then ends with [`SyncErrorKind::Stopped`](super::SyncErrorKind::Stopped) and gives its lease back at
     /// once, where one whose future is dropped holds up the next until the lease runs out. A commit that has begun is
     /// finished.
     #[must_use]
-    pub fn stop_when(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub fn with_stop(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop = stop.boxed().shared();
         self
     }
 
     /// Sets who is told what a run is doing.
     #[must_use]
-    pub fn on_event(mut self, listener: impl Fn(SyncEvent) + Send + Sync + 'static) -> Self {
+    pub fn with_listener(mut self, listener: impl Fn(SyncEvent) + Send + Sync + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self
     }
@@ -190,7 +190,7 @@ impl AttendanceSync {
         request: SyncRequest,
         prepare: impl FnMut(&Planned) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send,
     ) -> Result<SyncReport, SyncError> {
-        let (window, dry_run) = (request.scope.window, request.dry_run);
+        let (window, dry_run) = (request.scope.window(), request.dry_run);
         let span = info_span!("rollmark.sync", from = %window.from(), to = %window.to(), dry_run);
         self.run_once(request, prepare).instrument(span).await
     }
@@ -204,7 +204,7 @@ impl AttendanceSync {
         if request.dry_run {
             let resolved = unless_stopped(&self.stop, self.resolve(&request)).await?;
             let planned = self.plan(&request, &resolved, started, 1).await?;
-            prepare(&planned).map_err(SyncError::Prepare)?;
+            prepare(&planned).map_err(SyncError::prepare)?;
             return Ok(planned.report);
         }
         under_lease(&*self.store, &self.school, self.wait_for_other_run, &self.stop, |lease| async move {
@@ -212,7 +212,7 @@ impl AttendanceSync {
             let mut tries = 1;
             loop {
                 let planned = unless_stopped(&self.stop, self.plan(&request, &resolved, started, tries)).await?;
-                prepare(&planned).map_err(SyncError::Prepare)?;
+                prepare(&planned).map_err(SyncError::prepare)?;
                 match self.apply(planned.snapshot.revision, &planned.plan, &planned.run, lease).await {
                     Err(error) if error.kind() == StoreErrorKind::Moved && tries < TRIES => {
                         warn!("the store has changed since the plan was made, which is made anew");
@@ -234,8 +234,8 @@ impl AttendanceSync {
         let mut scope = request.scope.clone();
         let mut advice = Vec::new();
         if capabilities.today_only {
-            scope.window = narrow_to_today(scope.window)?;
-            if scope.window != request.scope.window {
+            scope = scope.clone().with_window(narrow_to_today(scope.window())?);
+            if scope.window() != request.scope.window() {
                 advice.push(
                     "This source reaches today only, so only today was synced; other days need another way in."
                         .to_owned(),
@@ -247,22 +247,23 @@ impl AttendanceSync {
                 "This source has no times of update: the marks are the management system's own verdicts.".to_owned(),
             );
         }
-        let periods = self.rules.pm_rule() == PmRule::RegistrationPeriods && !capabilities.gives_session_marks;
-        let fetch = FetchRequest::new(scope.window).in_zone(self.rules.zone()).with_periods(periods);
+        let periods = self.rules.pm() == PmRule::RegistrationPeriods && !capabilities.gives_session_marks;
+        let fetch = FetchRequest::new(scope.window()).in_zone(self.rules.zone()).with_periods(periods);
         let freshness = Freshness::new(request.now.unwrap_or_else(Utc::now), capabilities.cache_expiry);
         let wording = self.source.wording();
         if let Some(stale) = advice::on_freshness(freshness, &wording) {
             warn!(cache_seconds = freshness.cache_expiry().num_seconds(), "replies can be older than is advised");
             advice.push(stale);
         }
-        let resolver = || Resolver::new(self.rules.clone(), scope.clone()).closed(request.closed.iter().copied());
+        let resolver =
+            || Resolver::new(self.rules.clone(), scope.clone()).with_closed_dates(request.closed.iter().copied());
         let (resolver, completeness) = self.read(&fetch, resolver).await?;
         let span = info_span!("rollmark.resolve");
         let register = Arc::new(aside(move || span.in_scope(|| resolver.finish())).await?);
         self.refuse_if(register.lacks_code_table())?;
         advice.extend(advice::on_closed_dates(&request.closed, &register));
         advice.extend(advice::on_undecided_fields(&completeness, &wording));
-        if register.midnight_ends_are_meant() && self.rules.ends_at_midnight() == MidnightEnd::Excluded {
+        if register.midnight_ends_are_meant() && self.rules.midnight_end() == MidnightEnd::Excluded {
             advice.push(advice::MIDNIGHTS.to_owned());
         }
         Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters.tally(), advice })
@@ -295,16 +296,19 @@ impl AttendanceSync {
             if let Ok((_, completeness)) = &folded {
                 span.record("rows", completeness.parts.iter().map(|part| part.rows).sum::<u64>());
             }
-            let error = match folded {
-                Err(SyncError::Source(error)) if error.is_temporary() => error,
-                folded => break folded?,
+            let (error, least) = match folded {
+                Ok(folded) => break folded,
+                Err(error) => match error.retry().wait() {
+                    Some(least) => (error, least),
+                    None => return Err(error.into()),
+                },
             };
             let Some(wait) = waits.next() else {
                 let seconds = started.elapsed().as_secs_f32();
                 let tried = format!("the whole fetch was tried {attempt} times in {seconds:.1} s");
-                return Err(error.given_up(&tried).into());
+                return Err(error.exhausted(&tried).into());
             };
-            let wait = error.retry_after().unwrap_or_default().min(retry::LONGEST_WAIT).max(wait);
+            let wait = least.min(retry::LONGEST_WAIT).max(wait);
             span.in_scope(|| retry::warn(error.kind(), wait));
             drop(span);
             tokio::time::sleep(wait).await;
@@ -314,7 +318,7 @@ impl AttendanceSync {
         let needed = self.source.capabilities().needed(fetch.periods);
         match needed.into_iter().find(|kind| !completeness.covers(*kind, fetch.window)) {
             None => Ok((state, completeness)),
-            Some(kind) => Err(SyncError::Incomplete(format!("not every date was answered for {kind}"))),
+            Some(kind) => Err(incomplete(&format!("not every date was answered for {kind}")).into()),
         }
     }
 
@@ -323,7 +327,7 @@ impl AttendanceSync {
         &self,
         fetch: &FetchRequest,
         mut state: S,
-    ) -> Result<(S, Completeness), SyncError> {
+    ) -> Result<(S, Completeness), SourceError> {
         let gives_session_marks = self.source.capabilities().gives_session_marks;
         let mut stream = self.source.fetch(fetch).await?;
         let mut verdict = None;
@@ -331,13 +335,13 @@ impl AttendanceSync {
         while let Some(item) = stream.next().await {
             match item? {
                 _ if verdict.is_some() => {
-                    return Err(SyncError::Incomplete("records came after the verdict".to_owned()));
+                    return Err(incomplete("records came after the verdict"));
                 }
                 SourceRecord::Record(Record::Registration(_)) if gives_session_marks => {
-                    return Err(other_kind(FetchedKind::SessionMarks, FetchedKind::Registrations).into());
+                    return Err(other_kind(FetchedKind::SessionMarks, FetchedKind::Registrations));
                 }
                 SourceRecord::Record(Record::SessionMark(_)) if !gives_session_marks => {
-                    return Err(other_kind(FetchedKind::Registrations, FetchedKind::SessionMarks).into());
+                    return Err(other_kind(FetchedKind::Registrations, FetchedKind::SessionMarks));
                 }
                 SourceRecord::Record(record) => {
                     state.extend([record]);
@@ -446,7 +450,7 @@ impl AttendanceSync {
             withheld: plan.withheld_by_reason(),
             issue_examples: examples(&issues),
             issues,
-            window: ReportWindow { from: resolved.scope.window.from(), to: resolved.scope.window.to() },
+            window: ReportWindow { from: resolved.scope.window().from(), to: resolved.scope.window().to() },
             zone: self.rules.zone().into(),
             fetched_at: freshness.fetched_at,
             as_of_earliest: freshness.as_of_earliest(),
@@ -516,7 +520,7 @@ impl Debug for AttendanceSync {
 /// An empty code table where records have codes (R11.6): every absence would lose its letter, every visit would be one.
 fn no_code_table(wording: &Wording) -> SourceError {
     let Wording { code_table, access, .. } = wording;
-    SourceError::permanent(
+    SourceError::new(
         SourceErrorKind::Incomplete,
         format!(
             "the {code_table} is empty, but records have codes; let the {access} read the registration codes, or say that \
@@ -525,9 +529,17 @@ fn no_code_table(wording: &Wording) -> SourceError {
     )
 }
 
+/// An answer that proves nothing, and why.
+fn incomplete(why: &str) -> SourceError {
+    SourceError::new(
+        SourceErrorKind::Incomplete,
+        format!("the source's answer is incomplete ({why}); nothing was written"),
+    )
+}
+
 /// A source that streams what it does not promise: nothing says whether that was read in full.
 fn other_kind(promised: FetchedKind, streamed: FetchedKind) -> SourceError {
-    SourceError::permanent(
+    SourceError::new(
         SourceErrorKind::BadRecord,
         format!(
             "the source says that it gives {promised}, but it sent {streamed}; correct the source: it must give one of the two \
@@ -542,7 +554,7 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 }
 
 pub(super) fn narrow_to_today(window: Window) -> Result<Window, SyncError> {
-    let today = window.today().filter(|today| window.contains(*today)).ok_or(SyncError::NotToday)?;
+    let today = window.today().filter(|today| window.contains(*today)).ok_or(SyncError::NOT_TODAY)?;
     Ok(Window::day(today).with_today(today))
 }
 

@@ -1,41 +1,147 @@
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{MassChange, lease};
+use crate::model::Retry;
 use crate::rules::ResolveError;
 use crate::source::SourceError;
 use crate::store::StoreError;
 
-use super::MassChange;
-
-/// A sync that did not happen. The store holds what it held.
-#[derive(Debug, thiserror::Error)]
+/// What kind of failure a [`SyncError`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum SyncError {
-    /// The source failed.
-    #[error(transparent)]
-    Source(#[from] SourceError),
+pub enum SyncErrorKind {
+    /// The source failed, or its answer is incomplete.
+    Source,
     /// The records can't be resolved.
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
+    Resolve,
     /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    Store,
     /// Too many marks would change.
-    #[error(transparent)]
-    MassChange(#[from] MassChange),
-    /// The stream ended without a verdict, or the verdict leaves out what was asked for.
-    #[error("the source's answer is incomplete ({0}); nothing was written")]
-    Incomplete(String),
+    MassChange,
     /// The source reaches today only, and today is not in the window, or was not passed.
-    #[error("the source can only read today, and the date range does not hold today; choose a range with today in it")]
     NotToday,
     /// A saved plan is not for this school, these rules or this state of the store.
-    #[error("the plan was made for another school, other rules or another state of the store; make a new plan")]
     PlanOutdated,
     /// Another run holds the school's lease.
-    #[error("another run is syncing this school; try again when it has ended, 30 seconds at most after it was stopped")]
     Busy,
     /// The run was asked to stop.
-    #[error("the run was stopped; nothing was written")]
     Stopped,
     /// What the caller does before the commit has failed.
-    #[error("{0}")]
-    Prepare(Box<dyn std::error::Error + Send + Sync>),
+    Prepare,
+}
+
+/// A sync that did not happen. The store holds what it held.
+#[derive(Clone, Debug)]
+pub struct SyncError(Failure);
+
+#[derive(Clone, Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Source(SourceError),
+    #[error(transparent)]
+    Resolve(ResolveError),
+    #[error(transparent)]
+    Store(StoreError),
+    #[error(transparent)]
+    MassChange(MassChange),
+    #[error("the source can only read today, and the date range does not hold today; choose a range with today in it")]
+    NotToday,
+    #[error("the plan was made for another school, other rules or another state of the store; make a new plan")]
+    PlanOutdated,
+    #[error("another run is syncing this school; try again when it has ended, 30 seconds at most after it was stopped")]
+    Busy,
+    #[error("the run was stopped; nothing was written")]
+    Stopped,
+    #[error(transparent)]
+    Prepare(Arc<dyn Error + Send + Sync>),
+}
+
+impl SyncError {
+    pub(super) const NOT_TODAY: Self = Self(Failure::NotToday);
+    pub(super) const PLAN_OUTDATED: Self = Self(Failure::PlanOutdated);
+    pub(super) const BUSY: Self = Self(Failure::Busy);
+    pub(super) const STOPPED: Self = Self(Failure::Stopped);
+
+    pub(super) fn prepare(error: Box<dyn Error + Send + Sync>) -> Self {
+        Self(Failure::Prepare(error.into()))
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> SyncErrorKind {
+        match &self.0 {
+            Failure::Source(_) => SyncErrorKind::Source,
+            Failure::Resolve(_) => SyncErrorKind::Resolve,
+            Failure::Store(_) => SyncErrorKind::Store,
+            Failure::MassChange(_) => SyncErrorKind::MassChange,
+            Failure::NotToday => SyncErrorKind::NotToday,
+            Failure::PlanOutdated => SyncErrorKind::PlanOutdated,
+            Failure::Busy => SyncErrorKind::Busy,
+            Failure::Stopped => SyncErrorKind::Stopped,
+            Failure::Prepare(_) => SyncErrorKind::Prepare,
+        }
+    }
+
+    /// Whether a new run can succeed without anything being changed.
+    pub fn retry(&self) -> Retry {
+        match &self.0 {
+            Failure::Source(error) => error.retry(),
+            Failure::Busy => Retry::After(lease::TTL),
+            _ => Retry::Never,
+        }
+    }
+
+    /// The source's error, if it was the source that failed.
+    pub fn source_error(&self) -> Option<&SourceError> {
+        if let Failure::Source(error) = &self.0 { Some(error) } else { None }
+    }
+
+    /// The store's error, if it was the store that failed.
+    pub fn store_error(&self) -> Option<&StoreError> {
+        if let Failure::Store(error) = &self.0 { Some(error) } else { None }
+    }
+
+    /// The figures of a mass change, if that stopped the run.
+    pub fn mass_change(&self) -> Option<&MassChange> {
+        if let Failure::MassChange(figures) = &self.0 { Some(figures) } else { None }
+    }
+}
+
+/// The words of what failed.
+impl fmt::Display for SyncError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What lies behind what failed; its own words are the error's already.
+impl Error for SyncError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl From<SourceError> for SyncError {
+    fn from(error: SourceError) -> Self {
+        Self(Failure::Source(error))
+    }
+}
+
+impl From<StoreError> for SyncError {
+    fn from(error: StoreError) -> Self {
+        Self(Failure::Store(error))
+    }
+}
+
+impl From<ResolveError> for SyncError {
+    fn from(error: ResolveError) -> Self {
+        Self(Failure::Resolve(error))
+    }
+}
+
+impl From<MassChange> for SyncError {
+    fn from(error: MassChange) -> Self {
+        Self(Failure::MassChange(error))
+    }
 }

@@ -11,7 +11,7 @@ use crate::model::SchoolId;
 use crate::store::{LeaseToken, MarkStore};
 
 /// A run that was killed holds up the next by this long at most.
-const TTL: Duration = Duration::from_secs(30);
+pub(super) const TTL: Duration = Duration::from_secs(30);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
@@ -24,7 +24,7 @@ pub(super) async fn unless_stopped<T>(
     work: impl Future<Output = Result<T, SyncError>>,
 ) -> Result<T, SyncError> {
     match select(stop.clone(), pin!(work)).await {
-        Either::Left(_) => Err(SyncError::Stopped),
+        Either::Left(_) => Err(SyncError::STOPPED),
         Either::Right((result, _)) => result,
     }
 }
@@ -41,7 +41,7 @@ pub(super) async fn under_lease<T, F: Future<Output = Result<T, SyncError>>>(
     let token = loop {
         match store.acquire_lease(school, TTL).await? {
             Some(token) => break token,
-            None if Instant::now() >= deadline => return Err(SyncError::Busy),
+            None if Instant::now() >= deadline => return Err(SyncError::BUSY),
             None => unless_stopped(stop, sleep(ASK_EVERY).map(Ok)).await?,
         }
     };

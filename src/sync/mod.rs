@@ -39,7 +39,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, NaiveDate, Utc};
 
 pub use engine::{AttendanceSync, Planned, SyncEvent};
-pub use error::SyncError;
+pub use error::{SyncError, SyncErrorKind};
 pub use plan::{Guards, MassChange, Plan, PlannedChange, WithheldChange};
 pub use report::{Fetched, ReportWindow, ReportZone, SyncReport};
 pub use saved::SavedPlan;
@@ -53,8 +53,8 @@ use crate::rules::{Scope, SyncWindow, Window};
 /// use rollmark::sync::SyncRequest;
 ///
 /// let today = "2026-11-20".parse().unwrap();
-/// let request = SyncRequest::overnight(today).students(["4733683260"]).dry_run(true);
-/// assert_eq!(request.scope().window.from().to_string(), "2026-10-21");
+/// let request = SyncRequest::overnight(today).with_students(["4733683260"]).with_dry_run(true);
+/// assert_eq!(request.scope().window().from().to_string(), "2026-10-21");
 /// ```
 #[derive(Clone, Debug)]
 pub struct SyncRequest {
@@ -84,18 +84,14 @@ impl SyncRequest {
 
     /// Narrows what is compared and written to these students. Everybody's rows are read all the same.
     #[must_use]
-    pub fn students<I>(mut self, students: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: Into<StudentId>,
-    {
-        self.scope.students = Some(students.into_iter().map(Into::into).collect::<BTreeSet<_>>());
+    pub fn with_students(mut self, students: impl IntoIterator<Item = impl Into<StudentId>>) -> Self {
+        self.scope = self.scope.with_students(students);
         self
     }
 
     /// Sets the guards' figures, and which of them are lifted.
     #[must_use]
-    pub fn guards(mut self, guards: Guards) -> Self {
+    pub fn with_guards(mut self, guards: Guards) -> Self {
         self.guards = guards;
         self
     }
@@ -103,21 +99,21 @@ impl SyncRequest {
     /// Says on which dates the school was closed (R11.4): the marks in scope on them are removed, whatever the registers
     /// hold. The statement holds for this run; give the dates as long as they are in the window.
     #[must_use]
-    pub fn closed(mut self, dates: impl IntoIterator<Item = NaiveDate>) -> Self {
+    pub fn with_closed_dates(mut self, dates: impl IntoIterator<Item = NaiveDate>) -> Self {
         self.closed.extend(dates);
         self
     }
 
     /// Plans and reports, but writes nothing.
     #[must_use]
-    pub fn dry_run(mut self, dry_run: bool) -> Self {
+    pub fn with_dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
         self
     }
 
     /// Takes the run to happen at this instant instead of by the clock: fetch time, freshness, history.
     #[must_use]
-    pub fn at(mut self, now: DateTime<Utc>) -> Self {
+    pub fn with_now(mut self, now: DateTime<Utc>) -> Self {
         self.now = Some(now);
         self
     }

@@ -34,16 +34,16 @@ impl AttendanceSync {
     /// Applies a saved plan and returns the run's number. Applied twice, the second time is refused: the store has moved.
     ///
     /// # Errors
-    /// [`SyncError::PlanOutdated`] if the school, the rules or the marks in its scope are not those it was made from.
+    /// [`SyncErrorKind::PlanOutdated`](super::SyncErrorKind::PlanOutdated) if the school, the rules or the marks in its scope are not those it was made from.
     pub async fn apply_saved(&self, saved: &SavedPlan) -> Result<u64, SyncError> {
         under_lease(&*self.store, &self.school, self.wait_for_other_run, &self.stop, |lease| async move {
             let snapshot = self.store.read(&self.school, &saved.run.scope).await?;
             if basis(&self.school, &self.rules, &snapshot) != saved.basis {
-                return Err(SyncError::PlanOutdated);
+                return Err(SyncError::PLAN_OUTDATED);
             }
             let applied = self.apply(snapshot.revision, &saved.plan, &saved.run, lease).await;
             applied.map_err(|error| match error.kind() {
-                StoreErrorKind::Moved => SyncError::PlanOutdated,
+                StoreErrorKind::Moved => SyncError::PLAN_OUTDATED,
                 _ => error.into(),
             })
         })

@@ -79,18 +79,15 @@ impl Case {
             "registration" => TieBreak::Registration,
             other => panic!("unknown tie {other}"),
         };
-        Rules::new(self.settings.timezone.clone()).pm(pm_rule).tie_break(tie_break)
+        Rules::new(self.settings.timezone.clone()).with_pm(pm_rule).with_tie_break(tie_break)
     }
 
     pub fn scope(&self) -> Scope {
         let (from, to) = self.settings.window;
-        Scope {
-            window: Window::between(from, to).unwrap().with_today(self.settings.today),
-            students: self
-                .settings
-                .students
-                .as_ref()
-                .map(|students| students.iter().map(|id| id.as_str().into()).collect()),
+        let scope = Scope::all(Window::between(from, to).unwrap().with_today(self.settings.today));
+        match &self.settings.students {
+            Some(students) => scope.with_students(students),
+            None => scope,
         }
     }
 
@@ -101,36 +98,36 @@ impl Case {
     pub fn records(&self) -> Vec<Record> {
         let codes = self.codes.iter().cloned().map(Record::Code);
         let periods = self.periods.iter().map(|row| {
-            Record::Period(RegistrationPeriod {
-                id: row.id.clone(),
-                at: row.at.parse().unwrap(),
-                session: row.session.as_deref().map(Into::into),
-                name: None,
-                unreadable: Vec::new(),
+            Record::Period({
+                let mut period = RegistrationPeriod::new(row.id.clone(), row.at.parse().unwrap());
+                period.session = row.session.as_deref().map(Into::into);
+                period
             })
         });
         let registrations = self.registrations.iter().map(|row| {
-            Record::Registration(Registration {
-                id: row.id.clone(),
-                period: row.period.clone(),
-                registered: row.registered,
-                code: row.code.clone(),
-                late: row.late.unwrap_or_default(),
-                minutes_late: row.minutes_late.and_then(|minutes| minutes.try_into().ok()),
-                last_updated: row.last_updated.as_ref().map(|stamp| stamp.parse().unwrap()),
-                ..Registration::new(row.student.as_str(), row.at.parse().unwrap())
+            Record::Registration({
+                let mut record = Registration::new(row.student.as_str(), row.at.parse().unwrap());
+                record.id = row.id.clone();
+                record.period = row.period.clone();
+                record.registered = row.registered;
+                record.code = row.code.clone();
+                record.late = row.late.unwrap_or_default();
+                record.minutes_late = row.minutes_late.and_then(|minutes| minutes.try_into().ok());
+                record.last_updated = row.last_updated.as_ref().map(|stamp| stamp.parse().unwrap());
+                record
             })
         });
         let out_of_school = self.out_of_school.iter().map(|row| {
-            Record::OutOfSchool(OutOfSchool {
-                id: row.id.clone(),
-                code: row.code.clone(),
-                last_updated: row.last_updated.as_ref().map(|stamp| stamp.parse().unwrap()),
-                ..OutOfSchool::new(
+            Record::OutOfSchool({
+                let mut record = OutOfSchool::new(
                     row.student.as_str(),
                     row.from.parse().unwrap(),
                     row.to.as_ref().map(|to| to.parse().unwrap()),
-                )
+                );
+                record.id = row.id.clone();
+                record.code = row.code.clone();
+                record.last_updated = row.last_updated.as_ref().map(|stamp| stamp.parse().unwrap());
+                record
             })
         });
         codes.chain(periods).chain(registrations).chain(out_of_school).collect()

@@ -41,14 +41,15 @@ pub fn a_registration() -> impl Strategy<Value = Record> {
     let code = option::of(select(&["17", "V", "99"][..]));
     (an_id(), row, period, code, a_stamp()).prop_map(
         |(id, (student, at, registered, late), period, code, last_updated)| {
-            Record::Registration(Registration {
-                id,
-                registered,
-                late,
-                period: period.map(Into::into),
-                code: code.map(Into::into),
-                last_updated,
-                ..Registration::new(student, at)
+            Record::Registration({
+                let mut record = Registration::new(student, at);
+                record.id = id;
+                record.registered = registered;
+                record.late = late;
+                record.period = period.map(Into::into);
+                record.code = code.map(Into::into);
+                record.last_updated = last_updated;
+                record
             })
         },
     )
@@ -58,11 +59,12 @@ pub fn an_out_of_school_record() -> impl Strategy<Value = OutOfSchool> {
     let span = (a_time_or_date(), option::weighted(0.8, a_time_or_date()));
     let code = option::of(select(&["17", "2", "99"][..]));
     (an_id(), select(&["1", "2", "3"][..]), span, code, a_stamp()).prop_map(
-        |(id, student, (from, to), code, last_updated)| OutOfSchool {
-            id,
-            code: code.map(Into::into),
-            last_updated,
-            ..OutOfSchool::new(student, from, to)
+        |(id, student, (from, to), code, last_updated)| {
+            let mut record = OutOfSchool::new(student, from, to);
+            record.id = id;
+            record.code = code.map(Into::into);
+            record.last_updated = last_updated;
+            record
         },
     )
 }
@@ -75,12 +77,10 @@ pub fn periods() -> impl Strategy<Value = Vec<Record>> {
         let mut periods = Vec::new();
         for (day, registers) in dates.into_iter().enumerate() {
             for (number, (at, flag)) in registers.into_iter().enumerate().filter_map(|(at, it)| Some((at, it?))) {
-                periods.push(Record::Period(RegistrationPeriod {
-                    id: format!("{day}-{number}").as_str().into(),
-                    at,
-                    session: (!flag.is_empty()).then(|| flag.into()),
-                    name: None,
-                    unreadable: Vec::new(),
+                periods.push(Record::Period({
+                    let mut period = RegistrationPeriod::new(format!("{day}-{number}"), at);
+                    period.session = (!flag.is_empty()).then(|| flag.into());
+                    period
                 }));
             }
         }
@@ -91,16 +91,7 @@ pub fn periods() -> impl Strategy<Value = Vec<Record>> {
 pub fn codes() -> impl Strategy<Value = Vec<Record>> {
     let code = (select(&["17", "2", "3"][..]), select(&["M", "V"][..]), any::<bool>());
     prop::collection::vec(code, 0..4).prop_map(|codes| {
-        let code = |(id, letter, absence): (&str, &str, bool)| {
-            Record::Code(Code {
-                id: id.into(),
-                letter: Some(letter.into()),
-                name: None,
-                absence,
-                active: true,
-                unreadable: Vec::new(),
-            })
-        };
+        let code = |(id, letter, absence): (&str, &str, bool)| Record::Code(Code::new(id, absence).with_letter(letter));
         codes.into_iter().map(code).collect()
     })
 }
@@ -136,5 +127,5 @@ pub fn rules() -> impl Strategy<Value = Rules> {
         select(&[12, 13][..]).prop_map(|hour| PmRule::FirstFrom(NaiveTime::from_hms_opt(hour, 0, 0).unwrap()));
     let pm = prop_oneof![by_time, Just(PmRule::RegistrationPeriods)];
     (pm, select(&[TieBreak::OutOfSchool, TieBreak::Registration][..]))
-        .prop_map(|(pm, tie)| Rules::new("Europe/London".parse().unwrap()).pm(pm).tie_break(tie))
+        .prop_map(|(pm, tie)| Rules::new("Europe/London".parse().unwrap()).with_pm(pm).with_tie_break(tie))
 }

@@ -22,7 +22,7 @@ use super::{
     SourceRecord,
 };
 use crate::explain::Wording;
-use crate::model::{FeedTime, Record, StudentId};
+use crate::model::{Cause, FeedTime, Record, StudentId};
 
 /// A century.
 const LONGEST_CACHE_S: i64 = 100 * 366 * 24 * 3_600;
@@ -83,7 +83,7 @@ impl Manifest {
     fn read(text: &[u8], path: &Path) -> Result<Self, SourceError> {
         let form: Form = serde_json::from_slice(text).map_err(|_| altered(path))?;
         if form.format != Some(FORMAT) {
-            return Err(SourceError::permanent(
+            return Err(SourceError::new(
                 SourceErrorKind::BadRecord,
                 format!("{} was kept by another version of rollmark; save the replies again", path.display()),
             ));
@@ -124,13 +124,13 @@ fn records_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("replies-{number}{RECORDS}"))
 }
 
-fn failed(doing: &str, path: &Path, error: &std::io::Error) -> SourceError {
+fn failed(doing: &str, path: &Path, error: &io::Error) -> SourceError {
     let message = format!("can't {doing} {}: {error}", path.display());
-    SourceError::permanent(SourceErrorKind::Configuration, message)
+    SourceError::new(SourceErrorKind::Configuration, message).with_cause(Cause::from(error))
 }
 
 fn in_use(folder: &Path) -> SourceError {
-    SourceError::permanent(
+    SourceError::new(
         SourceErrorKind::Configuration,
         format!("the folder {} holds saved replies already; name another", folder.display()),
     )
@@ -145,7 +145,7 @@ fn is_real(date: NaiveDate) -> bool {
 fn open_regular(path: &Path) -> Result<File, SourceError> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => File::open(path).map_err(|error| failed("read", path, &error)),
-        Ok(_) => Err(SourceError::permanent(
+        Ok(_) => Err(SourceError::new(
             SourceErrorKind::Configuration,
             format!("{} is no regular file; save the replies anew", path.display()),
         )),
@@ -354,7 +354,7 @@ impl Recorder {
         line.push(b'\n');
         if line.len() > LONGEST_LINE {
             let message = "a record is too long to be kept; its comment or reason is no such text".to_owned();
-            return Err(SourceError::permanent(SourceErrorKind::TooLarge, message));
+            return Err(SourceError::new(SourceErrorKind::TooLarge, message));
         }
         self.file.write_all(&line).map_err(write_failed)?;
         self.hash.update(&line);
@@ -427,7 +427,7 @@ impl ReplaySource {
             fetches.push((number, Manifest::read(&text, &path)?));
         }
         if fetches.is_empty() {
-            return Err(SourceError::permanent(
+            return Err(SourceError::new(
                 SourceErrorKind::Configuration,
                 format!("the folder {} holds no saved replies", folder.display()),
             ));
@@ -461,7 +461,7 @@ impl ReplaySource {
 }
 
 fn altered(path: &Path) -> SourceError {
-    SourceError::permanent(
+    SourceError::new(
         SourceErrorKind::BadRecord,
         format!("{} is damaged or was altered; save the replies anew", path.display()),
     )
@@ -529,7 +529,7 @@ impl AttendanceSource for ReplaySource {
         };
         let Some((number, manifest)) = self.fetches.iter().find(|(_, manifest)| covers(manifest)).cloned() else {
             let periods = if request.periods { " with registration periods" } else { "" };
-            return Err(SourceError::permanent(
+            return Err(SourceError::new(
                 SourceErrorKind::Incomplete,
                 format!(
                     "the saved replies don't cover {} to {}{periods}; ask for other dates, or save them anew",

@@ -111,7 +111,7 @@ fn read_snapshot(connection: &mut Connection, school: &SchoolId, scope: &Scope) 
     let Some(school) = SchoolRow::find(&transaction, school)? else { return Ok(Snapshot::default()) };
     let texts = Texts::read(&transaction)?;
     let mut marks = Vec::new();
-    let (from, to) = (rows::date_text(scope.window.from()), rows::date_text(scope.window.to()));
+    let (from, to) = (rows::date_text(scope.window().from()), rows::date_text(scope.window().to()));
     rows::each(
         &transaction,
         "SELECT marks.school, date, student, session, change, marks.checksum,
@@ -121,7 +121,7 @@ fn read_snapshot(connection: &mut Connection, school: &SchoolId, scope: &Scope) 
         params![school.id, from, to],
         |row| {
             let place = Place::checked(row)?;
-            if scope.students.is_some() && !scope.has_student(&place.student.as_str().into()) {
+            if scope.students().is_some() && !scope.has_student(&place.student.as_str().into()) {
                 return Ok(());
             }
             let change = ChangeRow::of(row, 6, &place)?;

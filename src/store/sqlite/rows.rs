@@ -148,7 +148,7 @@ impl Place {
             school,
             date: date_text(key.date),
             student: key.student.as_str().to_owned(),
-            session: key.session.as_str().to_owned(),
+            session: key.session.name().to_owned(),
         }
     }
 

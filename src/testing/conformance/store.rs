@@ -120,7 +120,7 @@ pub async fn reads_what_was_applied_in_order(store: &dyn MarkStore) {
 pub async fn keeps_to_the_scope(store: &dyn MarkStore) {
     write(store, SCHOOL, 9, vec![put(AMELIA, 3, 1), put(AMELIA, 4, 1), put(AMELIA, 6, 1), put(BEN, 4, 1)]).await;
     let window = Window::between(date(3), date(4)).unwrap_or_else(|error| panic!("{error}"));
-    let narrow = Scope { window, students: Some([AMELIA.into()].into()) };
+    let narrow = Scope::all(window).with_students([AMELIA]);
     let snapshot = store.read(&SCHOOL.into(), &narrow).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(marks(&snapshot), [mark(AMELIA, 3, 1), mark(AMELIA, 4, 1)], "the read does not keep to the scope");
 }

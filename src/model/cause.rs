@@ -1,0 +1,91 @@
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What lies behind an error, in rollmark's own words. Fixed words, codes and positions only: never a value, an address, a
+/// key or a reply's text.
+#[derive(Clone, Debug)]
+pub struct Cause {
+    words: Cow<'static, str>,
+    next: Option<Arc<Cause>>,
+}
+
+impl Cause {
+    /// A cause in these words.
+    pub fn new(words: impl Into<Cow<'static, str>>) -> Self {
+        Self { words: words.into(), next: None }
+    }
+
+    /// Adds what lies behind this cause.
+    #[must_use]
+    pub fn with_cause(mut self, next: Cause) -> Self {
+        self.next = Some(Arc::new(next));
+        self
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.next.as_deref().map(|next| next as _)
+    }
+}
+
+/// The operating system's error, by its kind and its number; a text that somebody put into it is left out.
+#[cfg(feature = "sync")]
+impl From<&std::io::Error> for Cause {
+    fn from(error: &std::io::Error) -> Self {
+        let kind = error.kind();
+        match error.raw_os_error() {
+            Some(code) => Self::new(format!("{kind} (os error {code})")),
+            None => Self::new(kind.to_string()),
+        }
+    }
+}
+
+/// What is wrong with JSON, and where.
+#[cfg(feature = "sync")]
+impl From<&serde_json::Error> for Cause {
+    fn from(error: &serde_json::Error) -> Self {
+        use serde_json::error::Category;
+        let what = match error.classify() {
+            Category::Io => "reading failed",
+            Category::Syntax => "it is not JSON",
+            Category::Data => "it is JSON of another shape",
+            Category::Eof => "the JSON ends early",
+        };
+        Self::new(format!("{what} (line {}, column {})", error.line(), error.column()))
+    }
+}
+
+/// Whether what failed is worth a new try without anything being changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Retry {
+    /// No: a new try would meet the same failure.
+    Never,
+    /// Yes, at once.
+    Now,
+    /// Yes, after this time at the earliest.
+    After(Duration),
+    /// It was tried again here already; only a scheduler may try later.
+    Exhausted,
+}
+
+impl Retry {
+    /// How long to wait at least before a new try; `None` where a new try is not worth it here.
+    pub fn wait(self) -> Option<Duration> {
+        match self {
+            Self::Now => Some(Duration::ZERO),
+            Self::After(wait) => Some(wait),
+            Self::Never | Self::Exhausted => None,
+        }
+    }
+}
