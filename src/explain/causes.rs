@@ -97,7 +97,10 @@ impl SessionDay<'_> {
 
     fn outside_window(&self) -> Option<Cause> {
         let (date, window) = (self.facts.question.date, self.facts.window);
-        (!window.contains(date)).then(|| (Evidence::OutsideWindow { date, window }, Vec::new()))
+        let is_ahead = window.today().is_some_and(|today| date > today);
+        let (window_from, window_to) = (window.from(), window.to());
+        (!window.contains(date))
+            .then(|| (Evidence::OutsideWindow { date, window_from, window_to, is_ahead }, Vec::new()))
     }
 
     fn store_behind(&self) -> Option<Cause> {
@@ -133,7 +136,7 @@ impl SessionDay<'_> {
                 let flag = self.lacks_flagged_period().then_some(Step::FlagPeriod);
                 let cure = Cure { first: Vec::new(), steps: flag.into_iter().chain([Step::Enter]).collect() };
                 let (student, date) = (question.student.clone(), question.date);
-                let others_have_rows = self.facts.others_have_rows;
+                let others_have_rows = self.facts.read.others_have_rows;
                 Some((Evidence::NoRecord { student, date, others_have_rows, letter }, vec![cure]))
             }
             _ => None,
@@ -174,7 +177,7 @@ impl SessionDay<'_> {
         let shown = self.shown().and_then(|shown| shown.mark.as_ref());
         let store_agrees = shown.is_some_and(|mark| expected.is_met_by(mark));
         let fields = &self.facts.undecided_fields;
-        let is_code_missed = !fields.is_empty() && !self.facts.spans_have_codes && *expected != Expected::Present;
+        let is_code_missed = !fields.is_empty() && !self.facts.read.spans_have_codes && *expected != Expected::Present;
         let unnamed = is_code_missed.then(|| Step::NameCodeField(fields.clone()).into());
         let cures = [cure].into_iter().chain(unnamed).collect();
 
@@ -193,7 +196,7 @@ impl SessionDay<'_> {
     /// A letter that no code of the table has: what is the matter, and what to do.
     fn letter_trouble(&self) -> Option<(Reason, Step)> {
         let Expected::Code(letter) = self.expected()? else { return None };
-        let letters = &self.facts.letters;
+        let letters = &self.facts.read.letters;
         if letters.is_empty() {
             return Some((Reason::NoCodes, Step::GrantCodes));
         }

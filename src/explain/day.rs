@@ -97,6 +97,14 @@ pub(super) struct Facts {
     pub(super) rules: Rules,
     pub(super) freshness: Freshness,
     pub(super) shown: Vec<ShownMark>,
+    /// Fields of out-of-school records that may hold their stamp or code.
+    pub(super) undecided_fields: Vec<String>,
+    pub(super) read: Read,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Read {
     /// The student's rows of the date: registrations or session marks.
     pub(super) rows: BTreeSet<Registration>,
     /// The student's out-of-school records, of any date.
@@ -113,29 +121,13 @@ pub(super) struct Facts {
     spans_have_stamps: bool,
     /// At least one out-of-school record, of any student, has a code.
     pub(super) spans_have_codes: bool,
-    /// Fields of out-of-school records that may hold their stamp or code.
-    pub(super) undecided_fields: Vec<String>,
 }
 
 impl Facts {
     pub(super) fn new(rules: Rules, question: Question, freshness: Freshness) -> Self {
-        let today = rules.zone().wall_time(freshness.fetched_at).date();
-        Self {
-            window: question.window_at(today),
-            question,
-            rules,
-            freshness,
-            shown: Vec::new(),
-            rows: BTreeSet::new(),
-            spans: BTreeSet::new(),
-            periods: BTreeMap::new(),
-            letters: BTreeSet::new(),
-            others_have_rows: false,
-            rows_have_stamps: false,
-            spans_have_stamps: false,
-            spans_have_codes: false,
-            undecided_fields: Vec::new(),
-        }
+        let window = question.window_at(rules.zone().wall_time(freshness.fetched_at).date());
+        let (shown, undecided_fields, read) = Default::default();
+        Self { question, window, rules, freshness, shown, undecided_fields, read }
     }
 
     pub(super) fn note(&mut self, record: &Record) {
@@ -143,33 +135,33 @@ impl Facts {
         let is_of_date = |at: FeedTime| at.school_time(self.rules.zone()).date() == *date;
         match record {
             Record::Registration(row) => {
-                self.rows_have_stamps |= row.last_updated.is_some();
+                self.read.rows_have_stamps |= row.last_updated.is_some();
                 if row.student != *student {
-                    self.others_have_rows = self.others_have_rows || is_of_date(row.at);
+                    self.read.others_have_rows = self.read.others_have_rows || is_of_date(row.at);
                 } else if is_of_date(row.at) {
-                    self.rows.insert(row.clone());
+                    self.read.rows.insert(row.clone());
                 }
             }
             Record::OutOfSchool(span) => {
-                self.spans_have_stamps |= span.last_updated.is_some();
-                self.spans_have_codes |= span.code.is_some();
+                self.read.spans_have_stamps |= span.last_updated.is_some();
+                self.read.spans_have_codes |= span.code.is_some();
                 if span.student == *student {
                     // Nothing is decided by these, so their free texts need not be held twice.
-                    self.spans.insert(OutOfSchool { reason: None, ..span.clone() });
+                    self.read.spans.insert(OutOfSchool { reason: None, ..span.clone() });
                 }
             }
             Record::Period(period) => {
-                if is_of_date(period.at) && self.periods.get(&period.id).is_none_or(|known| known < period) {
-                    self.periods.insert(period.id.clone(), period.clone());
+                if is_of_date(period.at) && self.read.periods.get(&period.id).is_none_or(|known| known < period) {
+                    self.read.periods.insert(period.id.clone(), period.clone());
                 }
             }
-            Record::Code(code) => self.letters.extend(code.letter.clone()),
+            Record::Code(code) => self.read.letters.extend(code.letter.clone()),
             Record::SessionMark(mark) => {
-                self.rows_have_stamps |= mark.last_updated.is_some();
+                self.read.rows_have_stamps |= mark.last_updated.is_some();
                 if mark.student != *student {
-                    self.others_have_rows |= mark.date == *date;
+                    self.read.others_have_rows |= mark.date == *date;
                 } else if mark.date == *date {
-                    self.rows.insert(mark.clone().into_row());
+                    self.read.rows.insert(mark.clone().into_row());
                 }
             }
         }
@@ -178,7 +170,7 @@ impl Facts {
     /// All records of the day, by time.
     pub(super) fn day(&self, register: &Register) -> Vec<DayRecord> {
         let spans = register.out_of_school(&self.question.student);
-        let rows = self.rows.iter().map(|row| register.candidate(row));
+        let rows = self.read.rows.iter().map(|row| register.candidate(row));
         let mut day: Vec<_> = spans.chain(rows).map(|candidate| self.day_record(register, &candidate)).collect();
         day.sort_by_key(|record| record.from);
         day
@@ -196,7 +188,7 @@ impl Facts {
             })
             .collect();
         // No rule makes the mark of one session that of the other.
-        let rows = self.rows.iter().filter(|_| !register.has_session_marks());
+        let rows = self.read.rows.iter().filter(|_| !register.has_session_marks());
         let others = rows.filter(|row| !known.contains(row));
         let others: Vec<_> =
             others.map(|row| (register.candidate(row), Some(LoserReason::OtherRegistration))).collect();
@@ -225,14 +217,14 @@ impl Facts {
 
     /// The student's out-of-school records of the whole fetch (R1.5).
     pub(super) fn versions(&self) -> Versions {
-        Versions::of(self.spans.iter().map(|record| Span::new(record.clone(), &self.rules)).collect())
+        Versions::of(self.read.spans.iter().map(|record| Span::new(record.clone(), &self.rules)).collect())
     }
 
     /// Whether any record of the kind has a time of update.
     pub(super) fn has_stamps(&self, kind: RecordKind) -> bool {
         match kind {
-            RecordKind::Registration | RecordKind::SessionMark => self.rows_have_stamps,
-            RecordKind::OutOfSchool => self.spans_have_stamps,
+            RecordKind::Registration | RecordKind::SessionMark => self.read.rows_have_stamps,
+            RecordKind::OutOfSchool => self.read.spans_have_stamps,
             RecordKind::Unknown => false,
         }
     }
@@ -243,17 +235,17 @@ impl Facts {
 
     /// A registration whose period is not in the list: the period rule passes it over (R3).
     pub(super) fn is_unlisted(&self, record: &DayRecord) -> bool {
-        record.to.is_none() && record.period.as_ref().is_none_or(|period| !self.periods.contains_key(period))
+        record.to.is_none() && record.period.as_ref().is_none_or(|period| !self.read.periods.contains_key(period))
     }
 
     pub(super) fn flag(&self, id: &PeriodId) -> Option<Session> {
-        self.periods.get(id)?.flag()
+        self.read.periods.get(id)?.flag()
     }
 
     /// The time of the date's first period with the session's flag.
     pub(super) fn first_period(&self, session: Session) -> Option<NaiveDateTime> {
         let has_flag = |period: &&RegistrationPeriod| period.flag() == Some(session);
-        self.periods.values().filter(has_flag).map(|period| period.at.school_time(self.rules.zone())).min()
+        self.read.periods.values().filter(has_flag).map(|period| period.at.school_time(self.rules.zone())).min()
     }
 
     /// The midnight that begins the date.

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::DayRecord;
 use crate::model::{Mark, PeriodId, PickedRegistration, RawCode, RecordKind, Session, StudentId, names, stamp_text};
-use crate::rules::{PmRule, Window};
+use crate::rules::PmRule;
 
 /// What can be the matter with a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,9 +110,13 @@ pub enum Evidence {
     OutsideWindow {
         /// The date in question.
         date: NaiveDate,
-        /// The dates that ordinary syncs cover.
-        #[serde(flatten, serialize_with = "window_ends")]
-        window: Window,
+        /// The first date that ordinary syncs cover.
+        window_from: NaiveDate,
+        /// The last one.
+        window_to: NaiveDate,
+        /// The date is later than today.
+        #[serde(skip)]
+        is_ahead: bool,
     },
     /// [`FindingName::StoreBehindSource`]
     StoreBehindSource {
@@ -387,13 +391,6 @@ fn seconds<S: Serializer>(time: &TimeDelta, serializer: S) -> Result<S::Ok, S::E
 
 pub(super) fn as_line<S: Serializer>(mark: &Option<Mark>, serializer: S) -> Result<S::Ok, S::Error> {
     mark.as_ref().map(Mark::line).serialize(serializer)
-}
-
-fn window_ends<S: Serializer>(window: &Window, serializer: S) -> Result<S::Ok, S::Error> {
-    let mut object = serializer.serialize_struct("Window", 2)?;
-    object.serialize_field("window_from", &window.from())?;
-    object.serialize_field("window_to", &window.to())?;
-    object.end()
 }
 
 fn rule<S: Serializer>(rule: &PmRule, serializer: S) -> Result<S::Ok, S::Error> {

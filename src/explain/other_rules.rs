@@ -20,7 +20,7 @@ impl Facts {
         let is_flagged =
             |row: &&Registration| flag.is_none() || row.period.as_ref().and_then(|period| self.flag(period)) == flag;
         let mut registers = BTreeMap::new();
-        for row in self.rows.iter().filter(is_flagged) {
+        for row in self.read.rows.iter().filter(is_flagged) {
             let counting = registers.entry(row.at.school_time(zone)).or_insert(row);
             if compare_duplicates(row, counting, zone).is_gt() {
                 *counting = row;

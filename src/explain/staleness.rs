@@ -11,9 +11,9 @@ use super::words::counted;
 #[non_exhaustive]
 pub struct ReplyAge {
     /// The reply was no older: the newest record that decides a mark was updated so long before the fetch.
-    pub at_most_seconds: Option<i64>,
+    pub at_most_seconds: Option<u64>,
     /// The reply of the run before was at least so old: it lacked a change that had been made so long before its fetch.
-    pub previous_at_least_seconds: Option<i64>,
+    pub previous_at_least_seconds: Option<u64>,
     /// How many changes prove that.
     pub proofs: u64,
     /// The reply yields the marks of the run before: a cached reply, or nothing has happened.
@@ -30,13 +30,14 @@ impl ReplyAge {
         appeared: impl IntoIterator<Item = DateTime<Utc>>,
         is_unchanged: bool,
     ) -> Self {
-        let proven: Vec<i64> = appeared
+        let seconds = |age: TimeDelta| u64::try_from(age.num_seconds()).ok();
+        let proven: Vec<u64> = appeared
             .into_iter()
-            .filter_map(|change| Some((previous_fetch? - change).num_seconds()))
+            .filter_map(|change| seconds(previous_fetch? - change))
             .filter(|seconds| *seconds > 0)
             .collect();
         Self {
-            at_most_seconds: newest.map(|newest| (fetched_at - newest).num_seconds()).filter(|seconds| *seconds >= 0),
+            at_most_seconds: newest.and_then(|newest| seconds(fetched_at - newest)),
             previous_at_least_seconds: proven.iter().max().copied(),
             proofs: proven.len() as u64,
             is_unchanged,
@@ -92,8 +93,9 @@ impl MeasuredAge {
     /// Over runs with one setting of the cache expiry.
     pub fn over(ages: impl IntoIterator<Item = ReplyAge>, setting: TimeDelta) -> Self {
         let ages: Vec<ReplyAge> = ages.into_iter().collect();
-        let longest = |seconds: fn(&ReplyAge) -> Option<i64>| {
-            ages.iter().filter_map(seconds).max().and_then(TimeDelta::try_seconds)
+        let longest = |seconds: fn(&ReplyAge) -> Option<u64>| {
+            let longest = i64::try_from(ages.iter().filter_map(seconds).max()?).ok()?;
+            TimeDelta::try_seconds(longest)
         };
         let proofs: u64 = ages.iter().map(|age| age.proofs).sum();
         Self {

@@ -30,9 +30,9 @@ impl Words<'_> {
             letter.as_ref().map(|reason| format!(" {}.", self.reason(reason))).unwrap_or_default()
         };
         match evidence {
-            Evidence::OutsideWindow { date, window } => {
-                let covered = format!("the dates that ordinary syncs cover ({} to {})", window.from(), window.to());
-                match window.today().is_some_and(|today| *date > today) {
+            Evidence::OutsideWindow { date, window_from, window_to, is_ahead } => {
+                let covered = format!("the dates that ordinary syncs cover ({window_from} to {window_to})");
+                match is_ahead {
                     true => format!("{date} is later than {covered}; syncs from that day on will cover it."),
                     false => format!(
                         "{date} is not one of {covered}, so a correction of that day does not reach the portal by itself."
@@ -163,12 +163,9 @@ impl Words<'_> {
         let (session, date) = (self.day.session, self.day.facts.question.date);
         let texts: Vec<String> = cures.iter().map(|cure| self.cure(cure)).collect();
         match (evidence, texts.as_slice()) {
-            (Evidence::OutsideWindow { window, .. }, _) => {
-                let run = format!("un a sync for that date only, from {date} to {date}.");
-                match window.today().is_some_and(|today| date > today) {
-                    true => format!("Wait for that day, or r{run}"),
-                    false => format!("R{run}"),
-                }
+            (Evidence::OutsideWindow { is_ahead, .. }, _) => {
+                let wait = if *is_ahead { "wait for that day, or " } else { "" };
+                capitalised(&format!("{wait}run a sync for that date only, from {date} to {date}."))
             }
             (Evidence::StoreBehindSource { .. }, _) => format!(
                 "Run a sync that covers {date}. If the store still differs after it, look at what that run withheld."

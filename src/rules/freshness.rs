@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub struct Freshness {
     /// The instant just before the run's first request.
     pub fetched_at: DateTime<Utc>,
-    cache_seconds: i64,
+    cache_seconds: u64,
 }
 
 impl Freshness {
@@ -25,12 +25,12 @@ impl Freshness {
 
     /// For a fetch at this instant from a source with this cache expiry (negative counts as 0; whole seconds).
     pub fn new(fetched_at: DateTime<Utc>, cache_expiry: TimeDelta) -> Self {
-        Self { fetched_at, cache_seconds: cache_expiry.num_seconds().max(0) }
+        Self { fetched_at, cache_seconds: cache_expiry.num_seconds().try_into().unwrap_or(0) }
     }
 
     /// The cache expiry E.
     pub fn cache_expiry(&self) -> TimeDelta {
-        TimeDelta::try_seconds(self.cache_seconds).unwrap_or(TimeDelta::MAX)
+        self.cache_seconds.try_into().ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX)
     }
 
     /// The earliest moment that the fetched data can show: f − E.
