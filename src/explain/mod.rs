@@ -13,6 +13,7 @@ mod other_rules;
 mod question;
 mod staleness;
 mod what_if;
+mod wording;
 pub(crate) mod words;
 
 pub use audit::{Cell, PatternChange, PmAudit, PmAuditor, StartAudit};
@@ -21,3 +22,4 @@ pub use finding::{Finding, FindingName};
 pub use question::{Expected, Question, ShownMark};
 pub use staleness::{Certainty, MeasuredAge, ReplyAge};
 pub use what_if::{MarkDifference, differences};
+pub use wording::Wording;

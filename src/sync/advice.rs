@@ -39,7 +39,7 @@ pub(super) fn on_closed_dates(closed: &BTreeSet<NaiveDate>, register: &Register)
 
 /// What to do about fields that may decide.
 pub(super) fn on_undecided_fields(completeness: &Completeness) -> Option<String> {
-    let fields = &completeness.undecided_fields;
+    let fields = completeness.undecided_fields();
     (!fields.is_empty()).then(|| {
         format!(
             "Out-of-school records may hold their time of update or their code in a field that rollmark does not look for: {}. \
