@@ -83,7 +83,8 @@ impl Manifest {
 
     /// Reads the manifest in this file.
     fn read(text: &[u8], path: &Path) -> Result<Self, SourceError> {
-        let form: Form = serde_json::from_slice(text).map_err(|error| altered(path).with_cause(Cause::from(&error)))?;
+        let form: Form =
+            serde_json::from_slice(text).map_err(|error| altered(path).with_cause(Cause::of_json(&error)))?;
         if form.format != Some(FORMAT) {
             return Err(SourceError::new(
                 SourceErrorKind::BadRecord,
@@ -129,7 +130,7 @@ fn records_path(folder: &Path, number: u64) -> PathBuf {
 
 fn failed(doing: &str, path: &Path, error: &io::Error) -> SourceError {
     let message = format!("can't {doing} {}: {error}", path.display());
-    SourceError::new(SourceErrorKind::Configuration, message).with_cause(Cause::from(error))
+    SourceError::new(SourceErrorKind::Configuration, message).with_cause(Cause::of_io(error))
 }
 
 fn in_use(folder: &Path) -> SourceError {
