@@ -5,12 +5,12 @@ mod common;
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
-use futures::StreamExt;
+use futures::TryStreamExt;
 use proptest::prelude::*;
 use rollmark::explain::{Diagnoser, Diagnosis, Expected, Finding, FindingName, Question, ShownMark, Wording};
 use rollmark::model::{Mark, OutOfSchool, Record, Session, SessionMark, Status, StudentId};
 use rollmark::rules::{Freshness, MidnightEnd, PmRule, Resolver, Rules, Scope, SyncWindow, TieBreak, Window};
-use rollmark::source::{AttendanceSource, Capabilities, FetchRequest, RecordStream, SourceError, SourceRecord};
+use rollmark::source::{AttendanceSource, Capabilities, FetchItem, FetchRequest, RecordStream, SourceError};
 use rollmark::store::MemoryStore;
 use rollmark::sync::{AttendanceSync, SyncRequest};
 use rollmark::testing::{FakeSchool, FakeSource};
@@ -453,13 +453,13 @@ impl AttendanceSource for Undecided {
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
         let stream = self.0.fetch(request).await?;
-        let name_it = |mut item| {
-            if let Ok(SourceRecord::Complete(verdict)) = &mut item {
-                verdict.undecided_fields = vec!["Reference".to_owned(), "SavedAt".to_owned()];
+        let name_it = |item| match item {
+            FetchItem::Complete(verdict) => {
+                FetchItem::Complete(verdict.with_undecided_fields(["Reference", "SavedAt"]))
             }
-            item
+            records => records,
         };
-        Ok(stream.map(name_it).boxed())
+        Ok(RecordStream::new(stream.map_ok(name_it)))
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Freshness {
     /// The instant just before the run's first request.
     pub fetched_at: DateTime<Utc>,
     cache_seconds: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    as_of: Option<DateTime<Utc>>,
 }
 
 impl Freshness {
@@ -25,7 +27,15 @@ impl Freshness {
 
     /// For a fetch at this instant from a source with this cache expiry (negative counts as 0; whole seconds).
     pub fn new(fetched_at: DateTime<Utc>, cache_expiry: TimeDelta) -> Self {
-        Self { fetched_at, cache_seconds: cache_expiry.num_seconds().try_into().unwrap_or(0) }
+        Self { fetched_at, cache_seconds: cache_expiry.num_seconds().try_into().unwrap_or(0), as_of: None }
+    }
+
+    /// Sets the instant as of which the source says that its data show the school, which then counts instead of f − E; an
+    /// instant after the fetch counts as the fetch.
+    #[must_use]
+    pub fn with_as_of(mut self, as_of: Option<DateTime<Utc>>) -> Self {
+        self.as_of = as_of;
+        self
     }
 
     /// The cache expiry E.
@@ -33,8 +43,11 @@ impl Freshness {
         self.cache_seconds.try_into().ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX)
     }
 
-    /// The earliest moment that the fetched data can show: f − E.
+    /// The earliest moment that the fetched data can show: what the source says, else f − E.
     pub fn as_of_earliest(&self) -> DateTime<Utc> {
+        if let Some(as_of) = self.as_of {
+            return as_of.min(self.fetched_at);
+        }
         self.fetched_at.checked_sub_signed(self.cache_expiry()).unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 

@@ -45,7 +45,7 @@ pub(super) fn on_freshness(freshness: Freshness, wording: &Wording) -> Option<St
 
 /// What to do about fields that may decide.
 pub(super) fn on_undecided_fields(completeness: &Completeness, wording: &Wording) -> Option<String> {
-    let fields = &completeness.undecided_fields;
+    let fields = completeness.undecided_fields();
     (!fields.is_empty()).then(|| {
         format!(
             "Out-of-school records may hold their time of update or their code in a field that rollmark does not look for: {}. {}",
