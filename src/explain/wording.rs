@@ -1,8 +1,10 @@
 use std::borrow::Cow;
 
+use crate::model::setters;
+
 /// What the things of a management system are called, and how its settings are changed: what sentences take from a source.
 ///
-/// The default fits any source. All texts are English, in the form that each setter says.
+/// The default fits any source. All texts are English, in the form that each field says.
 ///
 /// ```
 /// use rollmark::explain::Wording;
@@ -13,13 +15,28 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Wording {
-    pub(crate) access: Cow<'static, str>,
-    pub(crate) code_table: Cow<'static, str>,
-    pub(crate) cache_advice: Cow<'static, str>,
-    pub(crate) cache_refresh: Cow<'static, str>,
-    field: Cow<'static, str>,
-    pub(crate) field_advice: Cow<'static, str>,
+    /// What opens the system: a singular noun whose last word can stand for it (`API key`).
+    pub access: Cow<'static, str>,
+    /// What the list of registration codes is called: a singular noun.
+    pub code_table: Cow<'static, str>,
+    /// How replies are kept for no longer than advised: whole sentences.
+    pub cache_advice: Cow<'static, str>,
+    /// How the system is made to answer anew at once: the end of a sentence, without a full stop. Empty where nothing does.
+    pub cache_refresh: Cow<'static, str>,
+    /// How a field is named to the source: words in which `{}` stands for the field (`out_of_school_updated`).
+    pub field: Cow<'static, str>,
+    /// What to do about a field that may hold a time of update or a code: whole sentences.
+    pub field_advice: Cow<'static, str>,
 }
+
+setters!(Wording {
+    with_access(access: impl Into<Cow<'static, str>>) => access.into();
+    with_code_table(code_table: impl Into<Cow<'static, str>>) => code_table.into();
+    with_cache_advice(cache_advice: impl Into<Cow<'static, str>>) => cache_advice.into();
+    with_cache_refresh(cache_refresh: impl Into<Cow<'static, str>>) => cache_refresh.into();
+    with_field(field: impl Into<Cow<'static, str>>) => field.into();
+    with_field_advice(field_advice: impl Into<Cow<'static, str>>) => field_advice.into();
+});
 
 impl Default for Wording {
     /// Words for any source.
@@ -53,55 +70,13 @@ impl Wording {
             )
     }
 
-    /// What opens the system: a singular noun whose last word can stand for it (`API key`).
-    #[must_use]
-    pub fn with_access(mut self, noun: impl Into<Cow<'static, str>>) -> Self {
-        self.access = noun.into();
-        self
-    }
-
-    /// What the list of registration codes is called: a singular noun.
-    #[must_use]
-    pub fn with_code_table(mut self, noun: impl Into<Cow<'static, str>>) -> Self {
-        self.code_table = noun.into();
-        self
-    }
-
-    /// How replies are kept for no longer than advised: whole sentences.
-    #[must_use]
-    pub fn with_cache_advice(mut self, sentences: impl Into<Cow<'static, str>>) -> Self {
-        self.cache_advice = sentences.into();
-        self
-    }
-
-    /// How the system is made to answer anew at once: the end of a sentence, without a full stop. Empty where nothing does.
-    #[must_use]
-    pub fn with_cache_refresh(mut self, clause: impl Into<Cow<'static, str>>) -> Self {
-        self.cache_refresh = clause.into();
-        self
-    }
-
-    /// How a field is named to the source: words in which `{}` stands for the field (`out_of_school_updated`).
-    #[must_use]
-    pub fn with_field(mut self, words: impl Into<Cow<'static, str>>) -> Self {
-        self.field = words.into();
-        self
-    }
-
-    /// What to do about a field that may hold a time of update or a code: whole sentences.
-    #[must_use]
-    pub fn with_field_advice(mut self, sentences: impl Into<Cow<'static, str>>) -> Self {
-        self.field_advice = sentences.into();
-        self
-    }
-
     /// The last word of what opens the system: "key".
     pub(crate) fn key(&self) -> &str {
         self.access.rsplit(' ').next().unwrap_or_default()
     }
 
     /// How this field is named.
-    pub(crate) fn field(&self, name: &str) -> String {
+    pub(crate) fn named_field(&self, name: &str) -> String {
         self.field.replace("{}", name)
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// let fetched_at = Utc::now();
 /// let freshness = Freshness::new(fetched_at, TimeDelta::hours(24));
 /// assert_eq!(freshness.as_of_earliest(), fetched_at - TimeDelta::hours(24));
-/// assert!(freshness.advice().is_some());
+/// assert!(freshness.is_advised_against());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freshness {
@@ -62,20 +62,8 @@ impl Freshness {
         schedule.into_iter().filter(|fetch| *fetch >= sure).min()
     }
 
-    /// What to do about an expiry above 6 hours; `None` where there is nothing to do.
-    pub fn advice(&self) -> Option<String> {
-        self.advised_against().then(|| format!("{} {}", self.risk(), Self::REMEDY))
-    }
-
-    pub(crate) fn advised_against(&self) -> bool {
+    /// Whether the cache expiry is above 6 hours: a change can then be missed by the next sync.
+    pub fn is_advised_against(&self) -> bool {
         self.cache_expiry() > Self::ADVISED
     }
-
-    pub(crate) fn risk(&self) -> String {
-        let hours = self.cache_seconds.saturating_add(3_599) / 3_600;
-        format!("Replies can be {hours} hours old, so a change can be missed by the next sync.")
-    }
-
-    pub(crate) const REMEDY: &str = "Set the cache expiry of the API key to 4 to 6 hours in the management system's \
-                                     control panel; saving the key also refreshes it.";
 }

@@ -21,7 +21,7 @@ impl AttendanceSync {
         let capabilities = self.source.capabilities();
         let mut window = Window::day(question.date);
         if capabilities.today_only {
-            let today = question.window.today();
+            let today = question.window_at(self.rules.zone().wall_time(now).date()).today();
             window = narrow_to_today(today.map_or(window, |today| window.with_today(today)))?;
         }
         let freshness = Freshness::new(now, capabilities.cache_expiry);
@@ -30,12 +30,13 @@ impl AttendanceSync {
         let is_closed = last_covering.is_some_and(|run| run.closed.contains(&question.date));
         let start = || {
             let diagnoser = Diagnoser::new(self.rules.clone(), question.clone(), freshness);
-            if is_closed { diagnoser.closed() } else { diagnoser }
+            let diagnoser = diagnoser.with_wording(self.source.wording());
+            if is_closed { diagnoser.with_school_closed() } else { diagnoser }
         };
         let (mut diagnoser, completeness) = self.read_with_periods(window, start).await?;
-        diagnoser.undecided_fields(completeness.undecided_fields().to_vec());
+        diagnoser = diagnoser.with_undecided_fields(completeness.undecided_fields().to_vec());
         if !runs.is_empty() {
-            self.shown(&question).await?.into_iter().for_each(|shown| diagnoser.store_shows(shown));
+            diagnoser = diagnoser.with_shown(self.shown(&question).await?);
         }
         let diagnosis = diagnoser.finish()?;
         self.refuse_if(diagnosis.lacks_code_table)?;

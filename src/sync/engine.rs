@@ -11,7 +11,7 @@ use tracing::{Instrument, info_span, warn};
 use super::lease::{Stop, under_lease, unless_stopped};
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
 use super::{Plan, SyncError, SyncRequest, advice};
-use crate::explain::{MeasuredAge, ReplyAge};
+use crate::explain::{MeasuredAge, ReplyAge, Wording};
 use crate::model::{Issue, Mark, Record, SchoolId};
 use crate::rules::{Freshness, MidnightEnd, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{
@@ -249,7 +249,8 @@ impl AttendanceSync {
         let periods = self.rules.pm() == PmRule::RegistrationPeriods && !capabilities.gives_session_marks;
         let fetch = FetchRequest::new(scope.window()).with_zone(self.rules.zone()).with_periods(periods);
         let freshness = Freshness::new(request.now.unwrap_or_else(Utc::now), capabilities.cache_expiry);
-        if let Some(stale) = freshness.advice() {
+        let wording = self.source.wording();
+        if let Some(stale) = advice::on_freshness(freshness, &wording) {
             warn!(cache_seconds = freshness.cache_expiry().num_seconds(), "replies can be older than is advised");
             advice.push(stale);
         }
@@ -261,7 +262,7 @@ impl AttendanceSync {
         let register = Arc::new(aside(move || span.in_scope(|| resolver.finish())).await?);
         self.refuse_if(register.lacks_code_table())?;
         advice.extend(advice::on_closed_dates(&request.closed, &register));
-        advice.extend(advice::on_undecided_fields(&completeness));
+        advice.extend(advice::on_undecided_fields(&completeness, &wording));
         if register.midnight_ends_are_meant() && self.rules.midnight_end() == MidnightEnd::Excluded {
             advice.push(advice::MIDNIGHTS.to_owned());
         }
@@ -272,7 +273,7 @@ impl AttendanceSync {
     /// its letter, every visit would be one.
     pub(super) fn refuse_if(&self, lacks_code_table: bool) -> Result<(), SyncError> {
         match lacks_code_table && self.source.capabilities().has_code_table {
-            true => Err(no_code_table().into()),
+            true => Err(no_code_table(&self.source.wording()).into()),
             false => Ok(()),
         }
     }
@@ -353,14 +354,15 @@ impl AttendanceSync {
         for field in completeness.undecided_fields() {
             issues.raise(Issue::UndecidedField, Some(field));
         }
-        let students = advice::on_students(&plan, &resolved.scope, register, &snapshot);
+        let wording = self.source.wording();
+        let students = advice::on_students(&plan, &resolved.scope, register, &snapshot, &wording);
         let warning = measured.is_worse_than_setting().then(|| {
             warn!(
                 at_least_seconds = measured.at_least.map(|age| age.num_seconds()),
                 cache_seconds = measured.setting.num_seconds(),
                 "replies were older than the cache expiry allows"
             );
-            format!("Measured: {measured}.")
+            format!("Measured: {}.", measured.sentence(&wording))
         });
         let report = SyncReport {
             run: None,
@@ -384,6 +386,7 @@ impl AttendanceSync {
             as_of_earliest: freshness.as_of_earliest(),
             advice: resolved.advice.iter().cloned().chain(students).chain(warning).collect(),
             duration_ms: millis(started),
+            wording,
         };
         let run = Run {
             number: 0,
@@ -445,11 +448,14 @@ impl Debug for AttendanceSync {
 }
 
 /// An empty code table where records have codes (R11.6): every absence would lose its letter, every visit would be one.
-fn no_code_table() -> SourceError {
+fn no_code_table(wording: &Wording) -> SourceError {
+    let Wording { code_table, access, .. } = wording;
     SourceError::new(
         SourceErrorKind::Incomplete,
-        "the code table (RegistrationCodes) is empty, but records have codes; let the API key read the registration codes, or \
-         say that there is no code table (--no-code-table)",
+        format!(
+            "the {code_table} is empty, but records have codes; let the {access} read the registration codes, or say that \
+             there is no code table (--no-code-table)"
+        ),
     )
 }
 
