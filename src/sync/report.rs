@@ -169,5 +169,6 @@ fn meaning(reason: WithheldReason) -> &'static str {
             "the code table has lost the codes of these marks; check the key's rights, or allow the change (--allow-mass-change)"
         }
         WithheldReason::MayBeStale => "the reply can be older than what the store holds; a later run decides",
+        WithheldReason::Unknown => "a newer version of this program says why",
     }
 }
