@@ -266,6 +266,55 @@ async fn a_file_of_version_1_is_read_as_it_stands_and_brought_up_to_date_when_it
     }
 }
 
+/// What version 2 wrote: a change, a removal, a mark that came back, an out-of-school record and two schools.
+const VERSION_2: &str = include_str!("stores/version_2.sql");
+
+#[tokio::test]
+async fn a_file_of_version_2_holds_what_it_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    Connection::open(&path).unwrap().execute_batch(VERSION_2).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let read_only = SqliteStore::open_read_only(&path).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let store = SqliteStore::open(&path).unwrap();
+    for store in [&read_only, &store, &SqliteStore::open(&path).unwrap()] {
+        let snapshot = all(store).await;
+        let marks: Vec<_> = snapshot.marks().iter().map(|stored| stored.content.to_string()).collect();
+        assert_eq!(marks, ["I (illness)", "late, 7 minutes", "M (medical or dental appointment)", "present"]);
+        assert!(snapshot.marks().iter().all(|stored| stored.as_of_earliest == stored.fetched_at));
+        let back = MarkKey::new("4733683201", today(), Session::Am);
+        let history = store.history(&school(), &(&back).into()).await.unwrap();
+        let shown = |change: &Change| change.after.as_ref().map(|mark| mark.to_string());
+        let shown: Vec<_> = history.iter().map(shown).collect();
+        assert_eq!(shown, [Some("I (illness)".into()), None, Some("late, 7 minutes".into())]);
+        assert_eq!(history.iter().map(|change| change.cursor.number()).collect::<Vec<_>>(), [2, 10, 11]);
+        assert!(history.iter().all(|change| change.applied_at == change.seen_at));
+        assert_eq!(store.changes(&school(), None, 99).await.unwrap().len(), 7);
+        assert_eq!(store.changes(&"other".into(), None, 99).await.unwrap().len(), 4);
+        assert_eq!(store.runs(&school(), &RunQuery::all()).await.unwrap().len(), 3);
+        assert_eq!(
+            store.read(&"other".into(), &Scope::all(SyncWindow::default().ending(today()))).await.unwrap().revision(),
+            1
+        );
+    }
+    store.erase(&school(), &"4733683202".into()).await.unwrap();
+    let last = store.changes(&school(), None, 99).await.unwrap().pop().unwrap();
+    assert_eq!(last.cursor().number(), 12, "cursors go on");
+}
+
+#[tokio::test]
+async fn a_damaged_file_of_version_2_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    let damaged = VERSION_2.replace("\"minutes_late\":7", "\"minutes_late\":8");
+    assert_ne!(damaged, VERSION_2);
+    Connection::open(&path).unwrap().execute_batch(&damaged).unwrap();
+    assert_eq!(SqliteStore::open(&path).unwrap_err().kind(), StoreErrorKind::Damaged);
+    let version: i32 = Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
+}
+
 #[tokio::test]
 async fn a_code_s_name_is_held_once() {
     let folder = tempfile::tempdir().unwrap();
