@@ -11,7 +11,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rollmark::model::{Retry, SchoolId, Session, StudentId};
 use rollmark::rules::{Rules, Scope, SyncWindow, Window};
 use rollmark::store::{
-    Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkKey, MarkStore, MemoryStore, Pruned, Run,
+    Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkStore, MemoryStore, Pruned, Run,
     RunPurpose, RunQuery, Snapshot, SqliteStore, StoreError, StoreErrorKind, WithheldReason, as_of,
 };
 use rollmark::sync::{AttendanceSync, SyncErrorKind, SyncRequest};

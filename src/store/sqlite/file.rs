@@ -114,7 +114,7 @@ impl From<StoreError> for Failure {
 
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
-        Self::Unreadable(Cause::from(&error))
+        Self::Unreadable(Cause::of_json(&error))
     }
 }
 
@@ -193,7 +193,7 @@ fn refused<T>(path: &Path, kind: StoreErrorKind, what: impl std::fmt::Display) -
 /// The system refuses to open the file.
 fn cannot<T>(path: &Path, what: &str, error: &std::io::Error) -> Outcome<T> {
     let message = format!("the store {} {what}", path.display());
-    Err(StoreError::new(StoreErrorKind::CannotOpen, message).with_cause(Cause::from(error)).into())
+    Err(StoreError::new(StoreErrorKind::CannotOpen, message).with_cause(Cause::of_io(error)).into())
 }
 
 /// Does the work again while other programs keep the file busy, for so long at most.
