@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use rollmark::explain::{Question, ReplyAge};
+use rollmark::explain::Question;
 use rollmark::isams::Isams;
 use rollmark::model::{Record, Registration, SchoolId};
 use rollmark::rules::{Freshness, Register, Resolver, Rules, Scope, SyncWindow};
 use rollmark::source::{AttendanceSource, FetchRequest};
-use rollmark::store::{ChangeSet, MarkCounts, MarkStore, MemoryStore, Run, Snapshot, SqliteStore, Write};
+use rollmark::store::{ChangeSet, MarkStore, MemoryStore, Run, Snapshot, SqliteStore, Write};
 use rollmark::sync::{AttendanceSync, Guards, Plan};
 use rusqlite::{Connection, params};
 
@@ -84,7 +84,7 @@ async fn main() {
 }
 
 fn plan_nothing(snapshot: &Snapshot, register: &Register, changes: &ChangeSet) {
-    let plan = Plan::new(snapshot, register, changes.run.freshness, 1, &Guards::default()).unwrap();
+    let plan = Plan::new(snapshot, register, changes.run().freshness, 1, &Guards::default()).unwrap();
     assert!(plan.changes.is_empty());
 }
 
@@ -111,19 +111,9 @@ fn insert_plainly(mut connection: Connection, rows: &[String], marks: &[Arc<roll
 
 fn change_set(scope: &Scope, writes: Vec<Write>) -> ChangeSet {
     let fetched_at: DateTime<Utc> = "2026-11-20T18:00:00Z".parse().unwrap();
-    let run = Run {
-        number: 0,
-        freshness: Freshness::new(fetched_at, TimeDelta::zero()),
-        scope: scope.clone(),
-        rules: Rules::new("Europe/London".parse().unwrap()),
-        marks: MarkCounts::default(),
-        withheld: Default::default(),
-        issues: Default::default(),
-        zone_edition: None,
-        closed: Default::default(),
-        reply_age: ReplyAge::default(),
-    };
-    ChangeSet { revision: 0, writes, run, lease: None }
+    let freshness = Freshness::new(fetched_at, TimeDelta::zero());
+    let run = Run::new(freshness, scope.clone(), Rules::new("Europe/London".parse().unwrap()));
+    ChangeSet::new(0, run).with_writes(writes)
 }
 
 fn registers(scope: &Scope) -> impl Iterator<Item = (u64, String, String)> {

@@ -3,15 +3,17 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::Parser;
 use common::StorePlace;
 use common::output::{say, tell};
 use common::program::{self, Failure};
 use rollmark::explain::MeasuredAge;
-use rollmark::model::{SchoolId, Session, StudentId, stamp_text};
-use rollmark::rules::Window;
-use rollmark::store::{MarkKey, as_of};
+use rollmark::model::{SchoolId, StudentId, stamp_text};
+use rollmark::rules::{Scope, Window};
+use rollmark::store::{Change, HistoryQuery, MarkKey, RunQuery, as_of};
 
 /// Shows what a student's marks were, became, and why.
 #[derive(Parser)]
@@ -44,7 +46,7 @@ async fn main() {
 async fn show(flags: Flags) -> Result<u8, Failure> {
     let store = flags.store.open(true)?;
     let school = SchoolId::new(&flags.school);
-    let runs = store.runs(&school).await?;
+    let runs = store.runs(&school, &RunQuery::all()).await?;
     if runs.is_empty() {
         tell(&format!("the store holds no run of school {school}; check --store and --school"));
     }
@@ -73,10 +75,12 @@ async fn show(flags: Flags) -> Result<u8, Failure> {
     };
     let Some(last) = runs.last().map(|run| run.scope.window()) else { return Ok(0) };
     let window = Window::between(flags.from.unwrap_or(last.from()), flags.to.unwrap_or(last.to()))?;
-    let dates = window.from().iter_days().take_while(|date| *date <= window.to());
-    for (date, session) in dates.flat_map(|date| Session::BOTH.map(|session| (date, session))) {
-        let key = MarkKey { student: student.clone(), date, session };
-        let history = store.history(&school, &key).await?;
+    let history = store.history(&school, &HistoryQuery::new(Scope::all(window).with_students([&student]))).await?;
+    let mut places: BTreeMap<MarkKey, Vec<Change>> = BTreeMap::new();
+    for change in history {
+        places.entry(change.key.clone()).or_default().push(change);
+    }
+    for (key, history) in places {
         let place = format!("{} {}", key.date, key.session);
         if let Some(moment) = flags.as_of {
             if let Some(mark) = as_of(&history, moment) {
@@ -87,7 +91,7 @@ async fn show(flags: Flags) -> Result<u8, Failure> {
         for change in history {
             let text = match &change.after {
                 Some(mark) => format!("{mark}, because {}", mark.decision()),
-                None if runs.iter().any(|run| run.number == change.run && run.closed.contains(&date)) => {
+                None if runs.iter().any(|run| run.number == change.run && run.closed.contains(&key.date)) => {
                     "removed, because the school was closed on that date".to_owned()
                 }
                 None => "removed, because the source no longer yielded it".to_owned(),

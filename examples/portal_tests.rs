@@ -16,8 +16,8 @@ async fn line_for_parent(store: &MemoryStore, student: &str, request: &SyncReque
     let snapshot = store.read(&"school".into(), request.scope()).await.expect("the memory can be read");
     let student = StudentId::new(student);
     let mark =
-        snapshot.marks.iter().find(|stored| stored.mark.student == student && stored.mark.session == Session::Am);
-    mark.map_or("no mark yet".to_owned(), |stored| stored.mark.to_string())
+        snapshot.marks().iter().find(|stored| stored.key.student == student && stored.key.session == Session::Am);
+    mark.map_or("no mark yet".to_owned(), |stored| stored.content.to_string())
 }
 
 #[tokio::main]

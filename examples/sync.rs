@@ -17,7 +17,7 @@ use common::program::{Failure, Stop, end, log, stop, unless_stopped, wrong_flags
 use common::{LONGEST_WAIT, ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date};
 use futures::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
-use rollmark::model::{Mark, SchoolId, StudentId};
+use rollmark::model::{SchoolId, StudentId};
 use rollmark::rules::Window;
 use rollmark::source::AttendanceSource;
 use rollmark::store::MarkStore;
@@ -199,17 +199,18 @@ impl Flags {
 fn sentences(changes: &[PlannedChange], closed: &[NaiveDate]) -> Vec<String> {
     const MOST: usize = 50;
     let sentence = |change: &PlannedChange| {
-        let text = |mark: &Option<Arc<Mark>>| mark.as_ref().map_or("no mark".to_owned(), |mark| mark.to_string());
-        let mark = change.after.as_ref().or(change.before.as_ref())?;
+        let text = |mark: Option<String>| mark.unwrap_or("no mark".to_owned());
+        let key = &change.key;
         let why = match &change.after {
             Some(after) => after.decision().to_string(),
-            None if closed.contains(&mark.date) => "the school was closed on that date".to_owned(),
+            None if closed.contains(&key.date) => "the school was closed on that date".to_owned(),
             None => "the source no longer yields it".to_owned(),
         };
-        let (before, after) = (text(&change.before), text(&change.after));
-        Some(format!("{} {} {}: {before} → {after}, because {why}", mark.student, mark.date, mark.session))
+        let before = text(change.before.as_ref().map(ToString::to_string));
+        let after = text(change.after.as_ref().map(ToString::to_string));
+        format!("{} {} {}: {before} → {after}, because {why}", key.student, key.date, key.session)
     };
-    let mut lines: Vec<String> = changes.iter().take(MOST).filter_map(sentence).collect();
+    let mut lines: Vec<String> = changes.iter().take(MOST).map(sentence).collect();
     if changes.len() > MOST {
         lines.push(format!("… and {} more", changes.len() - MOST));
     }

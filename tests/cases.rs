@@ -64,7 +64,7 @@ async fn check_sync(path: &Path) {
     let report = sync.run(request).await.unwrap();
     let snapshot = store.read(&"school".into(), &case.scope()).await.unwrap();
     let lines: Vec<serde_json::Value> =
-        snapshot.marks.iter().map(|stored| serde_json::from_str(&stored.mark.to_json_line()).unwrap()).collect();
+        snapshot.marks().iter().map(|stored| serde_json::from_str(&stored.to_json_line()).unwrap()).collect();
     assert_eq!(lines, case.marks, "{}", path.display());
     let issues: BTreeMap<String, u64> =
         report.issues.iter().map(|(issue, count)| (issue.name().to_owned(), count.count)).collect();

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use common::program::program;
 use common::tenant::{answering, answering_with, ok};
 use rollmark::model::StudentId;
-use rollmark::store::{MarkStore, SqliteStore};
+use rollmark::store::{MarkStore, RunQuery, SqliteStore};
 use rollmark::testing::FakeSchool;
 use rollmark::testing::simulator::Simulator;
 
@@ -304,7 +304,7 @@ fn in_shell(folder: &Path, line: &str) -> Output {
 fn runs(folder: &Path) -> usize {
     let store = SqliteStore::open_read_only(folder.join("marks.db")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(store.runs(&"school".into())).unwrap().len()
+    runtime.block_on(store.runs(&"school".into(), &RunQuery::all())).unwrap().len()
 }
 
 #[cfg(unix)]

@@ -1,11 +1,9 @@
 //! R11: what a plan writes and what it withholds.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rollmark::model::{Code, Mark, OutOfSchool, Record, Registration, Status};
 use rollmark::rules::{Freshness, Register, Resolver, Rules, Scope, Window};
-use rollmark::store::{Snapshot, StoredMark, WithheldReason};
+use rollmark::store::{MarkKey, Snapshot, StoredMark, WithheldReason};
 use rollmark::sync::{Guards, MassChange, Plan};
 
 fn date() -> NaiveDate {
@@ -55,8 +53,8 @@ fn register(records: impl IntoIterator<Item = Record>) -> Register {
 }
 
 fn stored(register: &Register, fetched_at: DateTime<Utc>) -> Snapshot {
-    let stored = |mark: Mark| StoredMark { mark: Arc::new(mark), fetched_at };
-    Snapshot { revision: 1, marks: register.marks().map(stored).collect() }
+    let stored = |mark: Mark| StoredMark::new(MarkKey::from(&mark), mark.content(), fetched_at, fetched_at);
+    Snapshot::new(1, register.marks().map(stored).collect())
 }
 
 fn fresh() -> Freshness {
@@ -188,9 +186,8 @@ fn the_marks_after_a_plan_are_those_of_the_register() {
     let before = register([present(1), present(3), present(4)]);
     let after = register([present(0), absent(3, "2026-11-20T10:00:00"), present(4), present(9)]);
     let planned = plan(&before, &after);
-    let marks: Vec<Mark> =
-        planned.applied_to(&stored(&before, fetched_at())).iter().map(|mark| Mark::clone(mark)).collect();
-    assert_eq!(marks, after.marks().collect::<Vec<_>>());
+    let marks = planned.applied_to(&stored(&before, fetched_at()), fresh());
+    assert_eq!(marks, stored(&after, fetched_at()).marks());
 }
 
 /// Morning rows of these students on each of so many dates, and the closed dates.

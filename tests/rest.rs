@@ -9,7 +9,7 @@ use rollmark::isams::Isams;
 use rollmark::model::{Decision, Record, Registration, Retry, Status, StudentId};
 use rollmark::rules::{Rules, Window};
 use rollmark::source::{AttendanceSource, FetchRequest, FetchedKind, SourceError, SourceErrorKind};
-use rollmark::store::{MarkStore, MemoryStore};
+use rollmark::store::{HistoryQuery, MarkStore, MemoryStore};
 use rollmark::sync::{AttendanceSync, SyncErrorKind, SyncRequest};
 use rollmark::testing::FakeSchool;
 use rollmark::testing::simulator::{Fault, Simulator};
@@ -70,9 +70,10 @@ async fn a_sync_narrows_its_window_to_today_and_says_whose_verdict_it_is() {
     assert_eq!(report.window.from, report.window.to);
     assert!(report.advice.iter().any(|advice| advice.contains("today only")), "{:?}", report.advice);
     let scope = rollmark::rules::Scope::all(today());
-    let marks = store.read(&"school".into(), &scope).await.unwrap().marks;
-    let away = marks.iter().find(|stored| stored.mark.status == Status::Absent).unwrap();
-    let Decision { judged_by_source, .. } = away.mark.decision;
+    let history = store.history(&"school".into(), &HistoryQuery::new(scope)).await.unwrap();
+    let marks = history.into_iter().filter_map(|change| change.after);
+    let away = marks.into_iter().find(|mark| mark.status == Status::Absent).unwrap();
+    let Decision { judged_by_source, .. } = away.decision;
     assert!(judged_by_source);
     let outside = SyncRequest::targeted(Window::day("2026-11-19".parse().unwrap()));
     assert_eq!(sync.run(outside).await.unwrap_err().kind(), SyncErrorKind::NotToday);
@@ -579,7 +580,7 @@ async fn an_archived_register_removes_no_marks() {
     let error = sync.run(request()).await.unwrap_err().to_string();
     assert!(error.contains("has been archived"), "{error}");
     let scope = rollmark::rules::Scope::all(today());
-    assert_eq!(store.read(&"school".into(), &scope).await.unwrap().marks.len(), 16);
+    assert_eq!(store.read(&"school".into(), &scope).await.unwrap().marks().len(), 16);
 }
 
 #[tokio::test]

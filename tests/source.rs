@@ -13,7 +13,7 @@ use rollmark::source::{
     AttendanceSource, Capabilities, Completeness, Coverage, FetchRequest, FetchedKind, Part, RecordStream,
     ReplaySource, SavingSource, SourceError, SourceErrorKind, read_all,
 };
-use rollmark::store::{MarkStore, MemoryStore};
+use rollmark::store::{MarkStore, MemoryStore, RunQuery};
 use rollmark::sync::{AttendanceSync, SyncRequest};
 use rollmark::testing::{FakeSchool, FakeSource};
 
@@ -91,7 +91,7 @@ async fn an_answer_that_says_as_of_when_it_is_counts_from_there() {
         let source = Export { as_of, coverage: Coverage::Everything };
         let sync = AttendanceSync::new(source, store.clone(), "school", rules);
         let report = sync.run(SyncRequest::targeted(window()).with_now(now)).await.unwrap();
-        let runs = store.runs(&"school".into()).await.unwrap();
+        let runs = store.runs(&"school".into(), &RunQuery::all()).await.unwrap();
         assert_eq!(runs.last().unwrap().freshness.as_of_earliest(), report.as_of_earliest);
         report.as_of_earliest
     };

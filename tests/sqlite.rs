@@ -10,7 +10,7 @@ use chrono::NaiveDate;
 use common::program::program;
 use rollmark::model::{SchoolId, Session};
 use rollmark::rules::{Rules, Scope, SyncWindow};
-use rollmark::store::{Change, MarkKey, MarkStore, Run, Snapshot, SqliteStore, StoreError, StoreErrorKind};
+use rollmark::store::{Change, MarkKey, MarkStore, Run, RunQuery, Snapshot, SqliteStore, StoreError, StoreErrorKind};
 use rollmark::sync::{AttendanceSync, SyncRequest};
 use rollmark::testing::simulator::Simulator;
 use rollmark::testing::{FakeSchool, FakeSource};
@@ -51,14 +51,14 @@ async fn filled() -> (tempfile::TempDir, PathBuf, FakeSource) {
 async fn a_file_that_is_opened_again_holds_what_it_held() {
     let (_folder, path, source) = filled().await;
     let first = all(&SqliteStore::open(&path).unwrap()).await;
-    assert_eq!(first.marks.len(), 1840);
+    assert_eq!(first.marks().len(), 1840);
     let store = SqliteStore::open(&path).unwrap();
     source.change(|school| school.demo_changes(today()));
     let report = sync(&source, &store).run(request()).await.unwrap();
     assert_eq!((report.run, report.marks.changed), (Some(2), 8));
     let read_only = SqliteStore::open_read_only(&path).unwrap();
     assert_eq!(all(&read_only).await, all(&store).await);
-    assert_eq!(read_only.runs(&school()).await.unwrap().len(), 2);
+    assert_eq!(read_only.runs(&school(), &RunQuery::all()).await.unwrap().len(), 2);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
     Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     let newer = folder.path().join("newer.db");
     drop(SqliteStore::open(&newer).unwrap());
-    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 3).unwrap();
+    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 4).unwrap();
     for (path, kind) in
         [(text, StoreErrorKind::Damaged), (other, StoreErrorKind::CannotOpen), (newer, StoreErrorKind::NewerVersion)]
     {
@@ -150,11 +150,11 @@ async fn everything(store: &SqliteStore) -> Result<Everything, StoreError> {
         for student in 0..8 {
             for (day, session) in [(16, Session::Am), (20, Session::Am), (20, Session::Pm)] {
                 let date = NaiveDate::from_ymd_opt(2026, 11, day).unwrap();
-                let key = MarkKey { student: format!("473368320{student}").as_str().into(), date, session };
-                histories.push(store.history(&name, &key).await?);
+                let key = MarkKey::new(format!("473368320{student}"), date, session);
+                histories.push(store.history(&name, &(&key).into()).await?);
             }
         }
-        all.push((snapshot, store.read(&name, &one).await?, store.runs(&name).await?, histories));
+        all.push((snapshot, store.read(&name, &one).await?, store.runs(&name, &RunQuery::all()).await?, histories));
     }
     Ok(all)
 }
@@ -192,9 +192,12 @@ async fn a_row_that_was_altered_or_points_elsewhere_is_an_error() {
     let sound = folder.path().join("sound.db");
     small(&sound).await;
     for (number, tampering) in [
-        "UPDATE changes SET mark = replace(mark, 'present', 'absent') WHERE id = 1",
+        "UPDATE changes SET content = replace(content, 'present', 'absent') WHERE id = 1",
         "UPDATE changes SET seen_at = '2026-11-19T18:00:00+00:00' WHERE id = 1",
         "UPDATE changes SET run = 2 WHERE id = 1",
+        "UPDATE changes SET student = '1' WHERE id = 1",
+        "UPDATE decisions SET decision = replace(decision, 'time_rule', 'period_rule') WHERE change = 1",
+        "DELETE FROM decisions WHERE change = 1",
         "UPDATE changes SET previous = 1 WHERE previous IS NOT NULL",
         "UPDATE changes SET code_name = 2 WHERE code_name = 1",
         "UPDATE texts SET text = 'Holiday' WHERE id = 1",
@@ -212,6 +215,7 @@ async fn a_row_that_was_altered_or_points_elsewhere_is_an_error() {
         "UPDATE runs SET school = 3 WHERE school = 1",
         "UPDATE schools SET revision = revision + 1",
         "UPDATE schools SET lease_token = lease_token - 1",
+        "UPDATE schools SET last_change = 0",
         "UPDATE schools SET name = 'another' WHERE name = 'school'",
     ]
     .iter()
@@ -245,20 +249,70 @@ async fn a_file_of_version_1_is_read_as_it_stands_and_brought_up_to_date_when_it
     let again = SqliteStore::open(&path).unwrap();
     for store in [read_only, store, again] {
         let snapshot = all(&store).await;
-        assert_eq!(snapshot.revision, 2);
-        let marks: Vec<_> = snapshot.marks.iter().map(|stored| stored.mark.to_string()).collect();
+        assert_eq!(snapshot.revision(), 2);
+        let marks: Vec<_> = snapshot.marks().iter().map(|stored| stored.content.to_string()).collect();
         assert_eq!(marks, ["I (illness)", "M (medical or dental appointment)"]);
-        assert_eq!(snapshot.marks[1].mark.decision.losers.len(), 1);
-        let am = |student: &str| MarkKey { student: student.into(), date: today(), session: Session::Am };
-        let changed = store.history(&school(), &am("4733683200")).await.unwrap();
+        let am = |student: &str| MarkKey::new(student, today(), Session::Am);
+        let decided = store.history(&school(), &(&snapshot.marks()[1].key).into()).await.unwrap();
+        assert_eq!(decided[0].after.as_ref().unwrap().decision.losers.len(), 1);
+        let changed = store.history(&school(), &(&am("4733683200")).into()).await.unwrap();
         assert_eq!(changed.iter().map(|change| change.run).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(changed[0].after, changed[1].before);
-        assert_eq!(changed[1].after.as_ref(), Some(&snapshot.marks[0].mark));
-        let removed = store.history(&school(), &am("4733683201")).await.unwrap();
+        assert_eq!(changed[0].after.as_ref().map(|mark| mark.content()).as_ref(), changed[1].before.as_deref());
+        assert_eq!(changed[1].after.as_ref().unwrap().content(), *snapshot.marks()[0].content);
+        let removed = store.history(&school(), &(&am("4733683201")).into()).await.unwrap();
         assert_eq!(removed[1].after, None);
-        assert_eq!(store.runs(&school()).await.unwrap().len(), 2);
-        assert_eq!(store.runs(&"other".into()).await.unwrap().len(), 1);
+        assert_eq!(store.runs(&school(), &RunQuery::all()).await.unwrap().len(), 2);
+        assert_eq!(store.runs(&"other".into(), &RunQuery::all()).await.unwrap().len(), 1);
     }
+}
+
+/// What version 2 wrote: a change, a removal, a mark that came back, an out-of-school record and two schools.
+const VERSION_2: &str = include_str!("stores/version_2.sql");
+
+#[tokio::test]
+async fn a_file_of_version_2_holds_what_it_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    Connection::open(&path).unwrap().execute_batch(VERSION_2).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let read_only = SqliteStore::open_read_only(&path).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let store = SqliteStore::open(&path).unwrap();
+    for store in [&read_only, &store, &SqliteStore::open(&path).unwrap()] {
+        let snapshot = all(store).await;
+        let marks: Vec<_> = snapshot.marks().iter().map(|stored| stored.content.to_string()).collect();
+        assert_eq!(marks, ["I (illness)", "late, 7 minutes", "M (medical or dental appointment)", "present"]);
+        assert!(snapshot.marks().iter().all(|stored| stored.as_of_earliest == stored.fetched_at));
+        let back = MarkKey::new("4733683201", today(), Session::Am);
+        let history = store.history(&school(), &(&back).into()).await.unwrap();
+        let shown = |change: &Change| change.after.as_ref().map(|mark| mark.to_string());
+        let shown: Vec<_> = history.iter().map(shown).collect();
+        assert_eq!(shown, [Some("I (illness)".into()), None, Some("late, 7 minutes".into())]);
+        assert_eq!(history.iter().map(|change| change.cursor.number()).collect::<Vec<_>>(), [2, 10, 11]);
+        assert!(history.iter().all(|change| change.applied_at == change.seen_at));
+        assert_eq!(store.changes(&school(), None, 99).await.unwrap().len(), 7);
+        assert_eq!(store.changes(&"other".into(), None, 99).await.unwrap().len(), 4);
+        assert_eq!(store.runs(&school(), &RunQuery::all()).await.unwrap().len(), 3);
+        assert_eq!(
+            store.read(&"other".into(), &Scope::all(SyncWindow::default().ending(today()))).await.unwrap().revision(),
+            1
+        );
+    }
+    store.erase(&school(), &"4733683202".into()).await.unwrap();
+    let last = store.changes(&school(), None, 99).await.unwrap().pop().unwrap();
+    assert_eq!(last.cursor().number(), 12, "cursors go on");
+}
+
+#[tokio::test]
+async fn a_damaged_file_of_version_2_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    let damaged = VERSION_2.replace("\"minutes_late\":7", "\"minutes_late\":8");
+    assert_ne!(damaged, VERSION_2);
+    Connection::open(&path).unwrap().execute_batch(&damaged).unwrap();
+    assert_eq!(SqliteStore::open(&path).unwrap_err().kind(), StoreErrorKind::Damaged);
+    let version: i32 = Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
 }
 
 #[tokio::test]
@@ -274,8 +328,8 @@ async fn a_code_s_name_is_held_once() {
     let store = SqliteStore::open(&path).unwrap();
     sync(&FakeSource::new(long), &store).run(request()).await.unwrap();
     let snapshot = all(&store).await;
-    assert_eq!(snapshot.marks.len(), 200);
-    assert!(snapshot.marks.iter().all(|stored| stored.mark.code_name.as_deref() == Some(name.trim())));
+    assert_eq!(snapshot.marks().len(), 200);
+    assert!(snapshot.marks().iter().all(|stored| stored.content.code_name.as_deref() == Some(name.trim())));
     drop(store);
     assert!(std::fs::metadata(&path).unwrap().len() < 500_000);
 }
@@ -444,8 +498,8 @@ async fn a_link_to_a_store_is_that_store() {
     let (folder, path, _) = filled().await;
     let link = folder.path().join("link.db");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    assert_eq!(all(&SqliteStore::open(&link).unwrap()).await.marks.len(), 1840);
-    assert_eq!(all(&SqliteStore::open_read_only(&link).unwrap()).await.marks.len(), 1840);
+    assert_eq!(all(&SqliteStore::open(&link).unwrap()).await.marks().len(), 1840);
+    assert_eq!(all(&SqliteStore::open_read_only(&link).unwrap()).await.marks().len(), 1840);
 }
 
 #[tokio::test]
@@ -472,7 +526,7 @@ async fn a_failure_at_any_step_of_apply_leaves_all_as_it_was() {
         assert!(sync(&source, &store).run(request()).await.is_err(), "{event}");
         breaker.execute_batch("DROP TRIGGER fault").unwrap();
         assert_eq!(all(&store).await, before, "{event}");
-        assert_eq!(store.runs(&school()).await.unwrap().len(), 1, "{event}");
+        assert_eq!(store.runs(&school(), &RunQuery::all()).await.unwrap().len(), 1, "{event}");
     }
     assert_eq!(sync(&source, &store).run(request()).await.unwrap().marks.changed, 8);
 }
@@ -486,7 +540,7 @@ async fn a_file_that_must_not_be_written_keeps_its_marks_and_can_still_be_read()
     let store = SqliteStore::open_read_only(&path).unwrap();
     let error = sync(&source, &store).run(request()).await.unwrap_err();
     assert!(error.to_string().contains("can't be written"), "{error}");
-    assert_eq!(all(&store).await.marks.len(), 1840);
+    assert_eq!(all(&store).await.marks().len(), 1840);
 }
 
 fn run_to_end(url: &str, key: &str, path: &Path, marks: &Path) -> std::process::ExitStatus {
@@ -540,13 +594,16 @@ async fn a_sync_that_is_killed_at_any_moment_loses_nothing() {
     assert_eq!(std::fs::read(&marks).unwrap(), std::fs::read(&fresh_marks).unwrap());
 
     let store = SqliteStore::open(&path).unwrap();
-    let runs = store.runs(&school()).await.unwrap();
+    let runs = store.runs(&school(), &RunQuery::all()).await.unwrap();
     assert!(runs.iter().zip(1..).all(|(run, number)| run.number == number), "the runs have a gap");
-    for stored in all(&store).await.marks.iter().step_by(50) {
-        let history = store.history(&school(), &MarkKey::from(&*stored.mark)).await.unwrap();
+    for stored in all(&store).await.marks().iter().step_by(50) {
+        let history = store.history(&school(), &(&stored.key).into()).await.unwrap();
         assert_eq!(history.first().unwrap().before, None);
-        assert_eq!(history.last().unwrap().after.as_ref(), Some(&stored.mark));
-        assert!(history.windows(2).all(|pair| pair[0].run < pair[1].run && pair[0].after == pair[1].before));
+        assert_eq!(history.last().unwrap().after.as_ref().unwrap().content(), *stored.content);
+        assert!(history.windows(2).all(|pair| {
+            let before = pair[0].after.as_ref().map(|mark| mark.content());
+            pair[0].run < pair[1].run && before.as_ref() == pair[1].before.as_deref()
+        }));
     }
 }
 
@@ -561,7 +618,7 @@ async fn three_runs_at_once_end_as_one() {
         assert!(run.wait().unwrap().success());
     }
     let store = SqliteStore::open(&path).unwrap();
-    let runs = store.runs(&school()).await.unwrap();
+    let runs = store.runs(&school(), &RunQuery::all()).await.unwrap();
     let added: Vec<u64> = runs.iter().map(|run| run.marks.added).collect();
     assert_eq!(added, [1840, 0, 0]);
 }

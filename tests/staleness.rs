@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rollmark::explain::{Certainty, MeasuredAge, ReplyAge};
 use rollmark::isams::Isams;
 use rollmark::rules::Rules;
-use rollmark::store::{MarkStore, MemoryStore};
+use rollmark::store::{MarkStore, MemoryStore, RunQuery};
 use rollmark::sync::{AttendanceSync, SyncReport, SyncRequest};
 use rollmark::testing::simulator::Simulator;
 use rollmark::testing::{FakeSchool, TestClock};
@@ -52,7 +52,7 @@ impl Portal {
     }
 
     async fn measured(&self) -> MeasuredAge {
-        let runs = self.store.runs(&"school".into()).await.unwrap();
+        let runs = self.store.runs(&"school".into(), &RunQuery::all()).await.unwrap();
         MeasuredAge::over(runs.iter().map(|run| run.reply_age), TimeDelta::hours(1))
     }
 }

@@ -9,7 +9,7 @@ use rollmark::rules::{Rules, Scope, SyncWindow, Window};
 use rollmark::source::{
     AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, RecordStream, SourceError, SourceErrorKind,
 };
-use rollmark::store::{MarkKey, MarkStore, MemoryStore, Snapshot, SqliteStore, as_of};
+use rollmark::store::{MarkKey, MarkStore, MemoryStore, RunQuery, Snapshot, SqliteStore, as_of};
 use rollmark::sync::{AttendanceSync, SavedPlan, SyncErrorKind, SyncRequest};
 use rollmark::testing::{FakeSchool, FakeSource, TestClock};
 
@@ -47,12 +47,16 @@ async fn the_same_sync_twice_writes_nothing_the_second_time() {
     let sync = AttendanceSync::new(source, store.clone(), "school", rules());
     let first = sync.run(request()).await.unwrap();
     let before = all(&store, "school").await;
-    assert_eq!(first.marks.added, before.marks.len() as u64);
+    assert_eq!(first.marks.added, before.marks().len() as u64);
     let second = sync.run(request()).await.unwrap();
     assert_eq!((second.marks.added, second.marks.changed, second.marks.removed), (0, 0, 0));
     assert_eq!(second.marks.unchanged, first.marks.added);
     assert_eq!(all(&store, "school").await, before);
-    assert_eq!(store.runs(&SchoolId::new("school")).await.unwrap().len(), 2, "that a run took place is recorded");
+    assert_eq!(
+        store.runs(&SchoolId::new("school"), &RunQuery::all()).await.unwrap().len(),
+        2,
+        "that a run took place is recorded"
+    );
 }
 
 #[tokio::test]
@@ -66,7 +70,7 @@ async fn a_fetch_that_fails_or_is_cut_short_writes_nothing() {
     let error = sync.run(request()).await.unwrap_err();
     assert!(error.to_string().contains("before it was complete"), "{error}");
     assert_eq!(all(&store, "school").await, Snapshot::default());
-    assert!(store.runs(&SchoolId::new("school")).await.unwrap().is_empty());
+    assert!(store.runs(&SchoolId::new("school"), &RunQuery::all()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -111,19 +115,19 @@ async fn only_marks_in_scope_change() {
         }
     });
     let day: NaiveDate = "2026-11-18".parse().unwrap();
-    let student = before.marks[0].mark.student.clone();
+    let student = before.marks()[0].key.student.clone();
     let request = SyncRequest::targeted(Window::between(day, day).unwrap())
         .with_students([student.clone()])
         .with_now(at("2026-11-20T19:00:00Z"));
     let report = sync.run(request).await.unwrap();
     assert_eq!(report.marks.changed, 2);
     let after = all(&store, "school").await;
-    assert_eq!(before.marks.len(), after.marks.len());
-    for (before, after) in before.marks.iter().zip(&after.marks) {
-        let in_scope = before.mark.date == day && before.mark.student == student;
-        assert_eq!(before == after, !in_scope, "{:?}", before.mark.key());
+    assert_eq!(before.marks().len(), after.marks().len());
+    for (before, after) in before.marks().iter().zip(after.marks()) {
+        let in_scope = before.key.date == day && before.key.student == student;
+        assert_eq!(before == after, !in_scope, "{:?}", before.key);
     }
-    assert!(all(&store, "other").await.marks.iter().all(|stored| stored.fetched_at == at("2026-11-20T18:00:00Z")));
+    assert!(all(&store, "other").await.marks().iter().all(|stored| stored.fetched_at == at("2026-11-20T18:00:00Z")));
 }
 
 #[tokio::test]
@@ -146,8 +150,8 @@ async fn history_says_what_the_portal_showed_at_any_time() {
     });
     sync.run(request().with_now(at("2026-11-20T12:00:00Z"))).await.unwrap();
 
-    let key = MarkKey { student: AMELIA.into(), date: today(), session: Session::Am };
-    let history = store.history(&SchoolId::new("school"), &key).await.unwrap();
+    let key = MarkKey::new(AMELIA, today(), Session::Am);
+    let history = store.history(&SchoolId::new("school"), &(&key).into()).await.unwrap();
     let shown = |text| as_of(&history, at(text)).map(|mark| mark.status);
     assert_eq!(shown("2026-11-20T09:59:59Z"), None);
     assert_eq!(shown("2026-11-20T10:00:00Z"), Some(Status::Present));
@@ -187,7 +191,7 @@ async fn a_saved_plan_applies_once_and_only_to_the_state_it_was_made_from() {
     let plan: SavedPlan = serde_json::from_str(&text).unwrap();
     assert_eq!(sync.apply_saved(&plan).await.unwrap(), 1);
     let before = all(&store, "school").await;
-    assert_eq!(before.marks.len(), plan.plan.changes.len());
+    assert_eq!(before.marks().len(), plan.plan.changes.len());
     assert_eq!(sync.apply_saved(&plan).await.unwrap_err().kind(), SyncErrorKind::PlanOutdated);
     assert_eq!(all(&store, "school").await, before);
 }
@@ -250,7 +254,7 @@ proptest::proptest! {
             sync.run(again()).await.unwrap();
             let after = all(&store, "school").await;
             let outside = |snapshot: &Snapshot| -> Vec<_> {
-                snapshot.marks.iter().filter(|stored| !window.contains(stored.mark.date)).cloned().collect()
+                snapshot.marks().iter().filter(|stored| !window.contains(stored.key.date)).cloned().collect()
             };
             proptest::prop_assert_eq!(outside(&before), outside(&after));
             let second = sync.run(again()).await.unwrap();
@@ -308,7 +312,7 @@ fn aggregator() -> Aggregator {
     Aggregator { records, answered: FetchedKind::SessionMarks, gives_session_marks: true }
 }
 
-async fn session_marks_come_and_go(store: impl MarkStore + Clone) {
+async fn session_marks_come_and_go(store: impl MarkStore + Clone + 'static) {
     let source = aggregator();
     // The period rule has nothing to decide here, so no periods are needed.
     for rules in [rules(), rules().with_pm(rollmark::rules::PmRule::RegistrationPeriods)] {
@@ -322,7 +326,7 @@ async fn session_marks_come_and_go(store: impl MarkStore + Clone) {
 
     let scope = Scope::all(SyncWindow::default().ending(today()));
     let before = store.read(&SchoolId::new("school"), &scope).await.unwrap();
-    assert!(before.marks.iter().all(|stored| stored.mark.decision.winner.kind == RecordKind::SessionMark));
+    assert!(before.marks().iter().all(|stored| stored.content.decided_by == RecordKind::SessionMark));
     let second = sync.run(request()).await.unwrap();
     assert_eq!((second.marks.unchanged, second.marks.added, second.marks.changed, second.marks.removed), (4, 0, 0, 0));
     assert_eq!(store.read(&SchoolId::new("school"), &scope).await.unwrap(), before);
@@ -342,8 +346,8 @@ async fn session_marks_come_and_go(store: impl MarkStore + Clone) {
     let fourth = sync.run(request()).await.unwrap();
     assert_eq!((fourth.marks.removed, fourth.marks.withheld), (0, 1), "no PM mark of anybody is a proof");
     let after = store.read(&SchoolId::new("school"), &scope).await.unwrap();
-    let amelia: Vec<_> = after.marks.iter().filter(|stored| stored.mark.student.as_str() == AMELIA).collect();
-    assert_eq!(amelia.iter().map(|stored| stored.mark.to_string()).collect::<Vec<_>>(), ["I (absent)"]);
+    let amelia: Vec<_> = after.marks().iter().filter(|stored| stored.key.student.as_str() == AMELIA).collect();
+    assert_eq!(amelia.iter().map(|stored| stored.content.to_string()).collect::<Vec<_>>(), ["I (absent)"]);
 }
 
 #[tokio::test]

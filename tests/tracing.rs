@@ -170,7 +170,7 @@ fn batch(simulator: &Simulator) -> Isams {
     Isams::batch(&simulator.url(), simulator.api_key()).unwrap().cache_expiry(chrono::TimeDelta::zero())
 }
 
-async fn run(source: Isams, store: impl MarkStore, hour: u32) -> Result<SyncReport, SyncError> {
+async fn run(source: Isams, store: impl MarkStore + 'static, hour: u32) -> Result<SyncReport, SyncError> {
     let sync = AttendanceSync::new(source, store, "made-up-academy", Rules::new("Europe/London".parse().unwrap()));
     let now = date().and_hms_opt(hour, 0, 0).unwrap().and_utc();
     sync.run(SyncRequest::targeted(Window::day(date()).with_today(date())).with_now(now)).await

@@ -23,7 +23,7 @@ use rollmark::explain::{Diagnosis, Expected, Question};
 use rollmark::model::{SchoolId, Session};
 use rollmark::rules::Window;
 use rollmark::source::AttendanceSource;
-use rollmark::store::{Change, MarkKey, MarkStore};
+use rollmark::store::{Change, MarkKey, MarkStore, RunQuery};
 use rollmark::sync::AttendanceSync;
 
 /// Says why a student's mark is what it is, and what to do if it is wrong.
@@ -129,7 +129,9 @@ async fn ask(flags: &Flags, source: Arc<dyn AttendanceSource>, question: Questio
     let school = SchoolId::new(&flags.school);
     let rules = flags.rules.rules();
     let sync = AttendanceSync::shared(source, Arc::clone(&store), school.clone(), rules.clone());
-    if matches!(flags.store, StorePlace::Sqlite(_)) && store.runs(&school).await?.is_empty() {
+    if matches!(flags.store, StorePlace::Sqlite(_))
+        && store.runs(&school, &RunQuery::all().with_newest(1)).await?.is_empty()
+    {
         tell(&format!(
             "warning: the store holds no run of school {school}, so it is not compared; check --store and --school"
         ));
@@ -166,8 +168,8 @@ async fn history(
 ) -> Result<Vec<(Session, Change)>, Failure> {
     let mut all = Vec::new();
     for answer in &diagnosis.sessions {
-        let key = MarkKey { student: diagnosis.student.clone(), date: diagnosis.date, session: answer.session };
-        let changes = store.history(school, &key).await?;
+        let key = MarkKey::new(&diagnosis.student, diagnosis.date, answer.session);
+        let changes = store.history(school, &(&key).into()).await?;
         all.extend(changes.into_iter().map(|change| (answer.session, change)));
     }
     Ok(all)

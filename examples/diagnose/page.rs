@@ -3,7 +3,7 @@
 use chrono::{Days, NaiveDateTime, NaiveTime, Timelike};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use rollmark::explain::{DayRecord, Diagnosis, SessionDiagnosis};
-use rollmark::model::{Mark, Session, Zone, clock_text};
+use rollmark::model::{Session, Zone, clock_text};
 use rollmark::rules::{PmRule, Rules};
 use rollmark::store::Change;
 
@@ -131,7 +131,7 @@ fn records(diagnosis: &Diagnosis, zone: &Zone) -> Markup {
 }
 
 fn changes(history: &[(Session, Change)], zone: &Zone) -> Markup {
-    let shown = |mark: &Option<std::sync::Arc<Mark>>| mark.as_ref().map_or("no mark".to_owned(), ToString::to_string);
+    let shown = |mark: Option<String>| mark.unwrap_or("no mark".to_owned());
     html! {
         h3 { "What the store has shown" }
         table {
@@ -139,7 +139,8 @@ fn changes(history: &[(Session, Change)], zone: &Zone) -> Markup {
             @for (session, change) in history {
                 tr {
                     td { (session) } td { (change.run) } td { (clock_text(change.seen_at, zone)) }
-                    td { (shown(&change.before)) } td { (shown(&change.after)) }
+                    td { (shown(change.before.as_ref().map(ToString::to_string))) }
+                    td { (shown(change.after.as_ref().map(ToString::to_string))) }
                 }
             }
         }

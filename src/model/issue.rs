@@ -114,6 +114,13 @@ impl Issues {
         self.0.iter().map(|(issue, count)| (*issue, count))
     }
 
+    /// The counts alone: an example can be the id of a record that has to be forgotten.
+    #[must_use]
+    pub fn without_examples(mut self) -> Self {
+        self.0.values_mut().for_each(|entry| entry.examples.clear());
+        self
+    }
+
     /// Whether none was raised.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

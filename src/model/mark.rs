@@ -32,6 +32,12 @@ names!(@only Status, "a status", {
     UnknownCode => "unknown_code",
 });
 
+impl Status {
+    fn is_there(self) -> bool {
+        matches!(self, Self::Present | Self::Late)
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.name().replace('_', " "))
@@ -307,21 +313,19 @@ impl Mark {
         (&self.student, self.date, self.session)
     }
 
-    fn is_there(&self) -> bool {
-        matches!(self.status, Status::Present | Status::Late)
-    }
-
-    /// Whether the two marks say the same (R11.3): all fields of a marks file but the key. Losers are not content.
-    pub fn same_content(&self, other: &Self) -> bool {
-        let stamp = |mark: &Self| mark.last_updated().map(|stamp| stamp.timestamp_micros());
-        self.status == other.status
-            && self.code == other.code
-            && self.raw_code == other.raw_code
-            && self.minutes_late == other.minutes_late
-            && self.decision.rule == other.decision.rule
-            && self.decision.winner.kind == other.decision.winner.kind
-            && self.decision.winner.id == other.decision.winner.id
-            && stamp(self) == stamp(other)
+    /// What the mark says, without its place and its decision's losers.
+    pub fn content(&self) -> MarkContent {
+        MarkContent {
+            status: self.status,
+            code: self.code.clone(),
+            code_name: self.code_name.clone(),
+            raw_code: self.raw_code.clone(),
+            minutes_late: self.minutes_late,
+            decided_by: self.decision.winner.kind,
+            record_id: self.decision.winner.id.clone(),
+            last_updated: self.last_updated(),
+            rule: self.decision.rule,
+        }
     }
 
     /// Whether a parent sees the same: status, code and minutes, or no mark either way. The raw code shows only where the
@@ -329,7 +333,7 @@ impl Mark {
     pub(crate) fn look_alike(one: Option<&Self>, other: Option<&Self>) -> bool {
         fn visible(mark: &Mark) -> (Status, Option<&str>, Option<u32>) {
             let raw = mark.raw_code.as_ref().map(RawCode::as_str);
-            let code = mark.code.as_deref().or(raw).filter(|_| !mark.is_there());
+            let code = mark.code.as_deref().or(raw).filter(|_| !mark.status.is_there());
             (mark.status, code, mark.minutes_late)
         }
         one.map(visible) == other.map(visible)
@@ -337,23 +341,75 @@ impl Mark {
 
     /// The mark as one line of a marks file: a JSON object with all fields, in a fixed order, without a line feed.
     pub fn to_json_line(&self) -> String {
-        serde_json::to_string(&self.line()).unwrap_or_default()
+        self.line().to_json()
     }
 
     /// What a line of a marks file holds.
     pub(crate) fn line(&self) -> MarkLine<'_> {
-        MarkLine {
-            student: &self.student,
-            date: self.date,
-            session: self.session,
-            status: self.status,
-            code: self.code.as_deref(),
-            raw_code: self.raw_code.as_ref(),
-            minutes_late: self.minutes_late,
-            decided_by: self.decision.winner.kind,
-            record_id: self.decision.winner.id.as_ref(),
-            last_updated: self.last_updated().map(stamp_text),
-            rule: self.decision.rule,
+        MarkLine::new(self.key(), self.content())
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.content().fmt(f)
+    }
+}
+
+/// What a mark says: all fields of a marks file but the key, and the code's name. `Display` is what a parent reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MarkContent {
+    /// What the mark says.
+    pub status: Status,
+    /// The code's letter, if there is a code and the code table has it.
+    pub code: Option<Box<str>>,
+    /// The code's name, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_name: Option<Box<str>>,
+    /// The code as the feed gave it.
+    pub raw_code: Option<RawCode>,
+    /// Only on [`Status::Late`]; can be missing there too.
+    pub minutes_late: Option<u32>,
+    /// The kind of the record that decided.
+    pub decided_by: RecordKind,
+    /// Its id, if it has one.
+    pub record_id: Option<RecordId>,
+    /// Its stamp, if that is known.
+    pub last_updated: Option<DateTime<Utc>>,
+    /// The rule that decided.
+    pub rule: DecisionRule,
+}
+
+impl MarkContent {
+    /// Whether the two say the same (R11.3): all fields of a marks file but the key, stamps to the microsecond.
+    pub fn same_content(&self, other: &Self) -> bool {
+        let stamp = |content: &Self| content.last_updated.map(|stamp| stamp.timestamp_micros());
+        self.status == other.status
+            && self.code == other.code
+            && self.raw_code == other.raw_code
+            && self.minutes_late == other.minutes_late
+            && self.rule == other.rule
+            && self.decided_by == other.decided_by
+            && self.record_id == other.record_id
+            && stamp(self) == stamp(other)
+    }
+}
+
+impl fmt::Display for MarkContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.code, &self.raw_code, &self.code_name) {
+            // A registered row's code says nothing of its status (R2).
+            _ if self.status.is_there() => write!(f, "{}", self.status)?,
+            (Some(letter), _, Some(name)) => write!(f, "{letter} ({})", name.to_lowercase())?,
+            (Some(letter), ..) => write!(f, "{letter} ({})", self.status)?,
+            (None, Some(raw), _) => write!(f, "{} {raw}", self.status)?,
+            (None, None, _) => write!(f, "{}", self.status)?,
+        }
+        match self.minutes_late {
+            Some(1) => write!(f, ", 1 minute"),
+            Some(minutes) => write!(f, ", {minutes} minutes"),
+            None => Ok(()),
         }
     }
 }
@@ -365,30 +421,34 @@ pub(crate) struct MarkLine<'a> {
     date: NaiveDate,
     session: Session,
     status: Status,
-    code: Option<&'a str>,
-    raw_code: Option<&'a RawCode>,
+    code: Option<Box<str>>,
+    raw_code: Option<RawCode>,
     minutes_late: Option<u32>,
     decided_by: RecordKind,
-    record_id: Option<&'a RecordId>,
+    record_id: Option<RecordId>,
     last_updated: Option<String>,
     rule: DecisionRule,
 }
 
-impl fmt::Display for Mark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.code, &self.raw_code, &self.code_name) {
-            // A registered row's code says nothing of its status (R2).
-            _ if self.is_there() => write!(f, "{}", self.status)?,
-            (Some(letter), _, Some(name)) => write!(f, "{letter} ({})", name.to_lowercase())?,
-            (Some(letter), ..) => write!(f, "{letter} ({})", self.status)?,
-            (None, Some(raw), _) => write!(f, "{} {raw}", self.status)?,
-            (None, None, _) => write!(f, "{}", self.status)?,
+impl<'a> MarkLine<'a> {
+    pub(crate) fn new((student, date, session): (&'a StudentId, NaiveDate, Session), content: MarkContent) -> Self {
+        Self {
+            student,
+            date,
+            session,
+            status: content.status,
+            code: content.code,
+            raw_code: content.raw_code,
+            minutes_late: content.minutes_late,
+            decided_by: content.decided_by,
+            record_id: content.record_id,
+            last_updated: content.last_updated.map(stamp_text),
+            rule: content.rule,
         }
-        match self.minutes_late {
-            Some(1) => write!(f, ", 1 minute"),
-            Some(minutes) => write!(f, ", {minutes} minutes"),
-            None => Ok(()),
-        }
+    }
+
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
     }
 }
 

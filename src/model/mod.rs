@@ -15,12 +15,12 @@ pub use cause::{Cause, Retry};
 pub(crate) use ids::compare_ids;
 pub use ids::{CodeId, PeriodId, RawCode, RecordId, SchoolId, StudentId};
 pub use issue::{Issue, IssueCount, Issues};
-#[cfg(feature = "sync")]
-pub(crate) use mark::is_zero;
 pub use mark::{
-    Decision, DecisionRule, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RecordKind, RecordReference,
-    Status, clock_text, stamp_text,
+    Decision, DecisionRule, Loser, LoserReason, Mark, MarkContent, PickedBy, PickedRegistration, RecordKind,
+    RecordReference, Status, clock_text, stamp_text,
 };
+#[cfg(feature = "sync")]
+pub(crate) use mark::{MarkLine, is_zero};
 pub use names::UnknownName;
 pub(crate) use names::{names, setters};
 pub use record::{

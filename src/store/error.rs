@@ -1,4 +1,8 @@
+use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
+
+use crate::model::Retry;
 
 /// What kind of failure a [`StoreError`] is, by what a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,17 +28,40 @@ pub enum StoreErrorKind {
     Failed,
 }
 
-/// A store that failed. One line that says what happened, to which store, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A store that failed. One line that says what happened, to which store, and what to do; what lies behind it is its
+/// [`source`](Error::source). Neither holds anything of a mark.
+#[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
     message: String,
+    retry: Retry,
+    cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl StoreError {
-    /// A failure of this kind.
+    /// A failure of this kind. Whether a new try is worth it follows from the kind: [`Moved`](StoreErrorKind::Moved) at once,
+    /// [`Busy`](StoreErrorKind::Busy) and [`LeaseLost`](StoreErrorKind::LeaseLost) later, the others never.
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        let retry = match kind {
+            StoreErrorKind::Moved => Retry::Now,
+            StoreErrorKind::Busy | StoreErrorKind::LeaseLost => Retry::Exhausted,
+            _ => Retry::Never,
+        };
+        Self { kind, message: message.into(), retry, cause: None }
+    }
+
+    /// Sets whether a new try is worth it.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Sets what lies behind the failure. The message must not repeat it.
+    #[must_use]
+    pub fn with_cause(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Arc::new(cause));
+        self
     }
 
     /// The store's revision is another than the change set's.
@@ -54,6 +81,11 @@ impl StoreError {
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
+
+    /// Whether a new try can succeed without anything being changed.
+    pub fn retry(&self) -> Retry {
+        self.retry
+    }
 }
 
 impl fmt::Display for StoreError {
@@ -62,4 +94,8 @@ impl fmt::Display for StoreError {
     }
 }
 
-impl std::error::Error for StoreError {}
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}

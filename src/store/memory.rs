@@ -1,11 +1,15 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
-use super::{Change, ChangeSet, LeaseToken, MarkKey, MarkStore, Run, Snapshot, StoreError, StoredMark, Write};
-use crate::model::{Mark, SchoolId};
+use super::{
+    Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkKey, MarkStore, Pruned, Run, RunQuery,
+    Snapshot, StoreError, StoredMark,
+};
+use crate::model::{SchoolId, StudentId};
 use crate::rules::Scope;
 
 /// Marks in memory, for tests and for runs that need no memory of the last one. Clones share their marks.
@@ -18,21 +22,53 @@ const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 3_600);
 #[derive(Debug, Default)]
 struct School {
     revision: u64,
-    /// Oldest first; the last says what is live.
-    changes: BTreeMap<MarkKey, Vec<Change>>,
+    live: BTreeMap<MarkKey, StoredMark>,
+    /// Oldest first.
+    feed: Vec<FeedEntry>,
+    last_cursor: u64,
+    /// Oldest first; the newest is never pruned.
     runs: Vec<Run>,
     last_token: u64,
     lease_until: Option<Instant>,
 }
 
 impl School {
-    fn live(&self, key: &MarkKey) -> Option<&Arc<Mark>> {
-        self.changes.get(key)?.last()?.after.as_ref()
-    }
-
     fn check_lease(&self, token: LeaseToken) -> Result<(), StoreError> {
         let held = self.lease_until.is_some_and(|until| Instant::now() < until);
-        if held && token.0 == self.last_token { Ok(()) } else { Err(StoreError::lease_lost()) }
+        if held && token.number() == self.last_token { Ok(()) } else { Err(StoreError::lease_lost()) }
+    }
+
+    fn next_cursor(&mut self) -> ChangeCursor {
+        self.last_cursor += 1;
+        ChangeCursor::new(self.last_cursor)
+    }
+
+    fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.feed.iter().filter_map(|entry| if let FeedEntry::Changed(change) = entry { Some(change) } else { None })
+    }
+
+    fn prune(&mut self, midnight: DateTime<Utc>) -> Pruned {
+        // The last change of each mark before that midnight: it says what the store showed then.
+        let mut last: HashMap<MarkKey, ChangeCursor> = HashMap::new();
+        for change in self.changes().filter(|change| change.seen_at < midnight) {
+            last.insert(change.key.clone(), change.cursor);
+        }
+        let (entries_before, runs_before) = (self.changes().count(), self.runs.len());
+        self.feed.retain_mut(|entry| match entry {
+            FeedEntry::Erased { applied_at, .. } => *applied_at >= midnight,
+            FeedEntry::Changed(change) => match last.get(&change.key) {
+                Some(last) if *last > change.cursor => false,
+                Some(last) if *last == change.cursor => {
+                    change.before = None;
+                    change.after.is_some()
+                }
+                _ => true,
+            },
+        });
+        let mut needed: BTreeSet<u64> = self.changes().map(|change| change.run).collect();
+        needed.extend(self.runs.last().map(|run| run.number));
+        self.runs.retain(|run| run.freshness.fetched_at >= midnight || needed.contains(&run.number));
+        Pruned::new((entries_before - self.changes().count()) as u64, (runs_before - self.runs.len()) as u64)
     }
 }
 
@@ -53,56 +89,94 @@ impl MarkStore for MemoryStore {
     async fn read(&self, school: &SchoolId, scope: &Scope) -> Result<Snapshot, StoreError> {
         let schools = self.lock();
         let Some(school) = schools.get(school) else { return Ok(Snapshot::default()) };
-        let in_scope = school.changes.iter().filter(|(key, _)| scope.contains(&key.student, key.date));
-        let live = in_scope.filter_map(|(_, changes)| {
-            let last = changes.last()?;
-            Some(StoredMark { mark: Arc::clone(last.after.as_ref()?), fetched_at: last.seen_at })
-        });
-        Ok(Snapshot { revision: school.revision, marks: live.collect() })
+        let live = school.live.values().filter(|stored| scope.contains(&stored.key.student, stored.key.date));
+        Ok(Snapshot::new(school.revision, live.cloned().collect()))
     }
 
     async fn apply(&self, school: &SchoolId, changes: &ChangeSet) -> Result<u64, StoreError> {
         let mut schools = self.lock();
         let school = schools.entry(school.clone()).or_default();
-        if let Some(token) = changes.lease {
+        if let Some(token) = changes.lease() {
             school.check_lease(token)?;
         }
-        if school.revision != changes.revision {
+        if school.revision != changes.revision() {
             return Err(StoreError::moved());
         }
-        let number = school.runs.len() as u64 + 1;
-        let seen_at = changes.run.freshness.fetched_at;
-        let mut changed = false;
-        for write in &changes.writes {
+        let number = school.runs.last().map_or(0, |run| run.number) + 1;
+        let (freshness, applied_at) = (changes.run().freshness, Utc::now());
+        let cursor_before = school.last_cursor;
+        for write in changes.writes() {
             let key = write.key();
-            let before = school.live(&key).cloned();
-            let after = match write {
-                Write::Put(mark) => Some(Arc::clone(mark)),
-                Write::Remove(_) => None,
-            };
+            let before = school.live.get(&key).map(|stored| Arc::clone(&stored.content));
+            let after = write.after().map(|mark| Arc::new(mark.content()));
             match (&before, &after) {
                 (None, None) => continue,
                 (Some(before), Some(after)) if before.same_content(after) => continue,
                 _ => {}
             }
-            changed = true;
-            let changes = school.changes.entry(key).or_default();
-            // Most marks never change again.
-            changes.reserve_exact(1);
-            changes.push(Change { run: number, seen_at, before, after });
+            match after {
+                Some(content) => {
+                    let (fetched_at, as_of) = (freshness.fetched_at, freshness.as_of_earliest());
+                    school.live.insert(key.clone(), StoredMark::new(key.clone(), content, fetched_at, as_of))
+                }
+                None => school.live.remove(&key),
+            };
+            let change = Change::new(key, school.next_cursor(), number, freshness.fetched_at, applied_at);
+            let change = change.with_before(before).with_after(write.after().cloned());
+            school.feed.push(FeedEntry::Changed(change));
         }
-        school.revision += u64::from(changed);
-        school.runs.push(Run { number, ..changes.run.clone() });
+        school.revision += u64::from(school.last_cursor > cursor_before);
+        school.runs.push(changes.run().clone().with_number(number));
         Ok(number)
     }
 
-    async fn history(&self, school: &SchoolId, key: &MarkKey) -> Result<Vec<Change>, StoreError> {
+    async fn history(&self, school: &SchoolId, query: &HistoryQuery) -> Result<Vec<Change>, StoreError> {
         let schools = self.lock();
-        Ok(schools.get(school).and_then(|school| school.changes.get(key)).cloned().unwrap_or_default())
+        let Some(school) = schools.get(school) else { return Ok(Vec::new()) };
+        Ok(school.changes().filter(|change| query.contains(&change.key)).cloned().collect())
     }
 
-    async fn runs(&self, school: &SchoolId) -> Result<Vec<Run>, StoreError> {
-        Ok(self.lock().get(school).map(|school| school.runs.clone()).unwrap_or_default())
+    async fn changes(
+        &self,
+        school: &SchoolId,
+        after: Option<ChangeCursor>,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, StoreError> {
+        let schools = self.lock();
+        let Some(school) = schools.get(school) else { return Ok(Vec::new()) };
+        let seen = school.feed.partition_point(|entry| Some(entry.cursor()) <= after);
+        Ok(school.feed.iter().skip(seen).take(limit).cloned().collect())
+    }
+
+    async fn runs(&self, school: &SchoolId, query: &RunQuery) -> Result<Vec<Run>, StoreError> {
+        let schools = self.lock();
+        let Some(school) = schools.get(school) else { return Ok(Vec::new()) };
+        let fitting = school.runs.iter().rev().filter(|run| query.fits(run));
+        let mut runs: Vec<Run> = fitting.take(query.newest().unwrap_or(usize::MAX)).cloned().collect();
+        runs.reverse();
+        Ok(runs)
+    }
+
+    async fn erase(&self, school: &SchoolId, student: &StudentId) -> Result<u64, StoreError> {
+        let mut schools = self.lock();
+        let school = schools.entry(school.clone()).or_default();
+        let of_student = school.changes().map(|change| &change.key).filter(|key| key.student == *student);
+        let places = of_student.collect::<BTreeSet<_>>().len() as u64;
+        school.live.retain(|key, _| key.student != *student);
+        school.feed.retain(|entry| match entry {
+            FeedEntry::Changed(change) => change.key.student != *student,
+            FeedEntry::Erased { student: erased, .. } => erased != student,
+        });
+        let cursor = school.next_cursor();
+        school.feed.push(FeedEntry::Erased { cursor, student: student.clone(), applied_at: Utc::now() });
+        school.runs = std::mem::take(&mut school.runs).into_iter().map(|run| run.without_student(student)).collect();
+        school.revision += 1;
+        Ok(places)
+    }
+
+    async fn prune(&self, school: &SchoolId, before: NaiveDate) -> Result<Pruned, StoreError> {
+        let midnight = before.and_time(NaiveTime::MIN).and_utc();
+        Ok(self.lock().get_mut(school).map(|school| school.prune(midnight)).unwrap_or_default())
     }
 
     async fn acquire_lease(&self, school: &SchoolId, ttl: Duration) -> Result<Option<LeaseToken>, StoreError> {
@@ -113,7 +187,7 @@ impl MarkStore for MemoryStore {
         }
         school.last_token += 1;
         school.lease_until = Some(Instant::now() + ttl.min(LONGEST_LEASE));
-        Ok(Some(LeaseToken(school.last_token)))
+        Ok(Some(LeaseToken::new(school.last_token)))
     }
 
     async fn renew_lease(&self, school: &SchoolId, token: LeaseToken, ttl: Duration) -> Result<(), StoreError> {

@@ -80,7 +80,7 @@ pub(super) fn on_students(
         ));
     }
     let is_known = |student: &&StudentId| {
-        register.has_records_of(student) || snapshot.marks.iter().any(|stored| stored.mark.student == **student)
+        register.has_records_of(student) || snapshot.marks().iter().any(|stored| stored.key.student == **student)
     };
     let unknown: Vec<&str> =
         scope.students().into_iter().flatten().filter(|student| !is_known(student)).map(StudentId::as_str).collect();

@@ -6,7 +6,7 @@ use crate::explain::{Diagnoser, Diagnosis, MarkDifference, PmAudit, PmAuditor, Q
 use crate::model::{Record, Session};
 use crate::rules::{Freshness, PmRule, Resolver, Rules, Scope, Window};
 use crate::source::{Completeness, FetchRequest, SourceError, SourceErrorKind};
-use crate::store::MarkKey;
+use crate::store::{MarkKey, RunQuery};
 
 impl AttendanceSync {
     /// Answers "why is this mark wrong?" from a fetch of the date, wherever that lies; reads the store, writes nothing.
@@ -25,8 +25,8 @@ impl AttendanceSync {
             window = narrow_to_today(today.map_or(window, |today| window.with_today(today)))?;
         }
         let freshness = Freshness::new(now, capabilities.cache_expiry);
-        let runs = self.store.runs(&self.school).await?;
-        let last_covering = runs.iter().rev().find(|run| run.scope.contains(&question.student, question.date));
+        let has_runs = !self.store.runs(&self.school, &RunQuery::all().with_newest(1)).await?.is_empty();
+        let last_covering = self.store.last_covering_run(&self.school, &question.student, question.date).await?;
         let is_closed = last_covering.is_some_and(|run| run.closed.contains(&question.date));
         let start = || {
             let diagnoser = Diagnoser::new(self.rules.clone(), question.clone(), freshness);
@@ -35,7 +35,7 @@ impl AttendanceSync {
         };
         let (mut diagnoser, completeness) = self.read_with_periods(window, start).await?;
         diagnoser = diagnoser.with_undecided_fields(completeness.undecided_fields().to_vec());
-        if !runs.is_empty() {
+        if has_runs {
             diagnoser = diagnoser.with_shown(self.shown(&question).await?);
         }
         let diagnosis = diagnoser.finish()?;
@@ -95,8 +95,8 @@ impl AttendanceSync {
     async fn shown(&self, question: &Question) -> Result<Vec<ShownMark>, SyncError> {
         let mut shown = Vec::new();
         for session in Session::BOTH {
-            let key = MarkKey { student: question.student.clone(), date: question.date, session };
-            let last = self.store.history(&self.school, &key).await?.pop();
+            let key = MarkKey::new(&question.student, question.date, session);
+            let last = self.store.history(&self.school, &(&key).into()).await?.pop();
             shown.push(ShownMark {
                 session,
                 mark: last.as_ref().and_then(|change| change.after.as_deref().cloned()),

@@ -2,7 +2,7 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use tokio::task::spawn_blocking;
 use tracing::field::Empty;
@@ -12,13 +12,16 @@ use super::lease::{Stop, under_lease, unless_stopped};
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
 use super::{Plan, SyncError, SyncRequest, advice};
 use crate::explain::{MeasuredAge, ReplyAge, Wording};
-use crate::model::{Issue, Mark, Record, SchoolId};
+use crate::model::{Issue, Record, SchoolId};
 use crate::rules::{Freshness, MidnightEnd, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{
     AttendanceSource, Completeness, FetchRequest, FetchedKind, Progress, SourceError, SourceErrorKind, Tally,
     read_watched,
 };
-use crate::store::{ChangeSet, LeaseToken, MarkCounts, MarkStore, Run, Snapshot, StoreError, StoreErrorKind};
+use crate::store::{
+    ChangeSet, LeaseToken, MarkCounts, MarkStore, Run, RunPurpose, RunQuery, Snapshot, StoreError, StoreErrorKind,
+    StoredMark,
+};
 
 /// How often a plan whose store has moved is made anew.
 const TRIES: usize = 4;
@@ -104,11 +107,11 @@ pub struct Planned {
 
 impl Planned {
     /// The marks in scope as the store holds them after the run; after a dry run, as it holds them now.
-    pub fn marks_after(&self) -> Vec<Arc<Mark>> {
+    pub fn marks_after(&self) -> Vec<StoredMark> {
         if self.report.dry_run {
-            self.snapshot.marks.iter().map(|stored| Arc::clone(&stored.mark)).collect()
+            self.snapshot.marks().to_vec()
         } else {
-            self.plan.applied_to(&self.snapshot)
+            self.plan.applied_to(&self.snapshot, self.run.freshness)
         }
     }
 }
@@ -128,7 +131,7 @@ impl AttendanceSync {
     /// [`with_wait_for_other_run`](Self::with_wait_for_other_run) says otherwise.
     pub fn new(
         source: impl AttendanceSource + 'static,
-        store: impl MarkStore,
+        store: impl MarkStore + 'static,
         school: impl Into<SchoolId>,
         rules: Rules,
     ) -> Self {
@@ -212,7 +215,7 @@ impl AttendanceSync {
             loop {
                 let planned = unless_stopped(&self.stop, self.plan(&request, &resolved, started, tries)).await?;
                 prepare(&planned).map_err(SyncError::prepare)?;
-                match self.apply(planned.snapshot.revision, &planned.plan, &planned.run, lease).await {
+                match self.apply(planned.snapshot.revision(), &planned.plan, &planned.run, lease).await {
                     Err(error) if error.kind() == StoreErrorKind::Moved && tries < TRIES => {
                         warn!("the store has changed since the plan was made, which is made anew");
                         tries += 1;
@@ -341,14 +344,15 @@ impl AttendanceSync {
         .await;
         let plan = plan?;
         self.tell(SyncEvent::Planned { changes: plan.changes.len() as u64, withheld: plan.counts.withheld });
-        let runs = self.store.runs(&self.school).await?;
-        let reply_age = self.reply_age(&plan, runs.last(), freshness);
+        // A sweep looks at other dates from night to night, so it says nothing of how old replies are.
+        let measuring = RunQuery::all().with_purposes([RunPurpose::Window, RunPurpose::Targeted]);
+        let previous = self.store.runs(&self.school, &measuring.clone().with_newest(1)).await?;
+        let reply_age = self.reply_age(&plan, previous.last(), freshness);
+        let since = freshness.fetched_at.checked_sub_signed(RECENT).unwrap_or(DateTime::<Utc>::MIN_UTC);
+        let recent = self.store.runs(&self.school, &measuring.with_since(since)).await?;
         // What the key did before its settings were changed says nothing of today.
-        let is_recent = |run: &&Run| {
-            run.freshness.cache_expiry() == freshness.cache_expiry()
-                && freshness.fetched_at - run.freshness.fetched_at <= RECENT
-        };
-        let ages = runs.iter().filter(is_recent).map(|run| run.reply_age).chain([reply_age]);
+        let is_so_set = |run: &&Run| run.freshness.cache_expiry() == freshness.cache_expiry();
+        let ages = recent.iter().filter(is_so_set).map(|run| run.reply_age).chain([reply_age]);
         let measured = MeasuredAge::over(ages, freshness.cache_expiry());
         let mut issues = register.issues().clone();
         for field in completeness.undecided_fields() {
@@ -388,18 +392,14 @@ impl AttendanceSync {
             duration_ms: millis(started),
             wording,
         };
-        let run = Run {
-            number: 0,
-            freshness,
-            scope: resolved.scope.clone(),
-            rules: self.rules.clone(),
-            closed: request.closed.clone(),
-            zone_edition: Some(self.rules.zone().edition().to_owned()),
-            marks: plan.counts,
-            withheld: report.withheld.clone(),
-            issues: report.issues.clone(),
-            reply_age,
-        };
+        let run = Run::new(freshness, resolved.scope.clone(), self.rules.clone())
+            .with_purpose(request.purpose)
+            .with_closed_dates(request.closed.clone())
+            .with_zone_edition(self.rules.zone().edition())
+            .with_marks(plan.counts)
+            .with_withheld(report.withheld.clone())
+            .with_issues(report.issues.clone())
+            .with_reply_age(reply_age);
         Ok(Planned { report, plan, snapshot, run })
     }
 
@@ -410,7 +410,7 @@ impl AttendanceSync {
         let appeared = plan.changes.iter().filter_map(|change| {
             let (before, after) = (change.before.as_ref()?, change.after.as_ref()?);
             let could_see = previous?.scope.contains(&after.student, after.date);
-            after.last_updated().filter(|stamp| could_see && Some(*stamp) > before.last_updated())
+            after.last_updated().filter(|stamp| could_see && Some(*stamp) > before.last_updated)
         });
         let is_unchanged = previous.is_some() && plan.changes.is_empty() && plan.withheld.is_empty();
         let previous_fetch = previous.map(|run| run.freshness.fetched_at);
@@ -424,8 +424,11 @@ impl AttendanceSync {
         run: &Run,
         lease: LeaseToken,
     ) -> Result<u64, StoreError> {
-        let changes = ChangeSet { revision, writes: plan.writes(), run: run.clone(), lease: Some(lease) };
-        let span = info_span!("rollmark.apply", rows = changes.writes.len());
+        let changes = ChangeSet::new(revision, run.clone())
+            .with_writes(plan.writes())
+            .with_withheld(plan.withheld.clone())
+            .with_lease(lease);
+        let span = info_span!("rollmark.apply", rows = changes.writes().len());
         self.store.apply(&self.school, &changes).instrument(span).await
     }
 

@@ -87,6 +87,7 @@ impl SyncError {
     pub fn retry(&self) -> Retry {
         match &self.0 {
             Failure::Source(error) => error.retry(),
+            Failure::Store(error) => error.retry(),
             Failure::Busy => Retry::After(lease::TTL),
             _ => Retry::Never,
         }

@@ -40,12 +40,13 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 pub use engine::{AttendanceSync, Planned, SyncEvent};
 pub use error::{SyncError, SyncErrorKind};
-pub use plan::{Guards, MassChange, Plan, PlannedChange, WithheldChange};
+pub use plan::{Guards, MassChange, Plan, PlannedChange};
 pub use report::{Fetched, ReportWindow, ReportZone, SyncReport};
 pub use saved::SavedPlan;
 
 use crate::model::StudentId;
 use crate::rules::{Scope, SyncWindow, Window};
+use crate::store::RunPurpose;
 
 /// What a run is to do.
 ///
@@ -59,6 +60,7 @@ use crate::rules::{Scope, SyncWindow, Window};
 #[derive(Clone, Debug)]
 pub struct SyncRequest {
     scope: Scope,
+    purpose: RunPurpose,
     guards: Guards,
     closed: BTreeSet<NaiveDate>,
     dry_run: bool,
@@ -68,13 +70,14 @@ pub struct SyncRequest {
 impl SyncRequest {
     /// The last 30 days of everybody: what an overnight or a manual sync covers (R8).
     pub fn overnight(today: NaiveDate) -> Self {
-        Self::targeted(SyncWindow::default().ending(today))
+        Self { purpose: RunPurpose::Window, ..Self::targeted(SyncWindow::default().ending(today)) }
     }
 
     /// Any dates: older corrections need a run of their own. Pass today with [`Window::with_today`] where it is known.
     pub fn targeted(window: Window) -> Self {
         Self {
             scope: Scope::all(window),
+            purpose: RunPurpose::Targeted,
             guards: Guards::default(),
             closed: BTreeSet::new(),
             dry_run: false,

@@ -1,13 +1,12 @@
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Mark, RecordKind, StudentId};
+use crate::model::{Mark, MarkContent, RecordKind, StudentId};
 use crate::rules::{Freshness, Register};
-use crate::store::{MarkCounts, MarkKey, Snapshot, StoredMark, WithheldReason, Write};
+use crate::store::{MarkCounts, MarkKey, Snapshot, StoredMark, WithheldChange, WithheldReason, Write};
 
 /// The guards' figures (R11.4-R11.6, R11.8) and which of them the caller has lifted.
 ///
@@ -77,20 +76,14 @@ pub struct MassChange {
 
 /// A change that is planned: what a mark is and becomes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PlannedChange {
-    /// The mark in the store; `None` if there is none.
-    pub before: Option<Arc<Mark>>,
-    /// The mark that the source yields; `None` if there is none any more.
-    pub after: Option<Arc<Mark>>,
-}
-
-/// A change that is withheld, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WithheldChange {
     /// The mark's place.
     pub key: MarkKey,
-    /// The first reason that applies.
-    pub reason: WithheldReason,
+    /// What the mark in the store says; `None` if there is none.
+    pub before: Option<Arc<MarkContent>>,
+    /// The mark that the source yields; `None` if there is none any more.
+    pub after: Option<Arc<Mark>>,
 }
 
 /// What a run would write, as data.
@@ -116,7 +109,7 @@ impl Plan {
     /// Compares what the store holds in the register's scope with what the register yields (R11). Pure.
     ///
     /// `out_of_school_rows` is how many out-of-school records the fetch held, of any student and date. The snapshot has
-    /// to be of the register's scope and in its documented order.
+    /// to be of the register's scope.
     ///
     /// # Errors
     /// A mass change that is not allowed.
@@ -128,14 +121,14 @@ impl Plan {
         guards: &Guards,
     ) -> Result<Self, MassChange> {
         // On closed dates every mark goes, before anything else is looked at (R11.4).
-        let is_closed = |stored: &&StoredMark| register.is_closed(stored.mark.date);
-        let (closed, open): (Vec<&StoredMark>, Vec<&StoredMark>) = snapshot.marks.iter().partition(is_closed);
+        let is_closed = |stored: &&StoredMark| register.is_closed(stored.key.date);
+        let (closed, open): (Vec<&StoredMark>, Vec<&StoredMark>) = snapshot.marks().iter().partition(is_closed);
         let live = open.len() as u64;
-        let by_out_of_school = |mark: &Mark| mark.decision.winner.kind == RecordKind::OutOfSchool;
+        let by_out_of_school = |stored: &StoredMark| stored.content.decided_by == RecordKind::OutOfSchool;
         let out_of_school_vanished = out_of_school_rows == 0
             && !guards.allow_removals
-            && open.iter().filter(|stored| by_out_of_school(&stored.mark)).count() as u64 >= guards.out_of_school_marks;
-        let students: BTreeSet<&StudentId> = open.iter().map(|stored| &stored.mark.student).collect();
+            && open.iter().filter(|stored| by_out_of_school(stored)).count() as u64 >= guards.out_of_school_marks;
+        let students: BTreeSet<&StudentId> = open.iter().map(|stored| &stored.key.student).collect();
         let vanished = vanished_students(&students, register, guards);
         let (gone, known) = (vanished.len() as u64, students.len() as u64);
         let too_many_vanished =
@@ -151,33 +144,34 @@ impl Plan {
         merge(&open, marks, |stored, mark| match (stored, mark) {
             (None, Some(mark)) => {
                 plan.counts.added += 1;
-                plan.changes.push(PlannedChange { before: None, after: Some(Arc::new(mark)) });
+                let key = MarkKey::from(&mark);
+                plan.changes.push(PlannedChange { key, before: None, after: Some(Arc::new(mark)) });
             }
-            (Some(stored), Some(mark)) if stored.mark.same_content(&mark) => plan.counts.unchanged += 1,
+            (Some(stored), Some(mark)) if stored.content.same_content(&mark.content()) => plan.counts.unchanged += 1,
             (Some(stored), Some(mark)) => {
-                changed_in_substance += u64::from(stored.mark.status != mark.status || stored.mark.code != mark.code);
-                let reason = if out_of_school_vanished && by_out_of_school(&stored.mark) {
+                let before = &stored.content;
+                changed_in_substance += u64::from(before.status != mark.status || before.code != mark.code);
+                let reason = if out_of_school_vanished && by_out_of_school(stored) {
                     Some(WithheldReason::OutOfSchoolVanished)
-                } else if !guards.allow_mass_change && loses_its_letter(&stored.mark, &mark) {
+                } else if !guards.allow_mass_change && loses_its_letter(before, &mark) {
                     Some(WithheldReason::CodeVanished)
-                } else if is_stale(stored, freshness) && stamp(&mark) < stamp(&stored.mark) {
+                } else if is_stale(stored, freshness) && micros(mark.last_updated()) < micros(before.last_updated) {
                     Some(WithheldReason::MayBeStale)
                 } else {
                     None
                 };
                 match reason {
-                    Some(reason) => plan.withheld.push(WithheldChange { key: MarkKey::from(&mark), reason }),
+                    Some(reason) => plan.withheld.push(WithheldChange::new(stored.key.clone(), reason)),
                     None => {
                         plan.counts.changed += 1;
-                        let before = Some(Arc::clone(&stored.mark));
-                        plan.changes.push(PlannedChange { before, after: Some(Arc::new(mark)) });
+                        let (key, before) = (stored.key.clone(), Some(Arc::clone(before)));
+                        plan.changes.push(PlannedChange { key, before, after: Some(Arc::new(mark)) });
                     }
                 }
             }
-            (Some(stored), None) if !vanished.contains(&stored.mark.student) => removals.push(stored),
+            (Some(stored), None) if !vanished.contains(&stored.key.student) => removals.push(stored),
             (Some(stored), None) if too_many_vanished => {
-                let (key, reason) = (MarkKey::from(&*stored.mark), WithheldReason::StudentsVanished);
-                plan.withheld.push(WithheldChange { key, reason });
+                plan.withheld.push(WithheldChange::new(stored.key.clone(), WithheldReason::StudentsVanished));
             }
             (Some(_), None) => plan.counts.kept += 1,
             (None, None) => {}
@@ -190,7 +184,7 @@ impl Plan {
         }
 
         let is_proven = |stored: &StoredMark| {
-            let (student, date, session) = stored.mark.key();
+            let (student, date, session) = stored.key.parts();
             register.proves_absence_of_mark(student, date, session)
         };
         let proven = removals.iter().filter(|stored| is_proven(stored)).count() as u64;
@@ -202,7 +196,7 @@ impl Plan {
                 Some(WithheldReason::Unproven)
             } else if too_many {
                 Some(WithheldReason::TooMany)
-            } else if out_of_school_vanished && by_out_of_school(&stored.mark) {
+            } else if out_of_school_vanished && by_out_of_school(stored) {
                 Some(WithheldReason::OutOfSchoolVanished)
             } else if is_stale(stored, freshness) {
                 Some(WithheldReason::MayBeStale)
@@ -210,7 +204,7 @@ impl Plan {
                 None
             };
             match reason {
-                Some(reason) => plan.withheld.push(WithheldChange { key: MarkKey::from(&*stored.mark), reason }),
+                Some(reason) => plan.withheld.push(WithheldChange::new(stored.key.clone(), reason)),
                 None => plan.remove(stored),
             }
         }
@@ -218,14 +212,15 @@ impl Plan {
         plan.vanished_students = vanished.into_iter().cloned().collect();
         plan.newest_stamp = newest;
         plan.counts.withheld = plan.withheld.len() as u64;
-        plan.changes.sort_by(|a, b| a.key().cmp(&b.key()));
+        plan.changes.sort_by(|a, b| a.key.cmp(&b.key));
         plan.withheld.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(plan)
     }
 
     fn remove(&mut self, stored: &StoredMark) {
         self.counts.removed += 1;
-        self.changes.push(PlannedChange { before: Some(Arc::clone(&stored.mark)), after: None });
+        let (key, before) = (stored.key.clone(), Some(Arc::clone(&stored.content)));
+        self.changes.push(PlannedChange { key, before, after: None });
     }
 
     /// How many changes are withheld, by reason.
@@ -239,38 +234,23 @@ impl Plan {
 
     /// The changes as a store takes them.
     pub fn writes(&self) -> Vec<Write> {
-        let write = |change: &PlannedChange| match (&change.before, &change.after) {
-            (_, Some(after)) => Some(Write::Put(Arc::clone(after))),
-            (Some(before), None) => Some(Write::Remove(MarkKey::from(&**before))),
-            (None, None) => None,
+        let write = |change: &PlannedChange| match &change.after {
+            Some(after) => Write::Put(Arc::clone(after)),
+            None => Write::Remove(change.key.clone()),
         };
-        self.changes.iter().filter_map(write).collect()
+        self.changes.iter().map(write).collect()
     }
 
-    /// The marks of a scope once the plan is applied to the snapshot that it was made from, in the snapshot's order.
-    pub fn applied_to(&self, snapshot: &Snapshot) -> Vec<Arc<Mark>> {
-        let mut marks = Vec::with_capacity(snapshot.marks.len());
-        let mut changes = self.changes.iter().peekable();
-        for stored in &snapshot.marks {
-            let key = stored.mark.key();
-            while let Some(change) = changes.next_if(|change| change.key() < Some(key)) {
-                marks.extend(change.after.clone());
-            }
-            match changes.next_if(|change| change.key() == Some(key)) {
-                Some(change) => marks.extend(change.after.clone()),
-                None => marks.push(Arc::clone(&stored.mark)),
-            }
-        }
-        marks.extend(changes.filter_map(|change| change.after.clone()));
-        marks
-    }
-}
-
-type Key<'a> = (&'a StudentId, chrono::NaiveDate, crate::model::Session);
-
-impl PlannedChange {
-    fn key(&self) -> Option<Key<'_>> {
-        self.after.as_ref().or(self.before.as_ref()).map(|mark| mark.key())
+    /// The marks of a scope once the plan, made from this snapshot and a fetch of this freshness, is applied.
+    pub fn applied_to(&self, snapshot: &Snapshot, freshness: Freshness) -> Vec<StoredMark> {
+        let stored = snapshot.marks().iter().map(|stored| (&stored.key, Some(stored.clone())));
+        let mut marks: BTreeMap<&MarkKey, Option<StoredMark>> = stored.collect();
+        marks.extend(self.changes.iter().map(|change| {
+            let (fetched_at, as_of) = (freshness.fetched_at, freshness.as_of_earliest());
+            let content = change.after.as_ref().map(|mark| mark.content());
+            (&change.key, content.map(|content| StoredMark::new(change.key.clone(), content, fetched_at, as_of)))
+        }));
+        marks.into_values().flatten().collect()
     }
 }
 
@@ -287,7 +267,7 @@ fn vanished_students<'a>(
 }
 
 /// The raw code is the same, and the code table that had a letter for it has none now (R11.6).
-fn loses_its_letter(stored: &Mark, mark: &Mark) -> bool {
+fn loses_its_letter(stored: &MarkContent, mark: &Mark) -> bool {
     stored.code.is_some() && mark.code.is_none() && stored.raw_code == mark.raw_code
 }
 
@@ -299,10 +279,10 @@ fn merge<'a>(
 ) {
     let mut stored = stored.iter().copied().peekable();
     for mark in marks {
-        while let Some(gone) = stored.next_if(|stored| stored.mark.key() < mark.key()) {
+        while let Some(gone) = stored.next_if(|stored| stored.key.parts() < mark.key()) {
             each(Some(gone), None);
         }
-        each(stored.next_if(|stored| stored.mark.key().cmp(&mark.key()) == Ordering::Equal), Some(mark));
+        each(stored.next_if(|stored| stored.key.parts() == mark.key()), Some(mark));
     }
     stored.for_each(|gone| each(Some(gone), None));
 }
@@ -312,6 +292,6 @@ fn is_stale(stored: &StoredMark, freshness: Freshness) -> bool {
 }
 
 /// Microseconds, like a mark's content; missing is oldest.
-fn stamp(mark: &Mark) -> Option<i64> {
-    mark.last_updated().map(|stamp| stamp.timestamp_micros())
+fn micros(stamp: Option<DateTime<Utc>>) -> Option<i64> {
+    stamp.map(|stamp| stamp.timestamp_micros())
 }

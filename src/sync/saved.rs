@@ -11,7 +11,8 @@ use crate::store::{Run, Snapshot, StoreErrorKind};
 
 /// A plan that can be kept as JSON, shown to somebody, and applied later.
 ///
-/// It is bound to the state that it was made from: the school, the rules, and the marks in its scope.
+/// It is bound to the state that it was made from: the school, the rules, the store's revision of the school, and the marks
+/// in its scope. So it is outdated by every change to the school's marks, such as an erased student's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedPlan {
     basis: String,
@@ -34,14 +35,14 @@ impl AttendanceSync {
     /// Applies a saved plan and returns the run's number. Applied twice, the second time is refused: the store has moved.
     ///
     /// # Errors
-    /// [`SyncErrorKind::PlanOutdated`](super::SyncErrorKind::PlanOutdated) if the school, the rules or the marks in its scope are not those it was made from.
+    /// [`SyncErrorKind::PlanOutdated`](super::SyncErrorKind::PlanOutdated) if the school, the rules or the school's marks are not those it was made from.
     pub async fn apply_saved(&self, saved: &SavedPlan) -> Result<u64, SyncError> {
         under_lease(&*self.store, &self.school, self.wait_for_other_run, &self.stop, |lease| async move {
             let snapshot = self.store.read(&self.school, &saved.run.scope).await?;
             if basis(&self.school, &self.rules, &snapshot) != saved.basis {
                 return Err(SyncError::PLAN_OUTDATED);
             }
-            let applied = self.apply(snapshot.revision, &saved.plan, &saved.run, lease).await;
+            let applied = self.apply(snapshot.revision(), &saved.plan, &saved.run, lease).await;
             applied.map_err(|error| match error.kind() {
                 StoreErrorKind::Moved => SyncError::PLAN_OUTDATED,
                 _ => error.into(),
@@ -51,13 +52,14 @@ impl AttendanceSync {
     }
 }
 
-/// A hash of the school, the rules and the marks in scope.
+/// A hash of the school, the rules, the revision and the marks in scope.
 fn basis(school: &SchoolId, rules: &Rules, snapshot: &Snapshot) -> String {
     let mut hash = Sha256::new();
     // As JSON, whose form is kept; what `Debug` prints is not.
-    hash.update(format!("{school}\n{}\n", serde_json::to_string(rules).unwrap_or_default()));
-    for stored in &snapshot.marks {
-        hash.update(stored.mark.to_json_line());
+    let rules = serde_json::to_string(rules).unwrap_or_default();
+    hash.update(format!("{school}\n{rules}\n{}\n", snapshot.revision()));
+    for stored in snapshot.marks() {
+        hash.update(stored.to_json_line());
         hash.update(format!("\n{}\n", stored.fetched_at));
     }
     hash.finalize().iter().fold(String::new(), |mut text, byte| {

@@ -11,18 +11,20 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
 use super::migration;
 use super::rows;
+use crate::model::Cause;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// "roll" in ASCII: tells our files from other programs' databases.
 const APPLICATION_ID: i32 = 0x726F_6C6C;
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 /// How long a call waits for other programs: many schools that write into one file take turns.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Waits differ by chance, so that those who wait do not all come back at once.
 const WAIT_MS: std::ops::RangeInclusive<u64> = 2..=80;
 
 /// Every change is kept with what it made of a mark, and points at the change before it; a mark's row points at its last
-/// change. So a mark is written once, and its history needs no index. A code's name is a text of its own.
+/// change. So a mark is written once, and its history needs no index. A code's name is a text of its own, and a change's
+/// decision a row of its own. The ids of changes and erasures are the feed's cursors.
 ///
 /// The checksums are those of [`rows`]. A lease's end and length have none: a false one at worst ends the lease, and the
 /// token then keeps its holder from writing.
@@ -32,6 +34,7 @@ pub(super) const SCHEMA: &str = "
         name TEXT NOT NULL UNIQUE,
         revision INTEGER NOT NULL,
         lease_token INTEGER NOT NULL,
+        last_change INTEGER NOT NULL,
         lease_until_ms INTEGER NOT NULL DEFAULT 0,
         lease_length_ms INTEGER NOT NULL DEFAULT 0,
         checksum INTEGER NOT NULL
@@ -43,11 +46,30 @@ pub(super) const SCHEMA: &str = "
     );
     CREATE TABLE changes (
         id INTEGER PRIMARY KEY,
+        school INTEGER NOT NULL,
+        date TEXT NOT NULL,
+        student TEXT NOT NULL,
+        session TEXT NOT NULL,
         previous INTEGER,
         run INTEGER NOT NULL,
         seen_at TEXT NOT NULL,
-        mark TEXT,
+        as_of_earliest TEXT NOT NULL,
+        applied_at TEXT NOT NULL,
+        content TEXT,
         code_name INTEGER,
+        checksum INTEGER NOT NULL
+    );
+    CREATE INDEX feed ON changes (school);
+    CREATE TABLE decisions (
+        change INTEGER PRIMARY KEY,
+        decision TEXT NOT NULL,
+        checksum INTEGER NOT NULL
+    );
+    CREATE TABLE erasures (
+        id INTEGER PRIMARY KEY,
+        school INTEGER NOT NULL,
+        student TEXT NOT NULL,
+        applied_at TEXT NOT NULL,
         checksum INTEGER NOT NULL
     );
     CREATE TABLE marks (
@@ -74,6 +96,8 @@ pub(super) enum Failure {
     Store(StoreError),
     /// What the file holds is not what was written.
     Damaged,
+    /// A text in the file can't be read.
+    Unreadable(Cause),
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -89,14 +113,14 @@ impl From<StoreError> for Failure {
 }
 
 impl From<serde_json::Error> for Failure {
-    fn from(_: serde_json::Error) -> Self {
-        Self::Damaged
+    fn from(error: serde_json::Error) -> Self {
+        Self::Unreadable(Cause::of_json(&error))
     }
 }
 
 impl From<chrono::ParseError> for Failure {
     fn from(_: chrono::ParseError) -> Self {
-        Self::Damaged
+        Self::Unreadable(Cause::new("a text is no date or time"))
     }
 }
 
@@ -112,9 +136,14 @@ impl Failure {
     pub(super) fn told_of(self, path: &Path) -> StoreError {
         let damaged = (StoreErrorKind::Damaged, "is damaged or is no SQLite file; restore it from a copy");
         let is_busy = self.is_busy();
+        let cause = match &self {
+            Self::Sqlite(error) => Some(cause_of(error)),
+            Self::Unreadable(cause) => Some(cause.clone()),
+            Self::Store(_) | Self::Damaged => None,
+        };
         let (kind, what) = match self {
             Self::Store(error) => return error,
-            Self::Damaged => damaged,
+            Self::Damaged | Self::Unreadable(_) => damaged,
             Self::Sqlite(_) if is_busy => (StoreErrorKind::Busy, "is kept busy by another program; try again"),
             Self::Sqlite(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
@@ -135,7 +164,23 @@ impl Failure {
                 _ => (StoreErrorKind::Failed, "has failed; nothing was written"),
             },
         };
-        StoreError::new(kind, format!("the store {} {what}", path.display()))
+        let error = StoreError::new(kind, format!("the store {} {what}", path.display()));
+        match cause {
+            Some(cause) => error.with_cause(cause),
+            None => error,
+        }
+    }
+}
+
+/// SQLite's codes and its name for them; never the text of an error, which can quote a value.
+fn cause_of(error: &rusqlite::Error) -> Cause {
+    match error.sqlite_error() {
+        Some(error) => {
+            let extended = error.extended_code;
+            let name = ffi::code_to_str(extended);
+            Cause::new(format!("SQLite error {} (extended {extended}): {name}", extended & 0xFF))
+        }
+        None => Cause::new("a row is missing or holds another kind of value"),
     }
 }
 
@@ -143,6 +188,12 @@ pub(super) type Outcome<T> = Result<T, Failure>;
 
 fn refused<T>(path: &Path, kind: StoreErrorKind, what: impl std::fmt::Display) -> Outcome<T> {
     Err(StoreError::new(kind, format!("the store {} {what}", path.display())).into())
+}
+
+/// The system refuses to open the file.
+fn cannot<T>(path: &Path, what: &str, error: &std::io::Error) -> Outcome<T> {
+    let message = format!("the store {} {what}", path.display());
+    Err(StoreError::new(StoreErrorKind::CannotOpen, message).with_cause(Cause::of_io(error)).into())
 }
 
 /// Does the work again while other programs keep the file busy, for so long at most.
@@ -173,10 +224,7 @@ fn locate(path: &Path) -> Outcome<Option<PathBuf>> {
         let what = "is not named by a path; name a file (one of that very name is written ./NAME)";
         return refused(path, StoreErrorKind::CannotOpen, what);
     }
-    let unreachable = |error| {
-        let what = format!("can't be reached ({error}); check the path, its links and the permissions");
-        refused(path, StoreErrorKind::CannotOpen, what)
-    };
+    let unreachable = |error| cannot(path, "can't be reached; check the path, its links and the permissions", &error);
     match fs::symlink_metadata(path) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -212,8 +260,7 @@ fn create(path: &Path) -> Outcome<PathBuf> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            let what = format!("can't be created ({error}); check the path and the permissions");
-            refused(path, StoreErrorKind::CannotOpen, what)
+            cannot(path, "can't be created; check the path and the permissions", &error)
         }
         _ => match locate(path)? {
             Some(file) => Ok(file),
@@ -249,7 +296,7 @@ pub(super) fn open_read_only(path: &Path) -> Outcome<Connection> {
         match check(&mut connection, path)? {
             None => empty(),
             Some(VERSION) => Ok(connection),
-            Some(_) => migrated_copy(&connection),
+            Some(version) => migrated_copy(&connection, version),
         }
     })
 }
@@ -261,14 +308,14 @@ fn empty() -> Outcome<Connection> {
 }
 
 /// An older version's store in memory, as this version would write it.
-fn migrated_copy(connection: &Connection) -> Outcome<Connection> {
+fn migrated_copy(connection: &Connection, version: i32) -> Outcome<Connection> {
     let mut copy = Connection::open_in_memory()?;
     if Backup::new(connection, &mut copy)?.step(-1)? != StepResult::Done {
         // Another program is writing.
         return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None).into());
     }
     let transaction = copy.transaction()?;
-    migration::from_1(&transaction)?;
+    migration::from_older(&transaction, version)?;
     transaction.commit()?;
     Ok(copy)
 }
@@ -310,6 +357,8 @@ fn version(connection: &Connection, path: &Path) -> Outcome<Option<i32>> {
 
 /// Makes the file one of ours and of this version, unless it is.
 fn prepare(connection: &mut Connection, path: &Path) -> Outcome<()> {
+    // What is deleted is overwritten.
+    connection.pragma_update(None, "secure_delete", true)?;
     if check(connection, path)? != Some(VERSION) {
         // Readers do not wait for a writer, and the writer not for them.
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -317,7 +366,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Outcome<()> {
         // Another process may have been faster.
         match version(&transaction, path)? {
             Some(VERSION) => {}
-            Some(_) => migration::from_1(&transaction)?,
+            Some(version) => migration::from_older(&transaction, version)?,
             None => transaction.execute_batch(SCHEMA)?,
         }
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -327,6 +376,14 @@ fn prepare(connection: &mut Connection, path: &Path) -> Outcome<()> {
     // What is committed survives a loss of power too.
     connection.pragma_update(None, "synchronous", "FULL")?;
     Ok(())
+}
+
+/// Writes everything into the file itself, so that nothing of what was deleted is left in its log.
+pub(super) fn empty_log(connection: &Connection) -> Outcome<()> {
+    match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))? {
+        false => Ok(()),
+        true => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None).into()),
+    }
 }
 
 #[cfg(test)]

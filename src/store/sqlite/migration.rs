@@ -1,53 +1,143 @@
 //! Brings a file that an older version wrote up to this version.
 
+use std::collections::HashMap;
+
 use rusqlite::Transaction;
+use serde::Serialize;
 
 use super::file::{Failure, Outcome, SCHEMA};
-use super::rows::{self, Place, SchoolRow, Texts, each};
+use super::rows::{self, ChangeRow, Place, SchoolRow, Texts, each, verify};
 use crate::model::Mark;
-use crate::store::MarkKey;
+use crate::store::{MarkKey, Run};
 
-/// Version 1 had no checksums, no lengths of leases, and each code's name with every mark.
+/// Versions 1 and 2 held a mark whole in its change, without the time at which it was written. Version 1 had no checksums
+/// either, no lengths of leases, and each code's name with every mark.
 ///
-/// Its leases are over: a run of the older version that still holds one can't write into the new tables.
-pub(super) fn from_1(transaction: &Transaction<'_>) -> Outcome<()> {
-    for table in ["schools", "changes", "marks", "runs"] {
+/// Their leases are over: a run of an older version that still holds one can't write into the new tables.
+pub(super) fn from_older(transaction: &Transaction<'_>, version: i32) -> Outcome<()> {
+    let old_tables: &[&str] = match version {
+        1 => &["schools", "changes", "marks", "runs"],
+        _ => &["schools", "changes", "marks", "runs", "texts"],
+    };
+    for table in old_tables {
         transaction.execute_batch(&format!("ALTER TABLE {table} RENAME TO old_{table}"))?;
+        if version == 1 {
+            transaction.execute_batch(&format!("ALTER TABLE old_{table} ADD COLUMN checksum INTEGER"))?;
+        }
+    }
+    if version == 1 {
+        transaction.execute_batch(
+            "ALTER TABLE old_changes ADD COLUMN code_name INTEGER;
+             CREATE TABLE old_texts (id INTEGER PRIMARY KEY, text TEXT, checksum INTEGER);",
+        )?;
     }
     transaction.execute_batch(SCHEMA)?;
 
-    each(transaction, "SELECT id, name, revision, lease_token FROM old_schools", [], |row| {
-        SchoolRow::adopt(transaction, row)
+    let mut schools = HashMap::new();
+    each(transaction, "SELECT id, name, revision, lease_token, checksum FROM old_schools", [], |row| {
+        let old: (i64, String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        verify_old(&OldSchool { id: old.0, name: &old.1, revision: old.2, lease_token: old.3 }, row.get(4)?)?;
+        let (id, name, revision, lease_token) = old;
+        schools.insert(id, SchoolRow { id, name, revision, lease_token, last_change: 0 });
+        Ok(())
     })?;
-    each(transaction, "SELECT school, number, run FROM old_runs", [], |row| {
-        rows::add_run(transaction, row.get(0)?, row.get(1)?, &row.get::<_, String>(2)?)
+    let mut runs = HashMap::new();
+    each(transaction, "SELECT school, number, run, checksum FROM old_runs", [], |row| {
+        let (school, number, text): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        verify_old(&(school, number, &text), row.get(3)?)?;
+        let run: Run = serde_json::from_str(&text)?;
+        rows::save_run(transaction, school, number, &run)?;
+        runs.insert((school, number), run);
+        Ok(())
+    })?;
+    let mut old_texts: HashMap<i64, Box<str>> = HashMap::new();
+    each(transaction, "SELECT id, text, checksum FROM old_texts", [], |row| {
+        let (id, text): (i64, Box<str>) = (row.get(0)?, row.get(1)?);
+        verify_old(&(id, &text), row.get(2)?)?;
+        old_texts.insert(id, text);
+        Ok(())
     })?;
     let mut texts = Texts::default();
-    each(transaction, "SELECT school, date, student, session, change FROM old_marks", [], |row| {
+    each(transaction, "SELECT school, date, student, session, change, checksum FROM old_marks", [], |row| {
         let (place, last): (Place, i64) = (Place::of(row)?, row.get(4)?);
-        copy_history(transaction, &mut texts, &place, last)?;
+        verify_old(&(&place, last), row.get(5)?)?;
+        let school = schools.get_mut(&place.school).ok_or(Failure::Damaged)?;
+        school.last_change = school.last_change.max(last);
+        let mut next = Some(last);
+        while let Some(id) = next {
+            next = copy_change(transaction, (&mut texts, &old_texts), &runs, &place, id)?;
+        }
         place.point_at(transaction, last)
     })?;
-    for table in ["schools", "changes", "marks", "runs"] {
+    for school in schools.values() {
+        school.add(transaction)?;
+    }
+    for table in ["schools", "changes", "marks", "runs", "texts"] {
         transaction.execute_batch(&format!("DROP TABLE old_{table}"))?;
     }
     Ok(())
 }
 
-fn copy_history(transaction: &Transaction<'_>, texts: &mut Texts, place: &Place, last: i64) -> Outcome<()> {
-    let mut statement =
-        transaction.prepare_cached("SELECT previous, run, seen_at, mark FROM old_changes WHERE id = ?1")?;
-    let mut next = Some(last);
-    while let Some(id) = next {
-        let (previous, run, seen_at, mark): (Option<i64>, i64, String, Option<String>) =
-            statement.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-        let mark: Option<Mark> = mark.map(|text| serde_json::from_str(&text)).transpose()?;
-        let is_elsewhere = |mark: &Mark| Place::new(place.school, &MarkKey::from(mark)) != *place;
-        if previous.is_some_and(|previous| previous >= id) || mark.as_ref().is_some_and(is_elsewhere) {
-            return Err(Failure::Damaged);
-        }
-        rows::add_change(transaction, texts, place, (id, previous), (run, &seen_at), mark.as_ref())?;
-        next = previous;
+/// A row of version 1 has no checksum.
+fn verify_old(row: &impl Serialize, kept: Option<u32>) -> Outcome<()> {
+    kept.map_or(Ok(()), |kept| verify(row, kept))
+}
+
+/// Rows as version 2 has made its checksums of them.
+#[derive(Serialize)]
+struct OldSchool<'a> {
+    id: i64,
+    name: &'a str,
+    revision: i64,
+    lease_token: i64,
+}
+
+#[derive(Serialize)]
+struct OldChange {
+    id: i64,
+    previous: Option<i64>,
+    run: i64,
+    seen_at: String,
+    mark: Option<String>,
+    code_name: Option<i64>,
+}
+
+/// Copies a change and returns the one before it.
+fn copy_change(
+    transaction: &Transaction<'_>,
+    (texts, old_texts): (&mut Texts, &HashMap<i64, Box<str>>),
+    runs: &HashMap<(i64, i64), Run>,
+    place: &Place,
+    id: i64,
+) -> Outcome<Option<i64>> {
+    let mut statement = transaction
+        .prepare_cached("SELECT previous, run, seen_at, mark, code_name, checksum FROM old_changes WHERE id = ?1")?;
+    let (old, kept) = statement.query_row([id], |row| {
+        let (previous, run, seen_at) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok((OldChange { id, previous, run, seen_at, mark: row.get(3)?, code_name: row.get(4)? }, row.get(5)?))
+    })?;
+    verify_old(&(place, &old), kept)?;
+    let mut mark: Option<Mark> = old.mark.as_deref().map(serde_json::from_str).transpose()?;
+    if let (Some(mark), Some(name)) = (&mut mark, old.code_name) {
+        mark.code_name = Some(old_texts.get(&name).ok_or(Failure::Damaged)?.clone());
     }
-    Ok(())
+    let is_elsewhere = |mark: &Mark| Place::new(place.school, &MarkKey::from(mark)) != *place;
+    if old.previous.is_some_and(|previous| previous >= id) || mark.as_ref().is_some_and(is_elsewhere) {
+        return Err(Failure::Damaged);
+    }
+    let freshness = runs.get(&(place.school, old.run)).ok_or(Failure::Damaged)?.freshness;
+    let change = ChangeRow {
+        id,
+        place: place.clone(),
+        previous: old.previous,
+        run: old.run,
+        as_of_earliest: freshness.as_of_earliest().to_rfc3339(),
+        // Nothing says when it was written.
+        applied_at: old.seen_at.clone(),
+        seen_at: old.seen_at,
+        content: None,
+        code_name: None,
+    };
+    change.add(transaction, texts, mark.as_ref().map(|mark| (mark.content(), &mark.decision)))?;
+    Ok(old.previous)
 }

@@ -2,26 +2,30 @@ mod file;
 mod migration;
 mod rows;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use self::file::{Failure, Outcome, PATIENCE, patiently};
-use self::rows::{ChangeRow, Place, SchoolRow, Texts};
+use self::rows::{ChangeRow, ErasureRow, Place, SchoolRow, Texts, count};
 use super::{
-    Change, ChangeSet, LeaseToken, MarkKey, MarkStore, Run, Snapshot, StoreError, StoreErrorKind, StoredMark, Write,
+    Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkStore, Pruned, Run, RunQuery, Snapshot,
+    StoreError, StoreErrorKind, StoredMark,
 };
-use crate::model::SchoolId;
+use crate::model::{SchoolId, StudentId};
 use crate::rules::Scope;
 
 /// Marks, their history and the runs of any number of schools in one SQLite file. Clones share one connection; several
 /// processes can use the file.
 ///
 /// A commit is on the disk before [`apply`](MarkStore::apply) returns. The file belongs to this library; it has to lie on
-/// a local disk, since network file systems do not keep SQLite's locks.
+/// a local disk, since network file systems do not keep SQLite's locks. What [`erase`](MarkStore::erase) and
+/// [`prune`](MarkStore::prune) delete is overwritten, in the file and in its log.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     path: PathBuf,
@@ -77,10 +81,6 @@ impl SqliteStore {
     }
 }
 
-fn count(number: i64) -> Outcome<u64> {
-    u64::try_from(number).map_err(|_| Failure::Damaged)
-}
-
 /// Now, by the clock that all processes of a machine share.
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -101,7 +101,7 @@ fn set_lease(transaction: &Transaction<'_>, school: &SchoolRow, length: Duration
 fn check_lease(transaction: &Transaction<'_>, school: &SchoolRow, token: LeaseToken, asked_ms: i64) -> Outcome<()> {
     let until: i64 =
         transaction.query_row("SELECT lease_until_ms FROM schools WHERE id = ?1", [school.id], |row| row.get(0))?;
-    let is_held = i64::try_from(token.0) == Ok(school.lease_token) && asked_ms < until;
+    let is_held = i64::try_from(token.number()) == Ok(school.lease_token) && asked_ms < until;
     if is_held { Ok(()) } else { Err(StoreError::lease_lost().into()) }
 }
 
@@ -114,101 +114,246 @@ fn read_snapshot(connection: &mut Connection, school: &SchoolId, scope: &Scope) 
     let (from, to) = (rows::date_text(scope.window().from()), rows::date_text(scope.window().to()));
     rows::each(
         &transaction,
-        "SELECT marks.school, date, student, session, change, marks.checksum,
-                changes.id, previous, run, seen_at, mark, code_name, changes.checksum
+        "SELECT marks.school, marks.date, marks.student, marks.session, change, marks.checksum, changes.*
          FROM marks LEFT JOIN changes ON changes.id = marks.change
-         WHERE marks.school = ?1 AND date BETWEEN ?2 AND ?3",
+         WHERE marks.school = ?1 AND marks.date BETWEEN ?2 AND ?3",
         params![school.id, from, to],
         |row| {
-            let place = Place::checked(row)?;
+            let (place, _) = Place::checked(row)?;
             if scope.students().is_some() && !scope.has_student(&place.student.as_str().into()) {
                 return Ok(());
             }
-            let change = ChangeRow::of(row, 6, &place)?;
-            if let Some(mark) = change.mark(&place, &texts)? {
-                marks.push(StoredMark { mark, fetched_at: change.seen_at()? });
+            let change = ChangeRow::of(row, 6)?;
+            if change.place != place {
+                return Err(Failure::Damaged);
+            }
+            if let Some(content) = change.content(&texts)? {
+                marks.push(StoredMark::new(place.key()?, content, change.seen_at()?, change.as_of_earliest()?));
             }
             Ok(())
         },
     )?;
-    marks.sort_by(|a, b| a.mark.key().cmp(&b.mark.key()));
-    Ok(Snapshot { revision: count(school.revision)?, marks })
+    Ok(Snapshot::new(count(school.revision)?, marks))
 }
 
 fn apply(connection: &mut Connection, school: &SchoolId, changes: &ChangeSet, asked_ms: i64) -> Outcome<u64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut school = SchoolRow::find_or_add(&transaction, school)?;
-    if let Some(token) = changes.lease {
+    if let Some(token) = changes.lease() {
         check_lease(&transaction, &school, token, asked_ms)?;
     }
-    if count(school.revision)? != changes.revision {
+    if count(school.revision)? != changes.revision() {
         return Err(StoreError::moved().into());
     }
     let last: Option<i64> =
         transaction.query_row("SELECT max(number) FROM runs WHERE school = ?1", [school.id], |row| row.get(0))?;
     let number = last.unwrap_or(0) + 1;
-    school.revision += i64::from(write_changes(&transaction, school.id, number, changes)?);
-    let run = Run { number: count(number)?, ..changes.run.clone() };
-    rows::add_run(&transaction, school.id, number, &serde_json::to_string(&run)?)?;
+    if let Some(last_change) = write_changes(&transaction, school.id, number, changes)? {
+        school.last_change = last_change;
+        school.revision += 1;
+    }
+    let run = changes.run().clone().with_number(count(number)?);
+    rows::save_run(&transaction, school.id, number, &run)?;
     school.save(&transaction)?;
     transaction.commit()?;
     Ok(run.number)
 }
 
-/// Whether anything has changed.
-fn write_changes(transaction: &Transaction<'_>, school: i64, run: i64, changes: &ChangeSet) -> Outcome<bool> {
+/// The last change's id, if anything has changed.
+fn write_changes(transaction: &Transaction<'_>, school: i64, run: i64, changes: &ChangeSet) -> Outcome<Option<i64>> {
     let mut texts = Texts::read(transaction)?;
-    let first = rows::next_change(transaction)?;
-    let mut next = first;
-    let seen_at = changes.run.freshness.fetched_at.to_rfc3339();
-    for write in &changes.writes {
+    let mut id = rows::next_change(transaction)?;
+    let mut last = None;
+    let freshness = changes.run().freshness;
+    let seen_at = freshness.fetched_at.to_rfc3339();
+    let as_of_earliest = freshness.as_of_earliest().to_rfc3339();
+    let applied_at = Utc::now().to_rfc3339();
+    for write in changes.writes() {
         let place = Place::new(school, &write.key());
         let previous = place.last_change(transaction)?;
         let before = match previous {
-            Some(id) => ChangeRow::read(transaction, &place, id)?.mark(&place, &texts)?,
+            Some(id) => ChangeRow::read(transaction, &place, id)?.content(&texts)?,
             None => None,
         };
-        let after = match write {
-            Write::Put(mark) => Some(mark),
-            Write::Remove(_) => None,
-        };
-        match (&before, after) {
+        let after = write.after().map(|mark| (mark.content(), &mark.decision));
+        match (&before, &after) {
             (None, None) => continue,
-            (Some(before), Some(after)) if before.same_content(after) => continue,
+            (Some(before), Some((after, _))) if before.same_content(after) => continue,
             _ => {}
         }
-        let mark = after.map(|mark| &**mark);
-        rows::add_change(transaction, &mut texts, &place, (next, previous), (run, &seen_at), mark)?;
-        place.point_at(transaction, next)?;
-        next += 1;
+        place.point_at(transaction, id)?;
+        let change = ChangeRow {
+            id,
+            place,
+            previous,
+            run,
+            seen_at: seen_at.clone(),
+            as_of_earliest: as_of_earliest.clone(),
+            applied_at: applied_at.clone(),
+            content: None,
+            code_name: None,
+        };
+        change.add(transaction, &mut texts, after)?;
+        last = Some(id);
+        id += 1;
     }
-    Ok(next > first)
+    Ok(last)
 }
 
-fn read_history(connection: &mut Connection, school: &SchoolId, key: &MarkKey) -> Outcome<Vec<Change>> {
+fn read_history(connection: &mut Connection, school: &SchoolId, query: &HistoryQuery) -> Outcome<Vec<Change>> {
     let transaction = connection.transaction()?;
     let Some(school) = SchoolRow::find(&transaction, school)? else { return Ok(Vec::new()) };
     let texts = Texts::read(&transaction)?;
-    let place = Place::new(school.id, key);
-    let mut next = place.last_change(&transaction)?;
-    let mut history: Vec<Change> = Vec::new();
-    while let Some(id) = next {
-        let change = ChangeRow::read(&transaction, &place, id)?;
-        let after = change.mark(&place, &texts)?;
-        if let Some(later) = history.last_mut() {
-            later.before = after.clone();
-        }
-        history.push(Change { run: count(change.run)?, seen_at: change.seen_at()?, before: None, after });
-        next = change.previous;
-    }
-    history.reverse();
+    let window = query.scope().window();
+    let mut history = Vec::new();
+    rows::each(
+        &transaction,
+        "SELECT school, date, student, session, change, checksum FROM marks
+         WHERE school = ?1 AND date BETWEEN ?2 AND ?3",
+        params![school.id, rows::date_text(window.from()), rows::date_text(window.to())],
+        |row| {
+            let (place, last) = Place::checked(row)?;
+            if !query.contains(&place.key()?) {
+                return Ok(());
+            }
+            let mut before = None;
+            for change in ChangeRow::chain(&transaction, &place, last)?.iter().rev() {
+                history.push(change.told(&transaction, &texts, before)?);
+                before = change.content(&texts)?;
+            }
+            Ok(())
+        },
+    )?;
+    history.sort_by_key(|change| change.cursor);
     Ok(history)
 }
 
-fn read_runs(connection: &mut Connection, school: &SchoolId) -> Outcome<Vec<Run>> {
+fn read_changes(
+    connection: &mut Connection,
+    school: &SchoolId,
+    after: Option<ChangeCursor>,
+    limit: usize,
+) -> Outcome<Vec<FeedEntry>> {
     let transaction = connection.transaction()?;
     let Some(school) = SchoolRow::find(&transaction, school)? else { return Ok(Vec::new()) };
-    rows::read_runs(&transaction, school.id)
+    let texts = Texts::read(&transaction)?;
+    let after = after.map_or(0, |cursor| i64::try_from(cursor.number()).unwrap_or(i64::MAX));
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut entries = Vec::new();
+    let sql = "SELECT * FROM changes WHERE school = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+    rows::each(&transaction, sql, [school.id, after, most], |row| {
+        let change = ChangeRow::of(row, 0)?;
+        let before = match change.previous {
+            Some(id) => ChangeRow::read(&transaction, &change.place, id)?.content(&texts)?,
+            None => None,
+        };
+        entries.push(FeedEntry::Changed(change.told(&transaction, &texts, before)?));
+        Ok(())
+    })?;
+    for erasure in ErasureRow::read(&transaction, school.id, after, most)? {
+        entries.push(erasure.told()?);
+    }
+    entries.sort_by_key(FeedEntry::cursor);
+    entries.truncate(limit);
+    Ok(entries)
+}
+
+fn read_runs(connection: &mut Connection, school: &SchoolId, query: &RunQuery) -> Outcome<Vec<Run>> {
+    let transaction = connection.transaction()?;
+    let Some(school) = SchoolRow::find(&transaction, school)? else { return Ok(Vec::new()) };
+    rows::read_runs(&transaction, school.id, query)
+}
+
+fn erase(connection: &mut Connection, school: &SchoolId, student: &StudentId) -> Outcome<u64> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut school = SchoolRow::find_or_add(&transaction, school)?;
+    let whose = params![school.id, student.as_str()];
+    transaction.execute(
+        "DELETE FROM decisions WHERE change IN (SELECT id FROM changes WHERE school = ?1 AND student = ?2)",
+        whose,
+    )?;
+    transaction.execute("DELETE FROM changes WHERE school = ?1 AND student = ?2", whose)?;
+    transaction.execute("DELETE FROM erasures WHERE school = ?1 AND student = ?2", whose)?;
+    let places = transaction.execute("DELETE FROM marks WHERE school = ?1 AND student = ?2", whose)?;
+    for run in rows::read_runs(&transaction, school.id, &RunQuery::all())? {
+        let number = i64::try_from(run.number).map_err(|_| Failure::Damaged)?;
+        rows::save_run(&transaction, school.id, number, &run.without_student(student))?;
+    }
+    school.last_change = rows::next_change(&transaction)?;
+    school.revision += 1;
+    let erasure = ErasureRow {
+        id: school.last_change,
+        school: school.id,
+        student: student.as_str().to_owned(),
+        applied_at: Utc::now().to_rfc3339(),
+    };
+    erasure.add(&transaction)?;
+    school.save(&transaction)?;
+    transaction.commit()?;
+    Ok(places as u64)
+}
+
+fn prune(connection: &mut Connection, school: &SchoolId, midnight: DateTime<Utc>) -> Outcome<Pruned> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let Some(school) = SchoolRow::find(&transaction, school)? else { return Ok(Pruned::default()) };
+    let mut places = Vec::new();
+    let sql = "SELECT school, date, student, session, change, checksum FROM marks WHERE school = ?1";
+    rows::each(&transaction, sql, [school.id], |row| {
+        places.push(Place::checked(row)?);
+        Ok(())
+    })?;
+    let mut pruned = Pruned::default();
+    for (place, last) in places {
+        pruned.changes += prune_mark(&transaction, &place, last, midnight)?;
+    }
+    for erasure in ErasureRow::read(&transaction, school.id, 0, i64::MAX)? {
+        if erasure.applied_at()? < midnight {
+            transaction.execute("DELETE FROM erasures WHERE id = ?1", [erasure.id])?;
+        }
+    }
+    let mut needed = BTreeSet::new();
+    rows::each(&transaction, "SELECT DISTINCT run FROM changes WHERE school = ?1", [school.id], |row| {
+        needed.insert(count(row.get(0)?)?);
+        Ok(())
+    })?;
+    let runs = rows::read_runs(&transaction, school.id, &RunQuery::all())?;
+    needed.extend(runs.last().map(|newest| newest.number));
+    for run in runs {
+        if run.freshness.fetched_at < midnight && !needed.contains(&run.number) {
+            let number = i64::try_from(run.number).map_err(|_| Failure::Damaged)?;
+            transaction.execute("DELETE FROM runs WHERE school = ?1 AND number = ?2", [school.id, number])?;
+            pruned.runs += 1;
+        }
+    }
+    transaction.commit()?;
+    Ok(pruned)
+}
+
+/// Deletes the changes before the one that says what the store showed at midnight, and that one too if it is a removal.
+fn prune_mark(transaction: &Transaction<'_>, place: &Place, last: i64, midnight: DateTime<Utc>) -> Outcome<u64> {
+    let mut first = None;
+    let mut gone = Vec::new();
+    let mut is_over = false;
+    for change in ChangeRow::chain(transaction, place, last)? {
+        let is_shown = !is_over && (change.seen_at()? >= midnight || change.content.is_some());
+        is_over = is_over || change.seen_at()? < midnight;
+        if is_shown {
+            first = Some(change);
+        } else {
+            gone.push(change);
+        }
+    }
+    if gone.is_empty() {
+        return Ok(0);
+    }
+    for change in &gone {
+        change.delete(transaction)?;
+    }
+    match &mut first {
+        Some(first) => first.begin_here(transaction)?,
+        None => place.delete(transaction)?,
+    }
+    Ok(gone.len() as u64)
 }
 
 fn acquire_lease(connection: &mut Connection, school: &SchoolId, ttl: Duration) -> Outcome<Option<LeaseToken>> {
@@ -228,7 +373,7 @@ fn acquire_lease(connection: &mut Connection, school: &SchoolId, ttl: Duration) 
     school.save(&transaction)?;
     set_lease(&transaction, &school, ttl)?;
     transaction.commit()?;
-    Ok(Some(LeaseToken(count(school.lease_token)?)))
+    Ok(Some(LeaseToken::new(count(school.lease_token)?)))
 }
 
 #[async_trait]
@@ -243,14 +388,38 @@ impl MarkStore for SqliteStore {
         self.call(move |connection| apply(connection, &school, &changes, asked_ms)).await
     }
 
-    async fn history(&self, school: &SchoolId, key: &MarkKey) -> Result<Vec<Change>, StoreError> {
-        let (school, key) = (school.clone(), key.clone());
-        self.call(move |connection| read_history(connection, &school, &key)).await
+    async fn history(&self, school: &SchoolId, query: &HistoryQuery) -> Result<Vec<Change>, StoreError> {
+        let (school, query) = (school.clone(), query.clone());
+        self.call(move |connection| read_history(connection, &school, &query)).await
     }
 
-    async fn runs(&self, school: &SchoolId) -> Result<Vec<Run>, StoreError> {
+    async fn changes(
+        &self,
+        school: &SchoolId,
+        after: Option<ChangeCursor>,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, StoreError> {
         let school = school.clone();
-        self.call(move |connection| read_runs(connection, &school)).await
+        self.call(move |connection| read_changes(connection, &school, after, limit)).await
+    }
+
+    async fn runs(&self, school: &SchoolId, query: &RunQuery) -> Result<Vec<Run>, StoreError> {
+        let (school, query) = (school.clone(), query.clone());
+        self.call(move |connection| read_runs(connection, &school, &query)).await
+    }
+
+    async fn erase(&self, school: &SchoolId, student: &StudentId) -> Result<u64, StoreError> {
+        let (school, student) = (school.clone(), student.clone());
+        let places = self.call(move |connection| erase(connection, &school, &student)).await?;
+        self.call(|connection| file::empty_log(connection)).await?;
+        Ok(places)
+    }
+
+    async fn prune(&self, school: &SchoolId, before: NaiveDate) -> Result<Pruned, StoreError> {
+        let (school, midnight) = (school.clone(), before.and_time(NaiveTime::MIN).and_utc());
+        let pruned = self.call(move |connection| prune(connection, &school, midnight)).await?;
+        self.call(|connection| file::empty_log(connection)).await?;
+        Ok(pruned)
     }
 
     async fn acquire_lease(&self, school: &SchoolId, ttl: Duration) -> Result<Option<LeaseToken>, StoreError> {
@@ -271,7 +440,7 @@ impl MarkStore for SqliteStore {
     }
 
     async fn release_lease(&self, school: &SchoolId, token: LeaseToken) -> Result<(), StoreError> {
-        let (school, token) = (school.clone(), i64::try_from(token.0).unwrap_or(i64::MAX));
+        let (school, token) = (school.clone(), i64::try_from(token.number()).unwrap_or(i64::MAX));
         self.call(move |connection| {
             connection.execute(
                 "UPDATE schools SET lease_until_ms = 0 WHERE name = ?1 AND lease_token = ?2",

@@ -9,14 +9,14 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, params};
 use serde::Serialize;
 
 use super::file::{Failure, Outcome};
-use crate::model::{Mark, SchoolId};
-use crate::store::{MarkKey, Run};
+use crate::model::{Decision, Mark, MarkContent, SchoolId, Session};
+use crate::store::{Change, ChangeCursor, FeedEntry, MarkKey, Run, RunQuery};
 
 fn checksum(row: &impl Serialize) -> Outcome<u32> {
     Ok(crc32fast::hash(&serde_json::to_vec(row)?))
 }
 
-fn verify(row: &impl Serialize, kept: u32) -> Outcome<()> {
+pub(super) fn verify(row: &impl Serialize, kept: u32) -> Outcome<()> {
     if checksum(row)? == kept { Ok(()) } else { Err(Failure::Damaged) }
 }
 
@@ -39,18 +39,22 @@ pub(super) fn each(
 #[derive(Serialize)]
 pub(super) struct SchoolRow {
     pub(super) id: i64,
-    name: String,
+    pub(super) name: String,
     pub(super) revision: i64,
     pub(super) lease_token: i64,
+    /// The last entry of its feed, also where that was pruned: no number is given twice.
+    pub(super) last_change: i64,
 }
 
 impl SchoolRow {
     /// Looks at every school, since a damaged name could be the one that is looked for.
     pub(super) fn find(connection: &Connection, school: &SchoolId) -> Outcome<Option<Self>> {
         let mut found = None;
-        each(connection, "SELECT id, name, revision, lease_token, checksum FROM schools", [], |row| {
-            let known = Self { id: row.get(0)?, name: row.get(1)?, revision: row.get(2)?, lease_token: row.get(3)? };
-            verify(&known, row.get(4)?)?;
+        let sql = "SELECT id, name, revision, lease_token, last_change, checksum FROM schools";
+        each(connection, sql, [], |row| {
+            let (id, name, revision) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let known = Self { id, name, revision, lease_token: row.get(3)?, last_change: row.get(4)? };
+            verify(&known, row.get(5)?)?;
             if known.name == school.as_str() {
                 found = Some(known);
             }
@@ -65,31 +69,31 @@ impl SchoolRow {
         }
         let id =
             transaction.query_row("SELECT coalesce(max(id), 0) + 1 FROM schools", [], |row| row.get::<_, i64>(0))?;
-        let added = Self { id, name: school.as_str().to_owned(), revision: 0, lease_token: 0 };
+        let added = Self { id, name: school.as_str().to_owned(), revision: 0, lease_token: 0, last_change: 0 };
         added.add(transaction)?;
         Ok(added)
     }
 
-    fn add(&self, transaction: &Transaction<'_>) -> Outcome<()> {
+    pub(super) fn add(&self, transaction: &Transaction<'_>) -> Outcome<()> {
         transaction.execute(
-            "INSERT INTO schools (id, name, revision, lease_token, checksum) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![self.id, self.name, self.revision, self.lease_token, checksum(self)?],
+            "INSERT INTO schools (id, name, revision, lease_token, last_change, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![self.id, self.name, self.revision, self.lease_token, self.last_change, checksum(self)?],
         )?;
         Ok(())
     }
 
     pub(super) fn save(&self, transaction: &Transaction<'_>) -> Outcome<()> {
         transaction.execute(
-            "UPDATE schools SET revision = ?2, lease_token = ?3, checksum = ?4 WHERE id = ?1",
-            params![self.id, self.revision, self.lease_token, checksum(self)?],
+            "UPDATE schools SET revision = ?2, lease_token = ?3, last_change = ?4, checksum = ?5 WHERE id = ?1",
+            params![self.id, self.revision, self.lease_token, self.last_change, checksum(self)?],
         )?;
         Ok(())
     }
+}
 
-    /// Adds a school that an older version wrote.
-    pub(super) fn adopt(transaction: &Transaction<'_>, row: &Row<'_>) -> Outcome<()> {
-        Self { id: row.get(0)?, name: row.get(1)?, revision: row.get(2)?, lease_token: row.get(3)? }.add(transaction)
-    }
+/// The number of the next entry in any school's feed.
+pub(super) fn next_change(connection: &Connection) -> Outcome<i64> {
+    Ok(connection.query_row("SELECT coalesce(max(last_change), 0) + 1 FROM schools", [], |row| row.get(0))?)
 }
 
 /// The names of codes, each held once.
@@ -157,11 +161,16 @@ impl Place {
         Ok(Self { school: row.get(0)?, date: row.get(1)?, student: row.get(2)?, session: row.get(3)? })
     }
 
-    /// The place of a mark's row: its columns, the change that it points at, and the checksum over them.
-    pub(super) fn checked(row: &Row<'_>) -> Outcome<Self> {
-        let place = Self::of(row)?;
-        verify(&(&place, row.get::<_, i64>(4)?), row.get(5)?)?;
-        Ok(place)
+    /// What a mark's row holds: its place and the change that it points at, before the checksum over them.
+    pub(super) fn checked(row: &Row<'_>) -> Outcome<(Self, i64)> {
+        let (place, change) = (Self::of(row)?, row.get(4)?);
+        verify(&(&place, change), row.get(5)?)?;
+        Ok((place, change))
+    }
+
+    pub(super) fn key(&self) -> Outcome<MarkKey> {
+        let session: Session = self.session.parse().map_err(|_| Failure::Damaged)?;
+        Ok(MarkKey::new(self.student.as_str(), self.date.parse()?, session))
     }
 
     /// The mark's last change, if it has any.
@@ -179,6 +188,14 @@ impl Place {
         Ok(Some(change))
     }
 
+    pub(super) fn delete(&self, transaction: &Transaction<'_>) -> Outcome<()> {
+        transaction.execute(
+            "DELETE FROM marks WHERE school = ?1 AND date = ?2 AND student = ?3 AND session = ?4",
+            params![self.school, self.date, self.student, self.session],
+        )?;
+        Ok(())
+    }
+
     pub(super) fn point_at(&self, transaction: &Transaction<'_>, change: i64) -> Outcome<()> {
         let mut statement = transaction.prepare_cached(
             "INSERT INTO marks (school, date, student, session, change, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -190,39 +207,67 @@ impl Place {
     }
 }
 
-/// One change of a mark, as it stands in its row.
+/// A moment as a row holds it.
+fn moment(text: &str) -> Outcome<DateTime<Utc>> {
+    Ok(DateTime::parse_from_rfc3339(text)?.to_utc())
+}
+
+/// A number of a row that is never negative.
+pub(super) fn count(number: i64) -> Outcome<u64> {
+    u64::try_from(number).map_err(|_| Failure::Damaged)
+}
+
+/// One change of a mark, as it stands in its row. Its decision has a row of its own, so that marks are read without.
 #[derive(Serialize)]
 pub(super) struct ChangeRow {
     pub(super) id: i64,
+    pub(super) place: Place,
     pub(super) previous: Option<i64>,
     pub(super) run: i64,
     pub(super) seen_at: String,
-    /// The mark without its code's name.
-    mark: Option<String>,
-    code_name: Option<i64>,
+    pub(super) as_of_earliest: String,
+    pub(super) applied_at: String,
+    /// What the mark says, without its code's name; none if it was removed.
+    pub(super) content: Option<String>,
+    pub(super) code_name: Option<i64>,
 }
 
 impl ChangeRow {
     /// A change of this place, read by its id.
     pub(super) fn read(connection: &Connection, place: &Place, id: i64) -> Outcome<Self> {
-        let mut statement = connection.prepare_cached(
-            "SELECT id, previous, run, seen_at, mark, code_name, checksum FROM changes WHERE id = ?1",
-        )?;
+        let mut statement = connection.prepare_cached("SELECT * FROM changes WHERE id = ?1")?;
         let mut rows = statement.query([id])?;
-        Self::of(rows.next()?.ok_or(Failure::Damaged)?, 0, place)
+        let change = Self::of(rows.next()?.ok_or(Failure::Damaged)?, 0)?;
+        if change.place == *place { Ok(change) } else { Err(Failure::Damaged) }
     }
 
-    /// The change of this place whose columns begin here.
-    pub(super) fn of(row: &Row<'_>, first: usize, place: &Place) -> Outcome<Self> {
+    /// All changes of this place from this one back, the newest first.
+    pub(super) fn chain(connection: &Connection, place: &Place, last: i64) -> Outcome<Vec<Self>> {
+        let mut changes = Vec::new();
+        let mut next = Some(last);
+        while let Some(id) = next {
+            let change = Self::read(connection, place, id)?;
+            next = change.previous;
+            changes.push(change);
+        }
+        Ok(changes)
+    }
+
+    /// The change whose columns begin here, in the order of the table.
+    pub(super) fn of(row: &Row<'_>, first: usize) -> Outcome<Self> {
+        let text = |at: usize| row.get::<_, String>(first + at);
         let change = Self {
             id: row.get(first)?,
-            previous: row.get(first + 1)?,
-            run: row.get(first + 2)?,
-            seen_at: row.get(first + 3)?,
-            mark: row.get(first + 4)?,
-            code_name: row.get(first + 5)?,
+            place: Place { school: row.get(first + 1)?, date: text(2)?, student: text(3)?, session: text(4)? },
+            previous: row.get(first + 5)?,
+            run: row.get(first + 6)?,
+            seen_at: text(7)?,
+            as_of_earliest: text(8)?,
+            applied_at: text(9)?,
+            content: row.get(first + 10)?,
+            code_name: row.get(first + 11)?,
         };
-        verify(&(place, &change), row.get(first + 6)?)?;
+        verify(&change, row.get(first + 12)?)?;
         // Only an earlier change can be the previous one: a damaged file must not lead in circles.
         if change.previous.is_some_and(|previous| previous >= change.id) {
             return Err(Failure::Damaged);
@@ -230,70 +275,185 @@ impl ChangeRow {
         Ok(change)
     }
 
-    /// What the change made of the mark; `None` if it removed it.
-    pub(super) fn mark(&self, place: &Place, texts: &Texts) -> Outcome<Option<Arc<Mark>>> {
-        let Some(text) = &self.mark else { return Ok(None) };
-        let mut mark: Mark = serde_json::from_str(text)?;
-        if Place::new(place.school, &MarkKey::from(&mark)) != *place {
-            return Err(Failure::Damaged);
-        }
+    /// What the mark says; `None` if it was removed.
+    pub(super) fn content(&self, texts: &Texts) -> Outcome<Option<Arc<MarkContent>>> {
+        let Some(text) = &self.content else { return Ok(None) };
+        let mut content: MarkContent = serde_json::from_str(text)?;
         if let Some(id) = self.code_name {
-            mark.code_name = Some(texts.by_id.get(&id).ok_or(Failure::Damaged)?.clone());
+            content.code_name = Some(texts.by_id.get(&id).ok_or(Failure::Damaged)?.clone());
         }
-        Ok(Some(Arc::new(mark)))
+        Ok(Some(Arc::new(content)))
     }
 
     pub(super) fn seen_at(&self) -> Outcome<DateTime<Utc>> {
-        Ok(DateTime::parse_from_rfc3339(&self.seen_at)?.to_utc())
+        moment(&self.seen_at)
+    }
+
+    pub(super) fn as_of_earliest(&self) -> Outcome<DateTime<Utc>> {
+        moment(&self.as_of_earliest)
+    }
+
+    /// The change as callers see it, by what the mark said before.
+    pub(super) fn told(
+        &self,
+        connection: &Connection,
+        texts: &Texts,
+        before: Option<Arc<MarkContent>>,
+    ) -> Outcome<Change> {
+        let (key, cursor) = (self.place.key()?, ChangeCursor::new(count(self.id)?));
+        let after = match self.content(texts)? {
+            Some(content) => Some(Arc::new(self.mark(connection, &key, MarkContent::clone(&content))?)),
+            None => None,
+        };
+        let change = Change::new(key, cursor, count(self.run)?, self.seen_at()?, moment(&self.applied_at)?);
+        Ok(change.with_before(before).with_after(after))
+    }
+
+    fn mark(&self, connection: &Connection, key: &MarkKey, content: MarkContent) -> Outcome<Mark> {
+        let mut statement = connection.prepare_cached("SELECT decision, checksum FROM decisions WHERE change = ?1")?;
+        let (text, kept): (String, u32) = statement.query_row([self.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        verify(&(self.id, &text), kept)?;
+        Ok(Mark {
+            student: key.student.clone(),
+            date: key.date,
+            session: key.session,
+            status: content.status,
+            code: content.code,
+            code_name: content.code_name,
+            raw_code: content.raw_code,
+            minutes_late: content.minutes_late,
+            decision: serde_json::from_str(&text)?,
+        })
+    }
+
+    /// Adds the change with what it makes of the mark.
+    pub(super) fn add(
+        mut self,
+        transaction: &Transaction<'_>,
+        texts: &mut Texts,
+        after: Option<(MarkContent, &Decision)>,
+    ) -> Outcome<()> {
+        if let Some((mut content, decision)) = after {
+            let name = content.code_name.take();
+            self.code_name = name.map(|name| texts.id_or_new(transaction, &name)).transpose()?;
+            self.content = Some(serde_json::to_string(&content)?);
+            let decision = serde_json::to_string(decision)?;
+            let mut statement =
+                transaction.prepare_cached("INSERT INTO decisions (change, decision, checksum) VALUES (?1, ?2, ?3)")?;
+            statement.execute(params![self.id, decision, checksum(&(self.id, &decision))?])?;
+        }
+        let mut statement = transaction
+            .prepare_cached("INSERT INTO changes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")?;
+        let kept = checksum(&self)?;
+        let Place { school, date, student, session } = &self.place;
+        statement.execute(params![
+            self.id,
+            school,
+            date,
+            student,
+            session,
+            self.previous,
+            self.run,
+            self.seen_at,
+            self.as_of_earliest,
+            self.applied_at,
+            self.content,
+            self.code_name,
+            kept
+        ])?;
+        Ok(())
+    }
+
+    /// Makes it the mark's first change.
+    pub(super) fn begin_here(&mut self, transaction: &Transaction<'_>) -> Outcome<()> {
+        self.previous = None;
+        transaction.execute(
+            "UPDATE changes SET previous = NULL, checksum = ?2 WHERE id = ?1",
+            params![self.id, checksum(self)?],
+        )?;
+        Ok(())
+    }
+
+    pub(super) fn delete(&self, transaction: &Transaction<'_>) -> Outcome<()> {
+        transaction.execute("DELETE FROM changes WHERE id = ?1", [self.id])?;
+        transaction.execute("DELETE FROM decisions WHERE change = ?1", [self.id])?;
+        Ok(())
     }
 }
 
-/// Adds a change of this place. Its id is the next one, or the given one where an older version gave it.
-pub(super) fn add_change(
-    transaction: &Transaction<'_>,
-    texts: &mut Texts,
-    place: &Place,
-    (id, previous): (i64, Option<i64>),
-    (run, seen_at): (i64, &str),
-    mark: Option<&Mark>,
-) -> Outcome<()> {
-    let code_name = mark.and_then(|mark| mark.code_name.as_deref());
-    let code_name = code_name.map(|name| texts.id_or_new(transaction, name)).transpose()?;
-    let mark = mark.map(|mark| serde_json::to_string(&Mark { code_name: None, ..mark.clone() })).transpose()?;
-    let change = ChangeRow { id, previous, run, seen_at: seen_at.to_owned(), mark, code_name };
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO changes (id, previous, run, seen_at, mark, code_name, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?;
-    let kept = checksum(&(place, &change))?;
-    statement.execute(params![id, previous, run, seen_at, change.mark, code_name, kept])?;
-    Ok(())
+/// That a student was erased, as it stands in its row.
+#[derive(Serialize)]
+pub(super) struct ErasureRow {
+    pub(super) id: i64,
+    pub(super) school: i64,
+    pub(super) student: String,
+    pub(super) applied_at: String,
 }
 
-/// The id of the next change.
-pub(super) fn next_change(connection: &Connection) -> Outcome<i64> {
-    Ok(connection.query_row("SELECT coalesce(max(id), 0) + 1 FROM changes", [], |row| row.get(0))?)
+impl ErasureRow {
+    /// Erasures of a school after this entry of its feed, oldest first.
+    pub(super) fn read(connection: &Connection, school: i64, after: i64, limit: i64) -> Outcome<Vec<Self>> {
+        let mut erasures = Vec::new();
+        let sql = "SELECT id, school, student, applied_at, checksum FROM erasures WHERE school = ?1 AND id > ?2
+                   ORDER BY id LIMIT ?3";
+        each(connection, sql, [school, after, limit], |row| {
+            let (id, school, student) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let erasure = Self { id, school, student, applied_at: row.get(3)? };
+            verify(&erasure, row.get(4)?)?;
+            erasures.push(erasure);
+            Ok(())
+        })?;
+        Ok(erasures)
+    }
+
+    pub(super) fn applied_at(&self) -> Outcome<DateTime<Utc>> {
+        moment(&self.applied_at)
+    }
+
+    pub(super) fn told(&self) -> Outcome<FeedEntry> {
+        let (cursor, student) = (ChangeCursor::new(count(self.id)?), self.student.as_str().into());
+        Ok(FeedEntry::Erased { cursor, student, applied_at: self.applied_at()? })
+    }
+
+    pub(super) fn add(&self, transaction: &Transaction<'_>) -> Outcome<()> {
+        transaction.execute(
+            "INSERT INTO erasures (id, school, student, applied_at, checksum) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![self.id, self.school, self.student, self.applied_at, checksum(self)?],
+        )?;
+        Ok(())
+    }
 }
 
-pub(super) fn add_run(transaction: &Transaction<'_>, school: i64, number: i64, run: &str) -> Outcome<()> {
+/// Writes a run, or writes it anew.
+pub(super) fn save_run(transaction: &Transaction<'_>, school: i64, number: i64, run: &Run) -> Outcome<()> {
+    let text = serde_json::to_string(run)?;
     transaction.execute(
-        "INSERT INTO runs (school, number, run, checksum) VALUES (?1, ?2, ?3, ?4)",
-        params![school, number, run, checksum(&(school, number, run))?],
+        "INSERT OR REPLACE INTO runs (school, number, run, checksum) VALUES (?1, ?2, ?3, ?4)",
+        params![school, number, text, checksum(&(school, number, &text))?],
     )?;
     Ok(())
 }
 
-pub(super) fn read_runs(connection: &Connection, school: i64) -> Outcome<Vec<Run>> {
+/// Oldest first.
+pub(super) fn read_runs(connection: &Connection, school: i64, query: &RunQuery) -> Outcome<Vec<Run>> {
     let mut runs = Vec::new();
-    each(connection, "SELECT number, run, checksum FROM runs WHERE school = ?1 ORDER BY number", [school], |row| {
+    let sql = "SELECT number, run, checksum FROM runs WHERE school = ?1 ORDER BY number DESC";
+    each(connection, sql, [school], |row| {
+        if query.newest().is_some_and(|most| runs.len() >= most) {
+            return Ok(());
+        }
         let (number, text): (i64, String) = (row.get(0)?, row.get(1)?);
         verify(&(school, number, &text), row.get(2)?)?;
         let run: Run = serde_json::from_str(&text)?;
         if i64::try_from(run.number) != Ok(number) {
             return Err(Failure::Damaged);
         }
-        runs.push(run);
+        if query.fits(&run) {
+            runs.push(run);
+        }
         Ok(())
     })?;
+    runs.reverse();
     Ok(runs)
 }
 

@@ -1,0 +1,335 @@
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{LeaseToken, MarkKey, Run};
+use crate::model::{Mark, MarkContent, Session, StudentId, names};
+use crate::rules::{Scope, Window};
+
+/// One change of a change set. A mark is put or removed, so this can't grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Adds a mark or replaces the one at its place.
+    Put(Arc<Mark>),
+    /// Removes the mark at this place; its history stays.
+    Remove(MarkKey),
+}
+
+impl Write {
+    /// The place that changes.
+    pub fn key(&self) -> MarkKey {
+        match self {
+            Self::Put(mark) => MarkKey::from(&**mark),
+            Self::Remove(key) => key.clone(),
+        }
+    }
+
+    /// The mark that will be there, with its decision; `None` if it is removed.
+    pub fn after(&self) -> Option<&Arc<Mark>> {
+        if let Self::Put(mark) = self { Some(mark) } else { None }
+    }
+}
+
+/// Why a change was not written (R11), in the order in which they are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum WithheldReason {
+    /// Too many students have no record in the fetch any more (R11.4).
+    StudentsVanished,
+    /// Nothing proves that the mark is gone (R11.4).
+    Unproven,
+    /// More removals than the limit allows (R11.5).
+    TooMany,
+    /// The source has no out-of-school record at all any more (R11.6).
+    OutOfSchoolVanished,
+    /// The code table has lost the mark's code (R11.6).
+    CodeVanished,
+    /// The reply can be older than what the store holds (R11.7).
+    MayBeStale,
+    /// One that a newer version of this library has written and this one does not know.
+    Unknown,
+}
+
+names!(WithheldReason, "a reason to withhold", {
+    StudentsVanished => "students_vanished",
+    Unproven => "unproven",
+    TooMany => "too_many",
+    OutOfSchoolVanished => "out_of_school_vanished",
+    CodeVanished => "code_vanished",
+    MayBeStale => "may_be_stale",
+} else Unknown);
+
+/// A change that is withheld, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WithheldChange {
+    /// The mark's place.
+    pub key: MarkKey,
+    /// The first reason that applies.
+    pub reason: WithheldReason,
+}
+
+impl WithheldChange {
+    /// A change of this place, withheld for this reason.
+    pub fn new(key: MarkKey, reason: WithheldReason) -> Self {
+        Self { key, reason }
+    }
+}
+
+/// What one run writes, whole or not at all.
+#[derive(Clone, Debug)]
+pub struct ChangeSet {
+    revision: u64,
+    run: Run,
+    writes: Vec<Write>,
+    withheld: Vec<WithheldChange>,
+    lease: Option<LeaseToken>,
+}
+
+impl ChangeSet {
+    /// What a run writes that was planned from this revision of the school.
+    pub fn new(revision: u64, run: Run) -> Self {
+        Self { revision, run, writes: Vec::new(), withheld: Vec::new(), lease: None }
+    }
+
+    /// Sets the changes, each place at most once.
+    #[must_use]
+    pub fn with_writes(mut self, writes: Vec<Write>) -> Self {
+        self.writes = writes;
+        self
+    }
+
+    /// Sets the changes that are withheld.
+    #[must_use]
+    pub fn with_withheld(mut self, withheld: Vec<WithheldChange>) -> Self {
+        self.withheld = withheld;
+        self
+    }
+
+    /// Sets the lease under which to write.
+    #[must_use]
+    pub fn with_lease(mut self, lease: LeaseToken) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// The revision that the changes were planned from.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The run, recorded also where nothing changes.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// The changes, each place at most once.
+    pub fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+
+    /// The changes that were not written, and why. A store may show them to people; none of this library's keeps them.
+    pub fn withheld(&self) -> &[WithheldChange] {
+        &self.withheld
+    }
+
+    /// The lease under which to write, if the caller holds one.
+    pub fn lease(&self) -> Option<LeaseToken> {
+        self.lease
+    }
+}
+
+/// A place in a school's feed of changes. Later changes have greater cursors; cursors of different schools say nothing about
+/// each other. `FromStr` reads what `Display` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ChangeCursor(u64);
+
+/// A text that is no cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor of a change feed; pass on what the feed gave, or start from the beginning")]
+pub struct UnknownCursor;
+
+impl ChangeCursor {
+    /// The cursor of a change that a store has given this number.
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number that the store gave.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for ChangeCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for ChangeCursor {
+    type Err = UnknownCursor;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| UnknownCursor)
+    }
+}
+
+impl TryFrom<String> for ChangeCursor {
+    type Error = UnknownCursor;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<ChangeCursor> for String {
+    fn from(cursor: ChangeCursor) -> Self {
+        cursor.to_string()
+    }
+}
+
+/// One change in the history of a mark.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Change {
+    /// The mark's place.
+    pub key: MarkKey,
+    /// The change's place in the school's feed.
+    pub cursor: ChangeCursor,
+    /// The run that wrote it.
+    pub run: u64,
+    /// When that run fetched: from then on the store shows `after`.
+    pub seen_at: DateTime<Utc>,
+    /// When it was written, by the store's own clock, whatever the run took for now. Changes that a version before this field
+    /// has written say when they were seen.
+    pub applied_at: DateTime<Utc>,
+    /// What the mark said; `None` if there was none, or where the history before was pruned.
+    pub before: Option<Arc<MarkContent>>,
+    /// What it became, with its decision; `None` if it was removed.
+    pub after: Option<Arc<Mark>>,
+}
+
+impl Change {
+    /// A change as a store gives it, from no mark to no mark until the setters say otherwise.
+    pub fn new(
+        key: MarkKey,
+        cursor: ChangeCursor,
+        run: u64,
+        seen_at: DateTime<Utc>,
+        applied_at: DateTime<Utc>,
+    ) -> Self {
+        Self { key, cursor, run, seen_at, applied_at, before: None, after: None }
+    }
+
+    /// Sets what the mark said.
+    #[must_use]
+    pub fn with_before(mut self, before: Option<Arc<MarkContent>>) -> Self {
+        self.before = before;
+        self
+    }
+
+    /// Sets what the mark became.
+    #[must_use]
+    pub fn with_after(mut self, after: Option<Arc<Mark>>) -> Self {
+        self.after = after;
+        self
+    }
+}
+
+/// What the store showed at an instant, by a mark's history (oldest first, as [`MarkStore::history`](super::MarkStore::history)
+/// gives it).
+pub fn as_of(history: &[Change], instant: DateTime<Utc>) -> Option<&Arc<Mark>> {
+    history.iter().rev().find(|change| change.seen_at <= instant)?.after.as_ref()
+}
+
+/// What has happened to a school's marks, one thing after another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FeedEntry {
+    /// A mark was added, changed or removed.
+    Changed(Change),
+    /// Everything of a student was erased: forget what came before of this student. What comes after is new.
+    Erased {
+        /// The entry's place in the feed.
+        cursor: ChangeCursor,
+        /// Whose marks and history are gone.
+        student: StudentId,
+        /// When, by the store's own clock.
+        applied_at: DateTime<Utc>,
+    },
+}
+
+impl FeedEntry {
+    /// The entry's place in the feed: go on from here.
+    pub fn cursor(&self) -> ChangeCursor {
+        match self {
+            Self::Changed(change) => change.cursor,
+            Self::Erased { cursor, .. } => *cursor,
+        }
+    }
+}
+
+/// Whose history to read: all of a scope, or one mark's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryQuery {
+    scope: Scope,
+    session: Option<Session>,
+}
+
+impl HistoryQuery {
+    /// The history of every mark in scope.
+    pub fn new(scope: impl Into<Scope>) -> Self {
+        Self { scope: scope.into(), session: None }
+    }
+
+    /// Sets the session to which it is narrowed.
+    #[must_use]
+    pub fn with_session(mut self, session: Session) -> Self {
+        self.session = Some(session);
+        self
+    }
+
+    /// The dates and students.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The session; `None` is both.
+    pub fn session(&self) -> Option<Session> {
+        self.session
+    }
+
+    /// Whether the mark at this place is meant.
+    pub fn contains(&self, key: &MarkKey) -> bool {
+        self.scope.contains(&key.student, key.date) && self.session.is_none_or(|session| session == key.session)
+    }
+}
+
+/// One mark's history.
+impl From<&MarkKey> for HistoryQuery {
+    fn from(key: &MarkKey) -> Self {
+        Self::new(Scope::all(Window::day(key.date)).with_students([&key.student])).with_session(key.session)
+    }
+}
+
+/// What was pruned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// Changes of marks.
+    pub changes: u64,
+    /// Runs.
+    pub runs: u64,
+}
+
+impl Pruned {
+    /// So many changes and runs.
+    pub fn new(changes: u64, runs: u64) -> Self {
+        Self { changes, runs }
+    }
+}
