@@ -41,7 +41,7 @@ async fn main() {
         let source = Isams::batch(&url, "key").unwrap().suspicious_rows(None);
         let rules = Rules::new("Europe/London".parse().unwrap());
         let sync = AttendanceSync::new(source, MemoryStore::new(), "school", rules);
-        let question = Question::new("4733683260", today, scope.window());
+        let question = Question::about("4733683260", today).with_window(scope.window());
         let started = Instant::now();
         let diagnosis = sync.diagnose(question, chrono::Utc::now()).await.unwrap();
         diagnosing.push(started.elapsed());

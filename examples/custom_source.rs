@@ -5,11 +5,9 @@
 use std::io::Write;
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use rollmark::model::{Code, Record, Registration};
 use rollmark::source::{
-    AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, RecordStream, SourceError,
-    SourceErrorKind, SourceRecord,
+    AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, RecordStream, SourceError, SourceErrorKind,
 };
 use rollmark::testing::FakeSchool;
 use rollmark::testing::conformance::source::every;
@@ -40,13 +38,11 @@ fn parse(line: &str) -> Option<Registration> {
 #[async_trait]
 impl AttendanceSource for Table {
     fn capabilities(&self) -> Capabilities {
-        let mut capabilities = Capabilities::default();
-        (capabilities.has_period_flags, capabilities.has_out_of_school) = (false, false);
-        capabilities
+        Capabilities::new().with_period_flags(false).with_out_of_school(false)
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
-        request.counters.add_request();
+        request.counters().add_request();
         let mut records = vec![illness()];
         for (number, line) in self.lines.iter().enumerate() {
             // A line that can't be read is an error with its place, never skipped.
@@ -56,9 +52,7 @@ impl AttendanceSource for Table {
             records.push(Record::Registration(row));
         }
         let read = [(FetchedKind::Codes, 1), (FetchedKind::Registrations, self.lines.len() as u64)];
-        let verdict = SourceRecord::Complete(Completeness::whole(request.window, read));
-        let items = records.into_iter().map(SourceRecord::Record).chain([verdict]).map(Ok);
-        Ok(futures::stream::iter(items.collect::<Vec<_>>()).boxed())
+        Ok(RecordStream::of(records, Completeness::whole(request.window(), read)))
     }
 }
 

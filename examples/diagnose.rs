@@ -156,7 +156,7 @@ pub async fn tell(flags: &Flags) -> Result<(), Failure> {
         let sync = AttendanceSync::shared(Arc::new(source), store.clone(), id.clone(), rules.clone());
         let question = |now: DateTime<Utc>| -> Result<Question, Failure> {
             let window = SyncWindow::default().ending(now.date_naive());
-            Ok(Question::new(STUDENT, date, window).session(story.session).expected(story.expected.parse()?))
+            Ok(Question::about(STUDENT, date).with_window(window).with_session(story.session).expecting(story.expected))
         };
         sync.run(SyncRequest::overnight(date).with_now(synced_at)).await?;
         // The key's cache now holds a reply for the date alone too.

@@ -135,13 +135,13 @@ async fn an_empty_code_table_under_records_with_codes_is_refused_as_a_sync_refus
     let refused = [
         sync.audit_pm(window()).await.map(drop),
         sync.what_if(rules(), window()).await.map(drop),
-        sync.diagnose(Question::new("1", monday, window()), now).await.map(drop),
+        sync.diagnose(Question::about("1", monday).with_window(window()), now).await.map(drop),
     ];
     for result in refused {
         let error = result.unwrap_err();
         assert_eq!(error.source_error().map(SourceError::kind), Some(SourceErrorKind::Incomplete), "{error}");
     }
-    let friday = Question::new("1", "2026-11-20".parse().unwrap(), window());
+    let friday = Question::about("1", "2026-11-20".parse().unwrap()).with_window(window());
     assert!(sync.diagnose(friday, now).await.is_ok(), "nobody has a code on that date");
 
     let mut auditor = PmAuditor::new(rules(), window());

@@ -16,13 +16,13 @@ async fn the_fake() {
 
 #[tokio::test]
 async fn the_fake_out_of_order_and_with_every_record_twice() {
-    every(&FakeSource::new(school()).shuffled(7).with_duplicates(), &school()).await;
+    every(&FakeSource::new(school()).with_shuffling(7).with_duplicates(true), &school()).await;
 }
 
 #[tokio::test]
 async fn the_fake_with_a_cache() {
     let clock = TestClock::new("2026-11-20T18:00:00Z".parse().unwrap());
-    every(&FakeSource::new(school()).cached_for(TimeDelta::hours(24), &clock), &school()).await;
+    every(&FakeSource::new(school()).with_cache(TimeDelta::hours(24), &clock), &school()).await;
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_source_of_session_marks() {
         aggregated.add(Record::SessionMark(given));
     }
     every(&FakeSource::new(aggregated.clone()), &aggregated).await;
-    every(&FakeSource::new(aggregated.clone()).shuffled(7).with_duplicates(), &aggregated).await;
+    every(&FakeSource::new(aggregated.clone()).with_shuffling(7).with_duplicates(true), &aggregated).await;
 }
 
 #[tokio::test]

@@ -5,12 +5,12 @@ mod common;
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
-use futures::StreamExt;
+use futures::TryStreamExt;
 use proptest::prelude::*;
-use rollmark::explain::{Diagnoser, Diagnosis, Expected, Finding, FindingName, Question, ShownMark};
+use rollmark::explain::{Diagnoser, Diagnosis, Expected, Finding, FindingName, Question, ShownMark, Wording};
 use rollmark::model::{Mark, OutOfSchool, Record, Session, SessionMark, Status, StudentId};
 use rollmark::rules::{Freshness, MidnightEnd, PmRule, Resolver, Rules, Scope, SyncWindow, TieBreak, Window};
-use rollmark::source::{AttendanceSource, Capabilities, FetchRequest, RecordStream, SourceError, SourceRecord};
+use rollmark::source::{AttendanceSource, Capabilities, FetchItem, FetchRequest, RecordStream, SourceError};
 use rollmark::store::MemoryStore;
 use rollmark::sync::{AttendanceSync, SyncRequest};
 use rollmark::testing::{FakeSchool, FakeSource};
@@ -55,24 +55,29 @@ fn school() -> FakeSchool {
 }
 
 fn question() -> Question {
-    Question::new(AMELIA, today(), window())
+    Question::about(AMELIA, today()).with_window(window())
 }
 
 fn ask(school: &FakeSchool, rules: Rules, question: Question, hours: i64, shown: Vec<ShownMark>) -> Diagnosis {
-    let mut diagnoser = Diagnoser::new(rules.clone(), question, Freshness::new(now(), TimeDelta::hours(hours)));
+    let freshness = Freshness::new(now(), TimeDelta::hours(hours));
+    let mut diagnoser =
+        Diagnoser::new(rules, question, freshness).with_wording(Wording::for_api_key()).with_shown(shown);
     diagnoser.extend(school.records());
-    shown.into_iter().for_each(|shown| diagnoser.store_shows(shown));
     diagnoser.finish().unwrap()
 }
 
 /// The findings for one session by the default rules, from replies that are at most four hours old.
 fn findings(school: &FakeSchool, session: Session, expected: &str) -> Vec<Finding> {
-    let question = question().session(session).expected(expected.parse().unwrap());
+    let question = question().with_session(session).expecting(expected);
     ask(school, rules(), question, 4, Vec::new()).sessions.remove(0).findings
 }
 
 fn names(findings: &[Finding]) -> Vec<FindingName> {
-    findings.iter().map(|finding| finding.name).collect()
+    findings.iter().map(|finding| finding.name()).collect()
+}
+
+fn evidence(finding: &Finding) -> serde_json::Value {
+    serde_json::to_value(&finding.evidence).unwrap()
 }
 
 fn mark(school: &FakeSchool, rules: Rules, session: Session) -> Option<Mark> {
@@ -116,8 +121,8 @@ fn an_older_out_of_school_record_counts_once_it_is_saved_again() {
         .updated("2026-11-19T16:00:00");
     let found = findings(&school, Session::Am, "M");
     assert_eq!(names(&found), [FindingName::OutOfSchoolOlderThanRegistration]);
-    assert_eq!(found[0].evidence["record"]["id"], "901");
-    assert_eq!(found[0].evidence["winner"]["id"], "101");
+    assert_eq!(evidence(&found[0])["record"]["id"], "901");
+    assert_eq!(evidence(&found[0])["winner"]["id"], "101");
     school.out_of_school_mut("901").unwrap().updated("2026-11-20T18:00:00");
     assert!(shows(&school, rules(), Session::Am, "M"));
 }
@@ -131,7 +136,7 @@ fn a_rival_whose_time_of_update_lies_in_the_future_has_to_be_saved_first() {
         .updated("2026-11-19T16:00:00");
     school.registration_mut("101").unwrap().updated("2062-11-20T08:52:00");
     let found = findings(&school, Session::Am, "M");
-    assert_eq!(found[0].name, FindingName::OutOfSchoolOlderThanRegistration);
+    assert_eq!(found[0].name(), FindingName::OutOfSchoolOlderThanRegistration);
     assert!(found[0].advice.starts_with("First save the registration 101 again"), "{}", found[0].advice);
     school.registration_mut("101").unwrap().updated("2026-11-20T18:01:00");
     school.out_of_school_mut("901").unwrap().updated("2026-11-20T18:02:00");
@@ -147,8 +152,8 @@ fn a_registration_that_a_newer_out_of_school_record_beats_counts_once_it_is_save
         .updated("2026-11-20T14:00:00");
     let found = findings(&school, Session::Am, "/");
     assert_eq!(names(&found), [FindingName::RegistrationOlderThanOutOfSchool]);
-    assert_eq!(found[0].evidence["record"]["id"], "101");
-    assert_eq!(found[0].evidence["winner"]["id"], "901");
+    assert_eq!(evidence(&found[0])["record"]["id"], "101");
+    assert_eq!(evidence(&found[0])["winner"]["id"], "901");
     let advice = "Save the registration 101 again, so that it is the newest; or end the out-of-school record 901 at \
                   08:40 (if the student was back by then); then sync.";
     assert_eq!(found[0].advice, advice);
@@ -194,16 +199,16 @@ fn without_a_register_the_advice_names_the_times_that_a_record_must_cover() {
         .coded("17")
         .updated("2026-11-20T14:00:00");
     let ask_under = |rules: Rules| {
-        let question = question().session(Session::Pm).expected("M".parse().unwrap());
+        let question = question().with_session(Session::Pm).expecting("M");
         ask(&school, rules.clone(), question, 4, Vec::new()).sessions.remove(0).findings.remove(0)
     };
     let by_time = ask_under(rules());
-    assert_eq!(by_time.name, FindingName::OutOfSchoolDoesNotCoverSession);
+    assert_eq!(by_time.name(), FindingName::OutOfSchoolDoesNotCoverSession);
     assert!(by_time.advice.contains("some time of that day from 12:00 on"), "{}", by_time.advice);
     let by_periods = ask_under(rules().with_pm(PmRule::RegistrationPeriods));
-    assert_eq!(by_periods.name, FindingName::OutOfSchoolDoesNotCoverSession);
+    assert_eq!(by_periods.name(), FindingName::OutOfSchoolDoesNotCoverSession);
     assert!(by_periods.advice.contains("begins at 13:30 or before and ends after 13:30"), "{}", by_periods.advice);
-    assert_eq!(by_periods.evidence["register_at"], "2026-11-20T13:30:00");
+    assert_eq!(evidence(&by_periods)["register_at"], "2026-11-20T13:30:00");
 }
 
 #[test]
@@ -258,7 +263,7 @@ fn a_student_of_whom_nothing_is_read_beside_others_may_be_filtered_out() {
     let mut school = school();
     school.remove_registrations(|row| row.student == StudentId::new(AMELIA));
     let found = findings(&school, Session::Am, "M");
-    assert_eq!(found[0].name, FindingName::NoRecord);
+    assert_eq!(found[0].name(), FindingName::NoRecord);
     assert!(found[0].summary.contains("but registrations of other students"), "{}", found[0].summary);
     assert!(found[0].advice.contains("student filter"), "{}", found[0].advice);
 }
@@ -272,9 +277,9 @@ fn of_very_many_records_those_that_say_what_is_expected_are_listed_and_the_rest_
             school.out_of_school(&format!("{}", 1000 + number), AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00");
         record.coded(if number == 17 { "17" } else { "9" }).updated(&at);
     }
-    let diagnosis = ask(&school, rules(), question().expected("M".parse().unwrap()), 4, Vec::new());
+    let diagnosis = ask(&school, rules(), question().expecting("M"), 4, Vec::new());
     let answer = &diagnosis.sessions[0];
-    assert_eq!(answer.findings[0].evidence["record"]["id"], "1017");
+    assert_eq!(evidence(&answer.findings[0])["record"]["id"], "1017");
     let json = serde_json::to_value(&answer.decision).unwrap();
     let losers = json["losers"].as_array().unwrap();
     assert_eq!(
@@ -296,7 +301,7 @@ fn a_tie_that_the_registration_wins_is_broken_by_saving_the_record_again() {
         .coded("17")
         .updated("2026-11-20T08:52:00");
     let rules = rules().with_tie_break(TieBreak::Registration);
-    let question = question().session(Session::Am).expected("M".parse().unwrap());
+    let question = question().with_session(Session::Am).expecting("M");
     let diagnosis = ask(&school, rules.clone(), question, 4, Vec::new());
     assert_eq!(names(&diagnosis.sessions[0].findings), [FindingName::OutOfSchoolOlderThanRegistration]);
     school.out_of_school_mut("901").unwrap().updated("2026-11-20T18:00:00");
@@ -315,7 +320,7 @@ fn a_record_that_does_not_cover_the_register_counts_once_its_times_do() {
         assert_eq!(names(&found), [FindingName::OutOfSchoolDoesNotCoverSession], "{session}");
     }
     let found = findings(&school, Session::Am, "M");
-    assert_eq!(found[0].evidence["register_at"], "2026-11-20T08:40:00");
+    assert_eq!(evidence(&found[0])["register_at"], "2026-11-20T08:40:00");
     school.out_of_school_mut("901").unwrap().from = "2026-11-20T08:40:00".parse().unwrap();
     assert!(shows(&school, rules(), Session::Am, "M"));
 }
@@ -335,7 +340,7 @@ fn a_record_that_ends_at_the_midnight_that_begins_the_date_may_mean_that_date() 
     for session in Session::BOTH {
         let found = findings(&school, session, "V");
         assert_eq!(names(&found), [FindingName::OutOfSchoolDoesNotCoverSession]);
-        assert_eq!(found[0].evidence["record"]["id"], "901");
+        assert_eq!(evidence(&found[0])["record"]["id"], "901");
         assert!(found[0].summary.contains("ends at the midnight that begins 2026-11-20"), "{}", found[0].summary);
         let setting = "If the school means 2026-11-20 too, read such ends as including their date (setting midnight_end; on \
                        the command line, --midnight-end included); then sync. This setting changes the marks of every student. \
@@ -402,8 +407,8 @@ fn an_older_version_of_a_record_that_was_moved_to_another_day_is_named() {
         "Change the times of the newer version so that it begins at 08:40 or before and ends after 08:40, and save it, or \
          enter a record of its own with the code V for 2026-11-20; then sync."
     );
-    assert_eq!(found[0].evidence["record"]["from"], "2026-11-20T08:00:00");
-    assert_eq!(found[0].evidence["counting"]["from"], "2026-11-13T08:00:00");
+    assert_eq!(evidence(&found[0])["record"]["from"], "2026-11-20T08:00:00");
+    assert_eq!(evidence(&found[0])["counting"]["from"], "2026-11-13T08:00:00");
     school
         .out_of_school("61", AMELIA, "2026-11-20T08:00:00", "2026-11-20T16:00:00")
         .coded("21")
@@ -442,15 +447,19 @@ impl AttendanceSource for Undecided {
         self.0.capabilities()
     }
 
+    fn wording(&self) -> Wording {
+        self.0.wording()
+    }
+
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
         let stream = self.0.fetch(request).await?;
-        let name_it = |mut item| {
-            if let Ok(SourceRecord::Complete(verdict)) = &mut item {
-                verdict.undecided_fields = vec!["Reference".to_owned(), "SavedAt".to_owned()];
+        let name_it = |item| match item {
+            FetchItem::Complete(verdict) => {
+                FetchItem::Complete(verdict.with_undecided_fields(["Reference", "SavedAt"]))
             }
-            item
+            records => records,
         };
-        Ok(stream.map(name_it).boxed())
+        Ok(RecordStream::new(stream.map_ok(name_it)))
     }
 }
 
@@ -460,7 +469,7 @@ async fn fields_that_may_hold_the_time_of_update_or_the_code_are_named_where_it_
         let mut school = school();
         school.out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00").code = code.map(Into::into);
         let sync = AttendanceSync::new(Undecided(FakeSource::new(school)), MemoryStore::new(), "school", rules());
-        let question = question().session(Session::Am).expected(expected.parse().unwrap());
+        let question = question().with_session(Session::Am).expecting(expected);
         sync.diagnose(question, now()).await.unwrap().sessions.remove(0).findings.remove(0).advice
     };
     let stamp = advice(Some("17"), "M").await;
@@ -505,7 +514,7 @@ fn another_row_of_the_register_counts_once_it_is_the_newest() {
     school.registration("109", AMELIA, "2026-11-20T08:40:00").in_period("1").absent("9").updated("2026-11-20T08:45:00");
     let found = findings(&school, Session::Am, "I");
     assert_eq!(names(&found), [FindingName::DuplicateRegistrations]);
-    assert_eq!(found[0].evidence["counting"]["id"], "101");
+    assert_eq!(evidence(&found[0])["counting"]["id"], "101");
     school.registration_mut("109").unwrap().updated("2026-11-20T18:00:00");
     assert!(shows(&school, rules(), Session::Am, "I"));
 }
@@ -516,8 +525,8 @@ fn the_pm_start_that_picks_the_right_register_is_named() {
     school.registration_mut("103").unwrap().absent("9");
     let found = findings(&school, Session::Pm, "I");
     assert_eq!(names(&found), [FindingName::PmRulePicksOtherRegistration]);
-    assert_eq!(found[0].evidence["registration"]["id"], "103");
-    assert_eq!(found[0].evidence["pm_start"], "13:30");
+    assert_eq!(evidence(&found[0])["registration"]["id"], "103");
+    assert_eq!(evidence(&found[0])["pm_start"], "13:30");
     assert!(found[0].advice.contains("13:30"));
     let start = NaiveTime::from_hms_opt(13, 30, 0).unwrap();
     assert!(shows(&school, rules().with_pm(PmRule::FirstFrom(start)), Session::Pm, "I"));
@@ -532,10 +541,10 @@ fn a_pm_start_is_named_also_where_an_out_of_school_record_says_the_same() {
         .coded("17")
         .updated("2026-11-20T14:00:00");
     let late = rules().with_pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(14, 0, 0).unwrap()));
-    let question = question().session(Session::Pm).expected("M".parse().unwrap());
+    let question = question().with_session(Session::Pm).expecting("M");
     let found = ask(&school, late, question, 0, Vec::new()).sessions.remove(0).findings.remove(0);
-    assert_eq!(found.name, FindingName::PmRulePicksOtherRegistration);
-    assert_eq!(found.evidence["pm_start"], "13:30");
+    assert_eq!(found.name(), FindingName::PmRulePicksOtherRegistration);
+    assert_eq!(evidence(&found)["pm_start"], "13:30");
 }
 
 #[test]
@@ -543,10 +552,10 @@ fn a_start_that_makes_a_lesson_the_pm_register_is_named_with_a_warning_and_the_l
     let mut school = school();
     school.registration_mut("102").unwrap().absent("9");
     let from_one = rules().with_pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(13, 0, 0).unwrap()));
-    let question = question().session(Session::Pm).expected("I".parse().unwrap());
+    let question = question().with_session(Session::Pm).expecting("I");
     let found = ask(&school, from_one, question, 4, Vec::new()).sessions.remove(0).findings;
-    assert_eq!(found[0].name, FindingName::PmRulePicksOtherRegistration);
-    assert_eq!(found[0].evidence["pm_start"], "12:10");
+    assert_eq!(found[0].name(), FindingName::PmRulePicksOtherRegistration);
+    assert_eq!(evidence(&found[0])["pm_start"], "12:10");
     for says in [
         "If that register is the school's PM registration",
         "PM start at 12:10",
@@ -596,8 +605,8 @@ fn under_the_period_rule_a_missing_flag_and_a_missing_period_are_named() {
     unflagged.period("1", "2026-11-20T08:40:00", Some("am"));
     unflagged.period("2", "2026-11-20T12:10:00", None);
     unflagged.period("3", "2026-11-20T13:30:00", None);
-    let pm = question().session(Session::Pm);
-    let expects = pm.clone().expected("M".parse().unwrap());
+    let pm = question().with_session(Session::Pm);
+    let expects = pm.clone().expecting("M");
     for asked in [pm, expects.clone()] {
         let found = ask(&unflagged, by_periods.clone(), asked, 4, Vec::new()).sessions.remove(0).findings.remove(0);
         assert!(found.summary.contains("No registration period of 2026-11-20 is flagged PM"), "{}", found.summary);
@@ -620,17 +629,17 @@ fn a_row_that_would_lose_as_a_duplicate_is_no_other_register() {
         .coded("17")
         .updated("2026-11-20T14:30:00");
     let late = rules().with_pm(PmRule::FirstFrom(NaiveTime::from_hms_opt(14, 0, 0).unwrap()));
-    let question = question().session(Session::Pm).expected("M".parse().unwrap());
+    let question = question().with_session(Session::Pm).expecting("M");
     let found = ask(&school, late, question, 4, Vec::new()).sessions.remove(0).findings;
     assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
 }
 
 #[test]
 fn a_date_that_has_not_come_is_not_called_a_late_correction() {
-    let mut ahead = question().session(Session::Am).expected("M".parse().unwrap());
-    ahead.window = SyncWindow::default().ending("2026-11-10".parse().unwrap());
+    let mut ahead = question().with_session(Session::Am).expecting("M");
+    ahead.window = Some(SyncWindow::default().ending("2026-11-10".parse().unwrap()));
     let found = ask(&school(), rules(), ahead, 4, Vec::new()).sessions.remove(0).findings.remove(0);
-    assert_eq!(found.name, FindingName::OutsideWindow);
+    assert_eq!(found.name(), FindingName::OutsideWindow);
     assert!(found.summary.contains("is later than") && found.advice.starts_with("Wait for that day"), "{found}");
 }
 
@@ -642,7 +651,7 @@ fn a_letter_that_the_code_table_lacks_is_no_matter_of_waiting() {
     let mut not_taken = school();
     not_taken.registration_mut("101").unwrap().registered = false;
     let found = findings(&not_taken, Session::Am, "Z");
-    assert_eq!(found[0].name, FindingName::NotTaken);
+    assert_eq!(found[0].name(), FindingName::NotTaken);
     assert!(found[0].summary.contains("no code Z"), "{}", found[0].summary);
     let mut without_codes = FakeSchool::new();
     school().records().filter(|record| !matches!(record, Record::Code(_))).for_each(|row| without_codes.add(row));
@@ -658,16 +667,16 @@ fn a_tie_is_called_a_tie() {
     school.out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00").coded("17");
     let by_registration = rules().with_tie_break(TieBreak::Registration);
     let ask_for_m = |school: &FakeSchool| {
-        let question = question().session(Session::Am).expected("M".parse().unwrap());
+        let question = question().with_session(Session::Am).expecting("M");
         ask(school, by_registration.clone(), question, 4, Vec::new()).sessions.remove(0).findings.remove(0)
     };
     let without_stamps = ask_for_m(&school);
-    assert_eq!(without_stamps.name, FindingName::MissingTimestamp);
+    assert_eq!(without_stamps.name(), FindingName::MissingTimestamp);
     assert!(without_stamps.summary.contains("has none either"), "{}", without_stamps.summary);
     school.registration_mut("101").unwrap().updated("2026-11-20T09:00:00.250");
     school.out_of_school_mut("901").unwrap().updated("2026-11-20T09:00:00.250");
     let equal = ask_for_m(&school);
-    assert_eq!(equal.name, FindingName::OutOfSchoolOlderThanRegistration);
+    assert_eq!(equal.name(), FindingName::OutOfSchoolOlderThanRegistration);
     assert!(equal.summary.contains("09:00:00.250, at the same time as the registration 101"), "{}", equal.summary);
 }
 
@@ -675,8 +684,8 @@ fn a_tie_is_called_a_tie() {
 fn a_store_that_shows_what_is_expected_beside_an_old_reply_is_mentioned() {
     let mut later = school();
     later.registration_mut("101").unwrap().absent("17");
-    let shown = ShownMark { session: Session::Am, mark: mark(&later, rules(), Session::Am), since: Some((7, now())) };
-    let question = question().session(Session::Am).expected("M".parse().unwrap());
+    let shown = ShownMark::new(Session::Am, mark(&later, rules(), Session::Am)).with_run(7, now());
+    let question = question().with_session(Session::Am).expecting("M");
     let found = ask(&school(), rules(), question, 4, vec![shown]).sessions.remove(0).findings;
     assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
     assert!(found[0].summary.contains("the portal's store shows M already"), "{}", found[0].summary);
@@ -687,14 +696,14 @@ fn the_register_that_is_flagged_with_the_session_is_named_before_others_that_wou
     let mut school = school();
     school.registration_mut("102").unwrap().absent("9");
     let found = findings(&school, Session::Pm, "/");
-    assert_eq!(found[0].evidence["registration"]["id"], "103");
+    assert_eq!(evidence(&found[0])["registration"]["id"], "103");
 }
 
 #[test]
 fn for_am_only_the_days_earliest_register_can_count_by_time() {
     let by_periods = rules().with_pm(PmRule::RegistrationPeriods);
     let ask_for_i = |school: &FakeSchool| {
-        let question = question().session(Session::Am).expected("I".parse().unwrap());
+        let question = question().with_session(Session::Am).expecting("I");
         ask(school, by_periods.clone(), question, 4, Vec::new()).sessions.remove(0).findings
     };
     let mut school = school();
@@ -703,9 +712,9 @@ fn for_am_only_the_days_earliest_register_can_count_by_time() {
 
     school.registration("100", AMELIA, "2026-11-20T08:10:00").in_period("2").absent("9").updated("2026-11-20T08:20:00");
     let found = ask_for_i(&school);
-    assert_eq!(found[0].name, FindingName::PmRulePicksOtherRegistration);
-    assert_eq!(found[0].evidence["registration"]["id"], "100");
-    let start = NaiveTime::parse_from_str(found[0].evidence["pm_start"].as_str().unwrap(), "%H:%M").unwrap();
+    assert_eq!(found[0].name(), FindingName::PmRulePicksOtherRegistration);
+    assert_eq!(evidence(&found[0])["registration"]["id"], "100");
+    let start = NaiveTime::parse_from_str(evidence(&found[0])["pm_start"].as_str().unwrap(), "%H:%M").unwrap();
     assert!(shows(&school, rules().with_pm(PmRule::FirstFrom(start)), Session::Am, "I"));
 }
 
@@ -719,10 +728,10 @@ fn under_the_period_rule_a_flag_on_the_wrong_register_is_found() {
     school.registration("11", AMELIA, "2026-11-20T13:30:00").in_period("2").absent("9").updated("2026-11-20T13:41:00");
     school.registration("12", AMELIA, "2026-11-20T14:30:00").in_period("3").present().updated("2026-11-20T14:41:00");
     let by_periods = rules().with_pm(PmRule::RegistrationPeriods);
-    let question = question().session(Session::Pm).expected("I".parse().unwrap());
+    let question = question().with_session(Session::Pm).expecting("I");
     let found = ask(&school, by_periods, question, 4, Vec::new()).sessions.remove(0).findings;
-    assert_eq!(found[0].name, FindingName::PmRulePicksOtherRegistration);
-    assert_eq!(found[0].evidence["pm_rule"], "time");
+    assert_eq!(found[0].name(), FindingName::PmRulePicksOtherRegistration);
+    assert_eq!(evidence(&found[0])["pm_rule"], "time");
 }
 
 #[test]
@@ -757,22 +766,22 @@ fn a_mark_that_no_record_explains_may_be_younger_than_the_reply() {
     let school = school();
     let found = findings(&school, Session::Pm, "M");
     assert_eq!(names(&found), [FindingName::CacheMayBeStale]);
-    assert_eq!(found[0].evidence["as_of_earliest"], "2026-11-20T14:00:00Z");
-    assert_eq!(found[0].evidence["sure_from"], "2026-11-20T22:00:00Z");
+    assert_eq!(evidence(&found[0])["as_of_earliest"], "2026-11-20T14:00:00Z");
+    assert_eq!(evidence(&found[0])["sure_from"], "2026-11-20T22:00:00Z");
 
-    let question = question().session(Session::Pm).expected("M".parse().unwrap());
+    let question = question().with_session(Session::Pm).expecting("M");
     let uncached = ask(&school, rules(), question, 0, Vec::new());
     assert_eq!(names(&uncached.sessions[0].findings), [FindingName::NoRecord]);
 }
 
 #[test]
 fn a_date_outside_the_window_comes_first_and_is_answered_all_the_same() {
-    let mut old = question().session(Session::Am).expected("/".parse().unwrap());
-    old.window = Window::between("2026-10-01".parse().unwrap(), "2026-11-19".parse().unwrap()).unwrap();
+    let mut old = question().with_session(Session::Am).expecting("/");
+    old.window = Window::between("2026-10-01".parse().unwrap(), "2026-11-19".parse().unwrap()).ok();
     let met = ask(&school(), rules(), old.clone(), 4, Vec::new()).sessions.remove(0);
     assert_eq!(names(&met.findings), [FindingName::OutsideWindow]);
     assert_eq!(met.mark.unwrap().status, Status::Present);
-    old.expected = Some("M".parse().unwrap());
+    old.expected = Some("M".into());
     let unmet = ask(&school(), rules(), old, 0, Vec::new()).sessions.remove(0);
     assert_eq!(names(&unmet.findings), [FindingName::OutsideWindow, FindingName::NoRecord]);
 }
@@ -781,13 +790,13 @@ fn a_date_outside_the_window_comes_first_and_is_answered_all_the_same() {
 fn a_store_that_shows_something_else_is_behind() {
     let mut earlier = school();
     earlier.registration_mut("101").unwrap().absent("9");
-    let shown = |mark| ShownMark { session: Session::Am, mark, since: Some((7, now())) };
+    let shown = |mark| ShownMark::new(Session::Am, mark).with_run(7, now());
     let behind = shown(mark(&earlier, rules(), Session::Am));
-    for question in [question(), question().expected("/".parse().unwrap())] {
+    for question in [question(), question().expecting("/")] {
         let found = ask(&school(), rules(), question, 4, vec![behind.clone()]).sessions.remove(0).findings;
         assert_eq!(names(&found), [FindingName::StoreBehindSource]);
-        assert_eq!(found[0].evidence["run"], 7);
-        assert_eq!(found[0].evidence["store_mark"]["code"], "I");
+        assert_eq!(evidence(&found[0])["run"], 7);
+        assert_eq!(evidence(&found[0])["store_mark"]["code"], "I");
     }
     let mut not_taken = school();
     not_taken.registration_mut("101").unwrap().registered = false;
@@ -796,7 +805,7 @@ fn a_store_that_shows_something_else_is_behind() {
     let level = shown(mark(&school(), rules(), Session::Am));
     let found = ask(&school(), rules(), question(), 4, vec![level]).sessions.remove(0).findings;
     assert_eq!(names(&found), [FindingName::Consistent]);
-    let empty = ShownMark { session: Session::Am, mark: None, since: None };
+    let empty = ShownMark::new(Session::Am, None);
     let found = ask(&school(), rules(), question(), 4, vec![empty]).sessions.remove(0).findings;
     assert_eq!(names(&found), [FindingName::StoreBehindSource]);
 }
@@ -821,8 +830,8 @@ async fn no_mark_is_expected_of_a_date_that_the_last_sync_was_told_is_closed() {
     // A later run that does not cover the student and date says nothing of them.
     sync.run(request(&[]).with_students([BEN])).await.unwrap();
     sync.run(SyncRequest::targeted(Window::day("2026-11-19".parse().unwrap())).with_now(now())).await.unwrap();
-    let far = Question::new(AMELIA, today(), Window::day("2026-12-20".parse().unwrap()));
-    for question in [question(), question().expected("M".parse().unwrap()), far.expected("/".parse().unwrap())] {
+    let far = Question::about(AMELIA, today()).with_window(Window::day("2026-12-20".parse().unwrap()));
+    for question in [question(), question().expecting("M"), far.expecting("/")] {
         let answer = first(question).await;
         assert_eq!(answer.mark, None);
         assert_eq!(names(&answer.findings), [FindingName::Consistent]);
@@ -832,7 +841,7 @@ async fn no_mark_is_expected_of_a_date_that_the_last_sync_was_told_is_closed() {
         assert_eq!(*advice, format!("If there should be a mark, {cure}; otherwise nothing needs to be done."));
     }
     sync.run(request(&[])).await.unwrap();
-    let answer = first(question().expected("/".parse().unwrap())).await;
+    let answer = first(question().expecting("/")).await;
     assert_eq!(answer.mark.map(|mark| mark.status), Some(Status::Present), "the statement holds for its run");
     assert_eq!(names(&answer.findings), [FindingName::Consistent]);
 }
@@ -897,9 +906,10 @@ proptest! {
         let mut school = school();
         school.out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00").coded("17");
         let records: Vec<Record> = school.records().collect();
-        let expected = ask(&school, rules(), question().expected("M".parse().unwrap()), 24, Vec::new());
-        let question = question().expected("M".parse().unwrap());
-        let mut diagnoser = Diagnoser::new(rules(), question, Freshness::new(now(), TimeDelta::hours(24)));
+        let expected = ask(&school, rules(), question().expecting("M"), 24, Vec::new());
+        let question = question().expecting("M");
+        let freshness = Freshness::new(now(), TimeDelta::hours(24));
+        let mut diagnoser = Diagnoser::new(rules(), question, freshness).with_wording(Wording::for_api_key());
         diagnoser.extend(order.iter().chain(&[11]).filter_map(|at| records.get(*at).cloned()));
         prop_assert_eq!(diagnoser.finish().unwrap(), expected);
         prop_assert_eq!(records.len(), 12);
@@ -909,7 +919,7 @@ proptest! {
 /// Does what the finding advises, on the records or the rules. `None` where the advice is not about a record or a rule.
 fn follow(finding: &Finding, records: &mut Vec<Record>, rules: Rules, date: NaiveDate) -> Option<Rules> {
     let zone = rules.zone();
-    let evidence = |name: &str| finding.evidence.get(name).cloned().unwrap_or_default();
+    let evidence = |name: &str| evidence(finding)[name].clone();
     let later: rollmark::model::FeedTime = "2027-01-01T00:00:00Z".parse().unwrap();
     let named = evidence("record");
     let is_it = |id: &Option<rollmark::model::RecordId>, from: rollmark::model::FeedTime, time: &str, updated| {
@@ -928,7 +938,7 @@ fn follow(finding: &Finding, records: &mut Vec<Record>, rules: Rules, date: Naiv
         letter == named["code"].as_str()
     };
     let student = AMELIA.into();
-    match finding.name {
+    match finding.name() {
         FindingName::PmRulePicksOtherRegistration => {
             return Some(match evidence("pm_start").as_str() {
                 Some(start) => {
@@ -976,7 +986,7 @@ fn follow(finding: &Finding, records: &mut Vec<Record>, rules: Rules, date: Naiv
             let end = |span: &OutOfSchool| span.to.is_none_or(|to| to.school_time(zone) > span.from.school_time(zone));
             let mut span = spans.max_by_key(end).unwrap();
             span.last_updated = Some(later);
-            if finding.name == FindingName::OutOfSchoolDoesNotCoverSession {
+            if finding.name() == FindingName::OutOfSchoolDoesNotCoverSession {
                 span.from = rollmark::model::FeedTime::Date(date);
                 span.to = Some(rollmark::model::FeedTime::Date(date));
             }
@@ -1028,13 +1038,13 @@ proptest! {
         let mut records = crowded(records);
         let date: NaiveDate = "2026-03-28".parse().unwrap();
         let expected: Expected = expected.parse().unwrap();
-        let question = Question::new(AMELIA, date, Window::day(date)).expected(expected.clone());
+        let question = Question::about(AMELIA, date).with_window(Window::day(date)).expecting(expected.clone());
         let mut diagnoser = Diagnoser::new(rules.clone(), question, Freshness::new(now(), TimeDelta::hours(4)));
         diagnoser.extend(records.clone());
         let Ok(diagnosis) = diagnoser.finish() else { return Ok(()) };
         for answer in diagnosis.sessions {
             let first = &answer.findings[0];
-            if first.name == FindingName::Consistent {
+            if first.name() == FindingName::Consistent {
                 prop_assert!(answer.mark.is_some_and(|mark| expected.is_met_by(&mark)));
                 continue;
             }
@@ -1116,10 +1126,10 @@ fn session_marks_are_explained_without_the_times_of_registers() {
         ),
     ] {
         for rules in [rules(), rules().with_pm(PmRule::RegistrationPeriods)] {
-            let question = question().session(session).expected(expected.parse().unwrap());
+            let question = question().with_session(session).expecting(expected);
             let answer = ask(&aggregated(marks), rules, question, 4, Vec::new());
             let found = &answer.sessions[0].findings;
-            assert_eq!(found[0].name, first, "{found:?}");
+            assert_eq!(found[0].name(), first, "{found:?}");
             let text = found.iter().map(|one| format!("{} {}", one.summary, one.advice)).collect::<Vec<_>>().join(" ");
             assert!(text.contains(words), "{text}");
             assert!(

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::source::{Item, items};
 use common::tenant::{answering, answering_with, ok, with_status};
-use futures::StreamExt;
 use rollmark::isams::{FieldNames, Format, Isams};
 use rollmark::model::{Record, Registration, Retry};
 use rollmark::rules::{Rules, Window};
-use rollmark::source::{AttendanceSource, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord};
+use rollmark::source::{AttendanceSource, FetchRequest, FetchedKind, SourceError, SourceErrorKind};
 use rollmark::store::MemoryStore;
 use rollmark::sync::{AttendanceSync, SyncRequest};
 use rollmark::testing::FakeSchool;
@@ -24,9 +24,9 @@ fn window() -> Window {
     Window::between("2026-11-16".parse().unwrap(), "2026-11-20".parse().unwrap()).unwrap()
 }
 
-async fn fetch(source: &Isams) -> Result<Vec<SourceRecord>, SourceError> {
+async fn fetch(source: &Isams) -> Result<Vec<Item>, SourceError> {
     let request = FetchRequest::new(window());
-    source.fetch(&request).await?.collect::<Vec<_>>().await.into_iter().collect()
+    items(source.fetch(&request).await?).await.into_iter().collect()
 }
 
 async fn error_of(url: &str) -> SourceError {
@@ -53,7 +53,7 @@ fn status(inner: &str) -> String {
 async fn only_row(body: impl AsRef<[u8]>) -> Registration {
     let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap()).await.unwrap();
     let mut rows = items.into_iter().filter_map(|item| match item {
-        SourceRecord::Record(Record::Registration(row)) => Some(row),
+        Item::Record(Record::Registration(row)) => Some(row),
         _ => None,
     });
     let row = rows.next().unwrap();
@@ -67,7 +67,7 @@ async fn a_school_arrives_as_it_is_with_a_verdict_at_the_end() {
     let school = FakeSchool::demo(today);
     let simulator = Simulator::start(school.clone()).await.unwrap();
     let items = fetch(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap()).await.unwrap();
-    let Some((SourceRecord::Complete(verdict), records)) = items.split_last() else { panic!("no verdict") };
+    let Some((Item::Complete(verdict), records)) = items.split_last() else { panic!("no verdict") };
     assert!(verdict.covers(FetchedKind::Registrations, window()));
     assert!(verdict.covers(FetchedKind::OutOfSchool, window()));
     let is_in_window =
@@ -76,7 +76,7 @@ async fn a_school_arrives_as_it_is_with_a_verdict_at_the_end() {
     let rows: Vec<_> = records
         .iter()
         .filter_map(|item| match item {
-            SourceRecord::Record(Record::Registration(row)) if is_in_window(&row) => Some(row),
+            Item::Record(Record::Registration(row)) if is_in_window(&row) => Some(row),
             _ => None,
         })
         .collect();
@@ -90,9 +90,9 @@ async fn what_can_pass_is_tried_again_and_counted() {
     for fault in [Fault::Deadlock, Fault::LockTimeOut, Fault::Status(503, None), Fault::Reset, Fault::HalfDocument] {
         simulator.fail_next(fault);
         let request = FetchRequest::new(window());
-        let items: Vec<_> = source.fetch(&request).await.unwrap().collect().await;
+        let items = items(source.fetch(&request).await.unwrap()).await;
         assert!(items.iter().all(Result::is_ok), "{fault:?}: {items:?}");
-        let tally = request.counters.tally();
+        let tally = request.counters().tally();
         assert_eq!((tally.requests, tally.retries), (3, 1), "{fault:?}");
     }
 }
@@ -170,7 +170,7 @@ async fn a_replaced_field_name_is_found() {
     let source = Isams::batch(&answering(ok(body)), KEY).unwrap().field_names(names);
     let items = fetch(&source).await.unwrap();
     let code = items.iter().find_map(|item| match item {
-        SourceRecord::Record(Record::Registration(row)) => row.code.clone(),
+        Item::Record(Record::Registration(row)) => row.code.clone(),
         _ => None,
     });
     assert_eq!(code.unwrap().as_str(), "17");
@@ -286,7 +286,7 @@ async fn a_reply_with_the_suspicious_number_of_rows_is_asked_for_in_parts() {
     simulator.cap_rows(200);
     let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().suspicious_rows(Some(200));
     let parts = fetch(&source).await.unwrap();
-    let rows = |items: &[SourceRecord]| items.iter().filter(|item| matches!(item, SourceRecord::Record(_))).count();
+    let rows = |items: &[Item]| items.iter().filter(|item| matches!(item, Item::Record(_))).count();
     assert_eq!(rows(&parts), rows(&whole), "no record lies in two parts here");
 
     simulator.cap_rows(100);
@@ -390,9 +390,9 @@ async fn a_status_counts_even_if_its_body_is_broken() {
         let reply = format!("HTTP/1.1 {status}\r\nContent-Length: 100\r\nConnection: close\r\n\r\n<Message>");
         let request = FetchRequest::new(window());
         let source = Isams::batch(&answering(reply), KEY).unwrap();
-        let items: Vec<_> = source.fetch(&request).await.unwrap().collect().await;
+        let items = items(source.fetch(&request).await.unwrap()).await;
         assert_eq!(items.last().unwrap().as_ref().unwrap_err().kind(), kind, "{status}");
-        assert_eq!(request.counters.tally().requests, requests, "{status}");
+        assert_eq!(request.counters().tally().requests, requests, "{status}");
     }
 }
 
@@ -410,7 +410,7 @@ async fn both_formats_read_repeated_nested_and_empty_elements_alike() {
     let row = only_row(in_xml).await;
     assert_eq!((row.student.as_str(), row.code.as_ref().unwrap().as_str()), ("42", "17"));
     let items = json(in_json).await.unwrap();
-    assert!(items.contains(&SourceRecord::Record(Record::Registration(row))), "{items:?}");
+    assert!(items.contains(&Item::Record(Record::Registration(row))), "{items:?}");
 
     let empty = "RegistrationStatuses has no field for its student; its fields are: none";
     assert!(error_of(&answering(ok(document("<Row/>")))).await.to_string().contains(empty));
@@ -430,7 +430,7 @@ async fn neither_debug_nor_display_shows_the_key() {
     assert_eq!(format!("{source} {source:?}"), "iSAMS at school.isams.cloud Isams(Some(\"school.isams.cloud\"))");
 }
 
-async fn json(body: impl AsRef<[u8]>) -> Result<Vec<SourceRecord>, SourceError> {
+async fn json(body: impl AsRef<[u8]>) -> Result<Vec<Item>, SourceError> {
     fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(Format::Json)).await
 }
 
@@ -446,15 +446,13 @@ async fn json_is_read_through_all_its_quirks() {
         let rows: Vec<_> = items
             .iter()
             .filter_map(|item| match item {
-                SourceRecord::Record(Record::Registration(row)) => Some(row),
+                Item::Record(Record::Registration(row)) => Some(row),
                 _ => None,
             })
             .collect();
         let [row] = rows.as_slice() else { panic!("{} rows", rows.len()) };
         assert_eq!((row.comment.as_deref(), &row.code, row.registered), (Some("O'Neil é"), &None, false));
-        assert!(
-            matches!(items.last(), Some(SourceRecord::Complete(verdict)) if verdict.rows(FetchedKind::Registrations) == 1)
-        );
+        assert!(matches!(items.last(), Some(Item::Complete(verdict)) if verdict.rows(FetchedKind::Registrations) == 1));
     }
 }
 
@@ -491,9 +489,9 @@ async fn an_oauth_client_gets_one_token_for_all_and_a_fresh_one_when_it_is_refus
     assert_eq!(simulator.requests(), 5, "one token and four replies");
     simulator.revoke_token();
     let request = FetchRequest::new(window());
-    let items: Vec<_> = source.fetch(&request).await.unwrap().collect().await;
+    let items = items(source.fetch(&request).await.unwrap()).await;
     assert!(items.iter().all(Result::is_ok));
-    let tally = request.counters.tally();
+    let tally = request.counters().tally();
     assert_eq!((tally.requests, tally.retries), (4, 1), "a refused request, a token, two replies");
 }
 
@@ -838,11 +836,11 @@ async fn a_tenant_with_other_field_names_is_read_once_they_are_mapped() {
 async fn slices_cover_the_window_once() {
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
     let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
-    let registrations = |items: Vec<SourceRecord>| {
+    let registrations = |items: Vec<Item>| {
         let mut rows: Vec<_> = items
             .into_iter()
             .filter_map(|item| match item {
-                SourceRecord::Record(Record::Registration(row)) => row.id.map(|id| id.to_string()),
+                Item::Record(Record::Registration(row)) => row.id.map(|id| id.to_string()),
                 _ => None,
             })
             .collect();
@@ -852,7 +850,7 @@ async fn slices_cover_the_window_once() {
     let expected = registrations(fetch(&source).await.unwrap());
     for days in [1, 2, 4, 5, 100] {
         let items = fetch(&source.clone().slice_days(Some(days))).await.unwrap();
-        let Some(SourceRecord::Complete(verdict)) = items.last() else { panic!("no verdict") };
+        let Some(Item::Complete(verdict)) = items.last() else { panic!("no verdict") };
         assert!(verdict.covers(FetchedKind::OutOfSchool, window()), "{days} days");
         assert_eq!(registrations(items), expected, "{days} days");
     }
@@ -892,8 +890,8 @@ fn away(records: Vec<Vec<(&str, &str)>>) -> [(Format, String); 2] {
     ])
 }
 
-fn verdict(items: &[SourceRecord]) -> &rollmark::source::Completeness {
-    let Some(SourceRecord::Complete(verdict)) = items.last() else { panic!("no verdict") };
+fn verdict(items: &[Item]) -> &rollmark::source::Completeness {
+    let Some(Item::Complete(verdict)) = items.last() else { panic!("no verdict") };
     verdict
 }
 
@@ -939,7 +937,7 @@ async fn a_school_without_a_code_table_is_not_asked_for_one() {
     let source = source.has_code_table(false);
     assert!(!source.capabilities().has_code_table);
     let items = fetch(&source).await.unwrap();
-    assert!(verdict(&items).parts.iter().all(|part| part.kind != FetchedKind::Codes));
+    assert!(verdict(&items).parts().iter().all(|part| part.kind != FetchedKind::Codes));
 }
 
 #[tokio::test]
@@ -961,17 +959,17 @@ async fn a_stamp_or_code_under_an_unlisted_name_is_not_passed_over() {
             }
             assert!(fetch(&source.clone().ignored_fields([kept])).await.is_err());
             let items = fetch(&source.clone().ignored_fields([field.to_lowercase()])).await.unwrap();
-            assert!(verdict(&items).undecided_fields.is_empty());
+            assert!(verdict(&items).undecided_fields().is_empty());
             let mut names = FieldNames::default();
             names.set(option, vec![field.to_owned()]).unwrap();
             let items = fetch(&source.field_names(names)).await.unwrap();
-            let Some(SourceRecord::Record(Record::OutOfSchool(record))) = items.get(2) else { panic!("{items:?}") };
+            let Some(Item::Record(Record::OutOfSchool(record))) = items.get(2) else { panic!("{items:?}") };
             assert!(record.last_updated.is_some() && record.code.is_some());
         }
         // Fewer show too little to stop.
         for (format, body) in away(records[..4].to_vec()) {
             let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap();
-            assert_eq!(verdict(&items).undecided_fields, [field]);
+            assert_eq!(verdict(&items).undecided_fields(), [field]);
         }
     }
 }
@@ -987,7 +985,7 @@ async fn a_field_that_can_be_neither_stamp_nor_code_is_passed_over() {
     ] {
         for (format, body) in away(IDS.map(|id| vec![("Id", id), field]).to_vec()) {
             let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap();
-            assert!(verdict(&items).undecided_fields.is_empty(), "{field:?}");
+            assert!(verdict(&items).undecided_fields().is_empty(), "{field:?}");
         }
     }
     // One record that has a stamp shows that the known name is the one.
@@ -998,7 +996,7 @@ async fn a_field_that_can_be_neither_stamp_nor_code_is_passed_over() {
     records.push(vec![("Kind", "17")]);
     for (format, body) in away(records) {
         let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap();
-        assert!(verdict(&items).undecided_fields.is_empty());
+        assert!(verdict(&items).undecided_fields().is_empty());
     }
 }
 
@@ -1020,7 +1018,7 @@ async fn the_unlisted_fields_of_a_fetch_count_over_all_its_parts() {
         Some("2026-11-15T09:30:00".parse().unwrap());
     simulator.change(|known| *known = school);
     let items = fetch(&source).await.unwrap();
-    assert_eq!(verdict(&items).undecided_fields, ["SavedAt"]);
+    assert_eq!(verdict(&items).undecided_fields(), ["SavedAt"]);
     assert_eq!(verdict(&items).rows(FetchedKind::OutOfSchool), 6);
 }
 
@@ -1056,8 +1054,8 @@ async fn a_period_without_a_flag_takes_it_from_a_name_that_is_one() {
         for (format, body) in in_both(&[&containers[..], &[periods]].concat()) {
             let source = Isams::batch(&answering(ok(body)), KEY).unwrap().format(format);
             let request = FetchRequest::new(window()).with_periods(true);
-            let items: Vec<_> = source.fetch(&request).await.unwrap().collect().await;
-            let Some(Ok(SourceRecord::Record(Record::Period(period)))) = items.first() else { panic!("{items:?}") };
+            let items = items(source.fetch(&request).await.unwrap()).await;
+            let Some(Ok(Item::Record(Record::Period(period)))) = items.first() else { panic!("{items:?}") };
             assert_eq!(period.session.as_deref(), session, "{fields:?}");
         }
     }
@@ -1073,7 +1071,7 @@ async fn rows_with(fields: &[(&str, &str)]) -> [Result<Registration, SourceError
         [("RegistrationCodes", vec![]), ("RegistrationStatuses", vec![row]), ("OutOfSchoolPupils", vec![])];
     let read = in_both(&containers).map(|(format, body)| async move {
         let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await?;
-        let Some(SourceRecord::Record(Record::Registration(row))) = items.into_iter().next() else { panic!("no row") };
+        let Some(Item::Record(Record::Registration(row))) = items.into_iter().next() else { panic!("no row") };
         Ok(row)
     });
     let [xml, json] = read;
@@ -1116,7 +1114,7 @@ async fn numbers_and_truth_values_of_json_are_read_as_texts() {
     let row =
         r#""PupilId":4733683260,"Registered":1.0,"RegistrationDateTime":"2026-11-20T08:40:00","Code":17.0,"Late":true"#;
     let items = json(format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row}}}}}}}}}"#)).await.unwrap();
-    let Some(SourceRecord::Record(Record::Registration(row))) = items.first() else { panic!("{items:?}") };
+    let Some(Item::Record(Record::Registration(row))) = items.first() else { panic!("{items:?}") };
     assert_eq!((row.student.as_str(), row.registered, row.late), ("4733683260", true, true));
     assert_eq!(row.code.as_ref().unwrap().as_str(), "17");
 }
@@ -1157,7 +1155,7 @@ async fn half_a_surrogate_pair_spoils_its_own_field_only() {
         (r#""Reason":"was \ufffd""#, Some("was \u{FFFD}"), 0),
     ] {
         let items = json(row(field)).await.unwrap();
-        let Some(SourceRecord::Record(Record::Registration(row))) = items.first() else { panic!("{items:?}") };
+        let Some(Item::Record(Record::Registration(row))) = items.first() else { panic!("{items:?}") };
         assert_eq!((row.comment.as_deref(), row.unreadable.len()), (comment, noted), "{field}");
     }
     for (name, what) in [("@Id", "id in its field Id"), ("Code", "code in its field Code"), ("PeriodId", "PeriodId")] {
@@ -1314,11 +1312,8 @@ async fn a_text_that_is_too_long_is_cut_and_noted() {
     ];
     for (format, body) in in_both(&containers) {
         let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap();
-        let [
-            SourceRecord::Record(Record::Code(code)),
-            SourceRecord::Record(Record::OutOfSchool(record)),
-            SourceRecord::Complete(_),
-        ] = items.as_slice()
+        let [Item::Record(Record::Code(code)), Item::Record(Record::OutOfSchool(record)), Item::Complete(_)] =
+            items.as_slice()
         else {
             panic!("{} items", items.len())
         };

@@ -1,9 +1,10 @@
 //! `MockAttendanceSource` builds, stands in for any source, and says what it was told.
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{TryStreamExt, stream};
 use rollmark::rules::{SyncWindow, Window};
 use rollmark::source::{
-    AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord,
+    AttendanceSource, Capabilities, Completeness, FetchItem, FetchRequest, FetchedKind, RecordStream, SourceError,
+    SourceErrorKind,
 };
 use rollmark::testing::MockAttendanceSource;
 
@@ -26,14 +27,12 @@ async fn a_mock_gives_the_error_that_it_was_told() {
 
 #[tokio::test]
 async fn a_mock_gives_the_stream_that_it_was_told() {
-    let verdict = SourceRecord::Complete(Completeness::whole(
-        window(),
-        [(FetchedKind::Codes, 0), (FetchedKind::Registrations, 0)],
-    ));
+    let verdict =
+        FetchItem::Complete(Completeness::whole(window(), [(FetchedKind::Codes, 0), (FetchedKind::Registrations, 0)]));
     let mut mock = MockAttendanceSource::new();
     let told = verdict.clone();
     mock.expect_capabilities().return_const(Capabilities::default());
-    mock.expect_fetch().returning(move |_| Ok(stream::iter([Ok(told.clone())]).boxed()));
+    mock.expect_fetch().returning(move |_| Ok(RecordStream::new(stream::iter([Ok(told.clone())]))));
 
     let source: Box<dyn AttendanceSource> = Box::new(mock);
     let stream = source.fetch(&FetchRequest::new(window())).await.unwrap();

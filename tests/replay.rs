@@ -5,17 +5,15 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 use common::program::program;
 use common::records::{records, rules, session_marks};
+use common::source::{Item, items};
 use futures::StreamExt;
 use proptest::prelude::*;
 use rollmark::model::{Decision, LoserReason, Mark, RawCode, Record, Registration, Session, SessionMark, StudentId};
 use rollmark::rules::{Resolver, Rules, Scope, Window};
-use rollmark::source::{
-    AttendanceSource, FetchRequest, ReplaySource, SavingSource, SourceError, SourceErrorKind, SourceRecord,
-};
+use rollmark::source::{AttendanceSource, FetchRequest, ReplaySource, SavingSource, SourceError, SourceErrorKind};
 use rollmark::testing::conformance::source::{every, school};
 use rollmark::testing::simulator::Simulator;
 use rollmark::testing::{FakeSchool, FakeSource};
@@ -26,20 +24,17 @@ fn window(from: &str, to: &str) -> Window {
 }
 
 async fn read(source: &dyn AttendanceSource, window: Window, periods: bool) -> Result<Vec<Record>, SourceError> {
-    use futures::TryStreamExt;
-    let items: Vec<SourceRecord> =
-        source.fetch(&FetchRequest::new(window).with_periods(periods)).await?.try_collect().await?;
-    Ok(items
-        .into_iter()
-        .filter_map(|item| match item {
-            SourceRecord::Record(record) => Some(record),
-            SourceRecord::Complete(_) => None,
-        })
-        .collect())
+    let items = items(source.fetch(&FetchRequest::new(window).with_periods(periods)).await?).await;
+    let record = |item| match item {
+        Ok(Item::Record(record)) => Some(Ok(record)),
+        Ok(Item::Complete(_)) => None,
+        Err(error) => Some(Err(error)),
+    };
+    items.into_iter().filter_map(record).collect()
 }
 
 fn save(folder: &std::path::Path, school: FakeSchool) -> SavingSource {
-    SavingSource::new(Arc::new(FakeSource::new(school)), folder, "2026-11-20T18:00:00Z".parse().unwrap()).unwrap()
+    SavingSource::new(FakeSource::new(school), folder, "2026-11-20T18:00:00Z".parse().unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -47,7 +42,7 @@ async fn keeping_changes_nothing_and_kept_replies_are_a_source_like_any_other() 
     for is_masked in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let saving = save(folder.path(), school());
-        let saving = if is_masked { saving.masked() } else { saving };
+        let saving = saving.with_masking(is_masked);
         every(&saving, &school()).await;
         let replay = ReplaySource::open(folder.path()).unwrap();
         if !is_masked {
@@ -63,7 +58,7 @@ async fn a_fetch_that_breaks_off_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let fake = FakeSource::new(school());
     fake.cut_next_after(100);
-    let saving = SavingSource::new(Arc::new(fake), folder.path(), chrono::Utc::now()).unwrap();
+    let saving = SavingSource::new(fake, folder.path(), chrono::Utc::now()).unwrap();
     read(&saving, window("2026-11-20", "2026-11-20"), false).await.unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -89,11 +84,11 @@ async fn damaged_files_and_folders_in_use_are_refused() {
     assert!(ReplaySource::open(folder.path()).unwrap_err().to_string().contains("holds no saved replies"));
     let day = window("2026-11-20", "2026-11-20");
     read(&save(folder.path(), school()), day, false).await.unwrap();
-    let again = SavingSource::new(Arc::new(FakeSource::new(school())), folder.path(), chrono::Utc::now());
+    let again = SavingSource::new(FakeSource::new(school()), folder.path(), chrono::Utc::now());
     assert!(again.unwrap_err().to_string().contains("already"));
     let second = tempfile::tempdir().unwrap();
     std::fs::write(second.path().join("replies-2.json"), "{}").unwrap();
-    let again = SavingSource::new(Arc::new(FakeSource::new(school())), second.path(), chrono::Utc::now());
+    let again = SavingSource::new(FakeSource::new(school()), second.path(), chrono::Utc::now());
     assert!(again.unwrap_err().to_string().contains("already"), "whatever its number");
     let records = folder.path().join("replies-1.records.jsonl");
     let whole = std::fs::read(&records).unwrap();
@@ -161,7 +156,7 @@ async fn masked_replies_hold_no_id_of_a_student_or_record_and_no_text() {
         Some("broke a leg".into());
     school.period("PERIOD-66", "2026-11-20T08:40:00", Some("am"));
     school.out_of_school("SPAN-99", "STUDENT-88", "2026-11-20", "2026-11-20").reason = Some("hospital".into());
-    let saving = save(folder.path(), school).masked();
+    let saving = save(folder.path(), school).with_masking(true);
     read(&saving, window("2026-11-20", "2026-11-20"), true).await.unwrap();
     let mut kept = String::new();
     for entry in std::fs::read_dir(folder.path()).unwrap() {
@@ -246,7 +241,7 @@ proptest! {
         let replayed = async |folder: &Path| read(&ReplaySource::open(folder).unwrap(), window, true).await.unwrap();
         let (expected, found) = Runtime::new().unwrap().block_on(async {
             read(&save(open.path(), school.clone()), window, true).await.unwrap();
-            let saving = save(masked.path(), school).masked();
+            let saving = save(masked.path(), school).with_masking(true);
             read(&saving, window, true).await.unwrap();
             let real: BTreeMap<StudentId, StudentId> = ["ab", "aB", "b"].into_iter().map(StudentId::new)
                 .filter_map(|student| Some((saving.masked_student(&student)?, student))).collect();
@@ -265,7 +260,7 @@ async fn masked_ids_that_differed_in_case_still_do_and_no_others() {
     for (number, id) in ids.iter().enumerate() {
         school.registration(&number.to_string(), id, "2026-11-20T08:40:00");
     }
-    let saving = save(folder.path(), school).masked();
+    let saving = save(folder.path(), school).with_masking(true);
     read(&saving, window("2026-11-20", "2026-11-20"), false).await.unwrap();
     let masked = ids.map(|id| saving.masked_student(&id.into()).unwrap());
     for (id, mask) in ids.iter().zip(&masked) {
@@ -288,7 +283,7 @@ async fn session_marks_are_kept_and_masked_like_rows() {
     for is_masked in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let saving = save(folder.path(), school.clone());
-        let saving = if is_masked { saving.masked() } else { saving };
+        let saving = saving.with_masking(is_masked);
         read(&saving, day, false).await.unwrap();
         let replay = ReplaySource::open(folder.path()).unwrap();
         assert!(replay.capabilities().gives_session_marks);
@@ -310,7 +305,7 @@ async fn a_roll_gives_no_masked_student_away() {
         let mut row = school.registration(&number.to_string(), student, "2026-11-20T08:40:00");
         row.comment = Some(format!("{student} was here").into());
     }
-    let saving = save(folder.path(), school).masked();
+    let saving = save(folder.path(), school).with_masking(true);
     let day = window("2026-11-20", "2026-11-20");
     read(&saving, day, false).await.unwrap();
     let mut rows: Vec<Registration> = read(&ReplaySource::open(folder.path()).unwrap(), day, false)
@@ -345,7 +340,7 @@ async fn free_text_in_flags_and_codes_is_masked_and_what_the_school_s_tables_kno
     for (number, code) in ["9", "I", "Amelia is ill", "9 Ben", "!"].into_iter().enumerate() {
         school.registration(&number.to_string(), &number.to_string(), "2026-11-20T08:40:00").absent(code);
     }
-    read(&save(folder.path(), school).masked(), window("2026-11-20", "2026-11-20"), true).await.unwrap();
+    read(&save(folder.path(), school).with_masking(true), window("2026-11-20", "2026-11-20"), true).await.unwrap();
     let kept = read(&ReplaySource::open(folder.path()).unwrap(), window("2026-11-20", "2026-11-20"), true).await;
     let (mut flags, mut codes) = (Vec::new(), Vec::new());
     for record in kept.unwrap() {

@@ -2,12 +2,13 @@
 
 mod common;
 
+use common::source::{Item, items};
 use common::tenant::{answering, answering_by_path, ok, with_status};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use rollmark::isams::Isams;
 use rollmark::model::{Decision, Record, Registration, Retry, Status, StudentId};
 use rollmark::rules::{Rules, Window};
-use rollmark::source::{AttendanceSource, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord};
+use rollmark::source::{AttendanceSource, FetchRequest, FetchedKind, SourceError, SourceErrorKind};
 use rollmark::store::{MarkStore, MemoryStore};
 use rollmark::sync::{AttendanceSync, SyncErrorKind, SyncRequest};
 use rollmark::testing::FakeSchool;
@@ -23,15 +24,15 @@ fn rest(simulator: &Simulator) -> Isams {
     Isams::rest(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap()
 }
 
-async fn fetch(source: &Isams) -> Result<Vec<SourceRecord>, SourceError> {
-    source.fetch(&FetchRequest::new(today())).await?.try_collect().await
+async fn fetch(source: &Isams) -> Result<Vec<Item>, SourceError> {
+    items(source.fetch(&FetchRequest::new(today())).await?).await.into_iter().collect()
 }
 
-fn rows(items: Vec<SourceRecord>) -> Vec<Registration> {
+fn rows(items: Vec<Item>) -> Vec<Registration> {
     items
         .into_iter()
         .filter_map(|item| match item {
-            SourceRecord::Record(Record::Registration(row)) => Some(row),
+            Item::Record(Record::Registration(row)) => Some(row),
             _ => None,
         })
         .collect()
@@ -48,7 +49,7 @@ async fn demo() -> Simulator {
 async fn todays_registers_arrive_whole_with_isamss_own_verdict() {
     let simulator = demo().await;
     let items = fetch(&rest(&simulator)).await.unwrap();
-    let Some(SourceRecord::Complete(verdict)) = items.last() else { panic!("no verdict") };
+    let Some(Item::Complete(verdict)) = items.last() else { panic!("no verdict") };
     assert!(verdict.covers(FetchedKind::Registrations, today()));
     assert_eq!(
         [FetchedKind::Codes, FetchedKind::Periods, FetchedKind::Registrations].map(|kind| verdict.rows(kind)),
@@ -145,7 +146,7 @@ async fn one_token_serves_all_registers_and_a_refused_one_is_renewed_once() {
     for _ in 0..2 {
         source.fetch(&request).await.unwrap().collect::<Vec<_>>().await;
     }
-    assert_eq!(request.counters.tally().requests, 13, "a token, then codes, periods and four registers twice");
+    assert_eq!(request.counters().tally().requests, 13, "a token, then codes, periods and four registers twice");
     simulator.revoke_token();
     assert_eq!(rows(fetch(&source).await.unwrap()).len(), 160);
     assert_eq!(simulator.valid_tokens(), 1);
@@ -642,7 +643,7 @@ async fn ids_have_a_length_and_names_and_texts_are_cut() {
     let code = format!(r#"[{{"id":1,"code":"{text}","name":"{text}"}}]"#);
     let items = fetch(&source(&with_reply(LISTS[0].0, code))).await.unwrap();
     let code = items.iter().find_map(|item| match item {
-        SourceRecord::Record(Record::Code(code)) => Some(code),
+        Item::Record(Record::Code(code)) => Some(code),
         _ => None,
     });
     let code = code.unwrap();
@@ -666,7 +667,7 @@ async fn a_period_without_a_flag_is_flagged_by_its_name() {
         let list = format!(r#"{{"registrationPeriods":[{{"id":5,"time":"08:40",{fields}}}]}}"#);
         let items = fetch(&source(&with_reply(LISTS[1].0, list))).await.unwrap();
         let session = items.iter().find_map(|item| match item {
-            SourceRecord::Record(Record::Period(period)) => Some(period.session.as_deref()),
+            Item::Record(Record::Period(period)) => Some(period.session.as_deref()),
             _ => None,
         });
         assert_eq!(session, Some(flag), "{fields}");
@@ -680,7 +681,7 @@ async fn a_school_without_a_code_table_is_not_asked_for_one() {
     let without = source(&url).has_code_table(false);
     assert!(!without.capabilities().has_code_table);
     let items = fetch(&without).await.unwrap();
-    let Some(SourceRecord::Complete(verdict)) = items.last() else { panic!("no verdict") };
+    let Some(Item::Complete(verdict)) = items.last() else { panic!("no verdict") };
     assert!(!verdict.covers(FetchedKind::Codes, today()) && verdict.covers(FetchedKind::Registrations, today()));
 }
 

@@ -4,12 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use futures::StreamExt;
 use rollmark::model::{Code, Record, RecordKind, Registration, SchoolId, Session, SessionMark, Status};
 use rollmark::rules::{Rules, Scope, SyncWindow, Window};
 use rollmark::source::{
-    AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, RecordStream, SourceError,
-    SourceErrorKind, SourceRecord,
+    AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, RecordStream, SourceError, SourceErrorKind,
 };
 use rollmark::store::{MarkKey, MarkStore, MemoryStore, Snapshot, SqliteStore, as_of};
 use rollmark::sync::{AttendanceSync, SavedPlan, SyncErrorKind, SyncRequest};
@@ -45,7 +43,7 @@ fn temporary() -> SourceError {
 #[tokio::test]
 async fn the_same_sync_twice_writes_nothing_the_second_time() {
     let store = MemoryStore::new();
-    let source = FakeSource::new(FakeSchool::demo(today())).shuffled(3);
+    let source = FakeSource::new(FakeSchool::demo(today())).with_shuffling(3);
     let sync = AttendanceSync::new(source, store.clone(), "school", rules());
     let first = sync.run(request()).await.unwrap();
     let before = all(&store, "school").await;
@@ -161,7 +159,7 @@ async fn history_says_what_the_portal_showed_at_any_time() {
 #[tokio::test]
 async fn a_cached_reply_shows_a_change_only_after_its_expiry() {
     let clock = TestClock::new(at("2026-11-20T02:00:00Z"));
-    let source = FakeSource::new(FakeSchool::demo(today())).cached_for(TimeDelta::hours(24), &clock);
+    let source = FakeSource::new(FakeSchool::demo(today())).with_cache(TimeDelta::hours(24), &clock);
     let sync = AttendanceSync::new(source.clone(), MemoryStore::new(), "school", rules());
     sync.run(request().with_now(clock.now())).await.unwrap();
     source.change(|school| school.demo_changes(today()));
@@ -229,7 +227,7 @@ proptest::proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let source = FakeSource::new(FakeSchool::demo(today())).shuffled(seed);
+            let source = FakeSource::new(FakeSchool::demo(today())).with_shuffling(seed);
             let store = MemoryStore::new();
             let sync = AttendanceSync::new(source.clone(), store.clone(), "school", rules());
             sync.run(request()).await.unwrap();
@@ -280,17 +278,14 @@ impl std::fmt::Display for Aggregator {
 #[async_trait]
 impl AttendanceSource for Aggregator {
     fn capabilities(&self) -> Capabilities {
-        let mut capabilities = Capabilities::default();
-        capabilities.gives_session_marks = self.gives_session_marks;
-        capabilities
+        Capabilities::new().with_session_marks(self.gives_session_marks)
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
         let records = self.records.lock().unwrap().clone();
         let verdict =
-            Completeness::whole(request.window, [(FetchedKind::Codes, 1), (self.answered, records.len() as u64)]);
-        let items = records.into_iter().map(SourceRecord::Record).chain([SourceRecord::Complete(verdict)]);
-        Ok(futures::stream::iter(items.map(Ok).collect::<Vec<_>>()).boxed())
+            Completeness::whole(request.window(), [(FetchedKind::Codes, 1), (self.answered, records.len() as u64)]);
+        Ok(RecordStream::of(records, verdict))
     }
 }
 

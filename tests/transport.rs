@@ -4,26 +4,27 @@ mod common;
 
 use std::io::Write;
 
+use common::source::{Item, items};
 use common::tenant::{answering, answering_by_path, answering_to, ok, with_status};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use futures::TryStreamExt;
 use rollmark::isams::Isams;
 use rollmark::rules::Window;
-use rollmark::source::{AttendanceSource, FetchRequest, SourceError, SourceErrorKind, SourceRecord};
+use rollmark::source::{AttendanceSource, FetchRequest, SourceError, SourceErrorKind};
 
 const BATCH: &str = "<iSAMS><RegistrationStatuses/><OutOfSchoolPupils/><RegistrationCodes/></iSAMS>";
 const TOKEN: &str = r#"{"access_token":"Token-4711","expires_in":3600}"#;
 
-async fn fetch(source: Isams) -> Result<Vec<SourceRecord>, SourceError> {
-    source.fetch(&FetchRequest::new(Window::day("2026-11-20".parse().unwrap()))).await?.try_collect().await
+async fn fetch(source: Isams) -> Result<Vec<Item>, SourceError> {
+    let request = FetchRequest::new(Window::day("2026-11-20".parse().unwrap()));
+    items(source.fetch(&request).await?).await.into_iter().collect()
 }
 
-async fn batch(url: &str) -> Result<Vec<SourceRecord>, SourceError> {
+async fn batch(url: &str) -> Result<Vec<Item>, SourceError> {
     fetch(Isams::batch(url, "5f7e6c1a-0000-4000-8000-0123456789ab").unwrap()).await
 }
 
-async fn rest(url: &str) -> Result<Vec<SourceRecord>, SourceError> {
+async fn rest(url: &str) -> Result<Vec<Item>, SourceError> {
     fetch(Isams::rest(url, "client", "secret of the client").unwrap()).await
 }
 
@@ -44,7 +45,7 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 /// Both APIs' replies with this header and their bodies changed alike.
-async fn both(status: &str, change: impl Fn(&str) -> Vec<u8>) -> [Result<Vec<SourceRecord>, SourceError>; 2] {
+async fn both(status: &str, change: impl Fn(&str) -> Vec<u8>) -> [Result<Vec<Item>, SourceError>; 2] {
     let batch = batch(&answering(with_status(status, change(BATCH)))).await;
     let rest = rest(&rest_tenant(with_status(status, change(r#"{"registrationPeriods":[]}"#)))).await;
     [batch, rest]

@@ -1,56 +1,15 @@
-use std::collections::{BTreeMap, BTreeSet};
+use chrono::NaiveDate;
+use serde::Serialize;
 
-use chrono::{NaiveDate, NaiveDateTime};
-use serde::{Serialize, Serializer};
-
-use super::findings::Situation;
-use super::{Expected, Finding, Question, ShownMark};
-use crate::model::{
-    Decision, FeedTime, Loser, LoserReason, Mark, OutOfSchool, PeriodId, Record, RecordKind, RecordReference,
-    Registration, RegistrationPeriod, Session, Status, StudentId,
-};
-use crate::rules::{Candidate, Freshness, Register, ResolveError, Resolver, Rules, Scope, Window};
+use super::day::{Contender, DayRecord, Facts, SessionDay};
+use super::finding::{Finding, as_line};
+use super::words::Words;
+use super::{Question, ShownMark, Wording};
+use crate::model::{Decision, Loser, Mark, Record, Session, StudentId};
+use crate::rules::{Freshness, Register, ResolveError, Resolver, Rules, Scope, Window};
 
 /// So many of the records that did not decide are listed; a student's day has some fifteen.
 const MOST_LISTED: usize = 40;
-
-/// One record of the student's day.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DayRecord {
-    /// Which record.
-    pub record: RecordReference,
-    /// What it says if it decides.
-    pub status: Status,
-    /// The letter of its code, if the code table has it.
-    pub code: Option<Box<str>>,
-    /// A registration's time, an out-of-school record's beginning (included), or the start of a session mark's half-day; school
-    /// time.
-    pub from: NaiveDateTime,
-    /// An out-of-school record's end (not included); `None` for others.
-    pub to: Option<NaiveDateTime>,
-    /// A registration's period.
-    pub period: Option<PeriodId>,
-    /// The session that the registration's period is flagged with.
-    pub flag: Option<Session>,
-}
-
-impl DayRecord {
-    pub(super) fn says(&self, expected: &Expected) -> bool {
-        expected.is_met(self.status, self.code.as_deref())
-    }
-}
-
-/// A record of the day beside one session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Contender {
-    /// The record.
-    pub record: DayRecord,
-    /// Why it did not decide; `None` for the one that did.
-    pub why: Option<LoserReason>,
-    pub(super) is_expected: bool,
-}
 
 /// The answer for one session.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,10 +29,6 @@ pub struct SessionDiagnosis {
     /// losers.
     #[serde(skip)]
     pub contenders: Vec<Contender>,
-}
-
-fn as_line<S: Serializer>(mark: &Option<Mark>, serializer: S) -> Result<S::Ok, S::Error> {
-    mark.as_ref().map(Mark::line).serialize(serializer)
 }
 
 /// The answer for a student's date. Serialises as one JSON object; the records of the day are not part of it.
@@ -107,7 +62,7 @@ pub struct Diagnosis {
 /// ```
 /// use chrono::{TimeDelta, Utc};
 /// use rollmark::explain::{Diagnoser, FindingName, Question};
-/// use rollmark::rules::{Freshness, Rules, SyncWindow};
+/// use rollmark::rules::{Freshness, Rules};
 /// use rollmark::testing::FakeSchool;
 ///
 /// let today = "2026-11-20".parse()?;
@@ -117,86 +72,56 @@ pub struct Diagnosis {
 /// school.out_of_school("901", "4733683260", "2026-11-20T08:00:00", "2026-11-20T12:00:00").coded("17")
 ///     .updated("2026-11-19T16:00:00");
 ///
-/// let question = Question::new("4733683260", today, SyncWindow::default().ending(today)).expected("M".parse()?);
+/// let question = Question::about("4733683260", today).expecting("M");
 /// let freshness = Freshness::new(Utc::now(), TimeDelta::hours(4));
 /// let mut diagnoser = Diagnoser::new(Rules::new("Europe/London".parse()?), question, freshness);
 /// school.records().for_each(|record| diagnoser.push(record));
 /// let diagnosis = diagnoser.finish()?;
-/// assert_eq!(diagnosis.sessions[0].findings[0].name, FindingName::OutOfSchoolOlderThanRegistration);
+/// assert_eq!(diagnosis.sessions[0].findings[0].name(), FindingName::OutOfSchoolOlderThanRegistration);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Diagnoser {
     resolver: Resolver,
     facts: Facts,
-}
-
-/// What is known beside the resolved register.
-#[derive(Debug)]
-pub(super) struct Facts {
-    pub(super) question: Question,
-    pub(super) rules: Rules,
-    pub(super) freshness: Freshness,
-    pub(super) shown: Vec<ShownMark>,
-    /// The student's rows of the date: registrations or session marks.
-    pub(super) rows: BTreeSet<Registration>,
-    /// The student's out-of-school records, of any date.
-    pub(super) spans: BTreeSet<OutOfSchool>,
-    /// The periods of the date; of two that share an id the greater counts (R1.5).
-    pub(super) periods: BTreeMap<PeriodId, RegistrationPeriod>,
-    /// The letters of the code table.
-    pub(super) letters: BTreeSet<Box<str>>,
-    /// Another student has a registration on the date.
-    pub(super) others_have_rows: bool,
-    /// At least one registration, of any student, has a time of update.
-    rows_have_stamps: bool,
-    /// At least one out-of-school record, of any student, has a time of update.
-    spans_have_stamps: bool,
-    /// At least one out-of-school record, of any student, has a code.
-    pub(super) spans_have_codes: bool,
-    /// Fields of out-of-school records that may hold their stamp or code.
-    pub(super) undecided_fields: Vec<String>,
+    wording: Wording,
 }
 
 impl Diagnoser {
     /// A diagnosis by a school's rules, from a fetch of this freshness.
     pub fn new(rules: Rules, question: Question, freshness: Freshness) -> Self {
-        let resolver = Resolver::new(rules.clone(), scope_of(&question));
-        let facts = Facts {
-            question,
-            rules,
-            freshness,
-            shown: Vec::new(),
-            rows: BTreeSet::new(),
-            spans: BTreeSet::new(),
-            periods: BTreeMap::new(),
-            letters: BTreeSet::new(),
-            others_have_rows: false,
-            rows_have_stamps: false,
-            spans_have_stamps: false,
-            spans_have_codes: false,
-            undecided_fields: Vec::new(),
-        };
-        Self { resolver, facts }
+        let facts = Facts::new(rules.clone(), question, freshness);
+        Self { resolver: Resolver::new(rules, scope_of(&facts)), facts, wording: Wording::default() }
+    }
+
+    /// Sets what the source's things are called.
+    #[must_use]
+    pub fn with_wording(mut self, wording: Wording) -> Self {
+        self.wording = wording;
+        self
     }
 
     /// Says that the last sync was told that the school was closed on the date (R11.4): no mark is expected then. Comes before
     /// the records.
     #[must_use]
-    pub fn closed(mut self) -> Self {
+    pub fn with_school_closed(mut self) -> Self {
         self.resolver = self.resolver.with_closed_dates([self.facts.question.date]);
         self
     }
 
-    /// Says what the portal's store shows in one session; without it, the store is left out of the answer.
-    pub fn store_shows(&mut self, shown: ShownMark) {
-        self.facts.shown.push(shown);
+    /// Says what the portal's store shows in a session; without it, the store is left out of the answer.
+    #[must_use]
+    pub fn with_shown(mut self, shown: impl IntoIterator<Item = ShownMark>) -> Self {
+        self.facts.shown.extend(shown);
+        self
     }
 
     /// Names the fields of out-of-school records that may hold their time of update or their code under a name that is not
     /// looked for ([`Completeness::undecided_fields`](crate::source::Completeness::undecided_fields)).
-    pub fn undecided_fields(&mut self, names: Vec<String>) {
+    #[must_use]
+    pub fn with_undecided_fields(mut self, names: Vec<String>) -> Self {
         self.facts.undecided_fields = names;
+        self
     }
 
     /// Takes one record.
@@ -210,11 +135,11 @@ impl Diagnoser {
     /// # Errors
     /// See [`ResolveError`].
     pub fn finish(self) -> Result<Diagnosis, ResolveError> {
-        let register = self.resolver.finish()?;
-        let facts = self.facts;
+        let Self { resolver, facts, wording } = self;
+        let register = resolver.finish()?;
         let mut day = facts.day(&register);
-        let session = |session| facts.session(&register, session, !day.is_empty());
-        let sessions: Vec<SessionDiagnosis> = facts.question.sessions().map(session).collect();
+        let answer = |session| answer(&facts, &register, &wording, session, !day.is_empty());
+        let sessions: Vec<SessionDiagnosis> = facts.question.sessions().map(answer).collect();
         let all = day.len();
         if all > MOST_LISTED {
             let is_listed = |record: &DayRecord| {
@@ -242,152 +167,34 @@ impl Extend<Record> for Diagnoser {
     }
 }
 
-fn scope_of(question: &Question) -> Scope {
-    let day = Window::day(question.date);
-    let window = question.window.today().map_or(day, |today| day.with_today(today));
-    Scope::all(window).with_students([question.student.clone()])
+fn scope_of(facts: &Facts) -> Scope {
+    let day = Window::day(facts.question.date);
+    let window = facts.window.today().map_or(day, |today| day.with_today(today));
+    Scope::all(window).with_students([facts.question.student.clone()])
 }
 
-impl Facts {
-    fn note(&mut self, record: &Record) {
-        let Question { student, date, .. } = &self.question;
-        let is_of_date = |at: FeedTime| at.school_time(self.rules.zone()).date() == *date;
-        match record {
-            Record::Registration(row) => {
-                self.rows_have_stamps |= row.last_updated.is_some();
-                if row.student != *student {
-                    self.others_have_rows = self.others_have_rows || is_of_date(row.at);
-                } else if is_of_date(row.at) {
-                    self.rows.insert(row.clone());
-                }
-            }
-            Record::OutOfSchool(span) => {
-                self.spans_have_stamps |= span.last_updated.is_some();
-                self.spans_have_codes |= span.code.is_some();
-                if span.student == *student {
-                    // Nothing is decided by these, so their free texts need not be held twice.
-                    self.spans.insert(OutOfSchool { reason: None, ..span.clone() });
-                }
-            }
-            Record::Period(period) => {
-                if is_of_date(period.at) && self.periods.get(&period.id).is_none_or(|known| known < period) {
-                    self.periods.insert(period.id.clone(), period.clone());
-                }
-            }
-            Record::Code(code) => self.letters.extend(code.letter.clone()),
-            Record::SessionMark(mark) => {
-                self.rows_have_stamps |= mark.last_updated.is_some();
-                if mark.student != *student {
-                    self.others_have_rows |= mark.date == *date;
-                } else if mark.date == *date {
-                    self.rows.insert(mark.clone().into_row());
-                }
-            }
-        }
-    }
-
-    fn session(&self, register: &Register, session: Session, has_records: bool) -> SessionDiagnosis {
-        let Question { student, date, .. } = &self.question;
-        let mark = register.mark(student, *date, session);
-        let contenders = self.contenders(register, session);
-        let findings = Situation {
-            facts: self,
-            register,
-            session,
-            mark: mark.as_ref(),
-            contenders: &contenders,
-            has_school: register.is_in_session(*date, session),
-            has_records,
-        }
-        .findings();
-        let (contenders, more_losers) = listed(contenders);
-        let decision = mark.as_ref().map(|mark| {
-            let losers = contenders
-                .iter()
-                .filter_map(|contender| Some(Loser { record: contender.record.record.clone(), why: contender.why? }))
-                .collect();
-            Decision { losers, more_losers, ..mark.decision.clone() }
-        });
-        SessionDiagnosis { session, mark, decision, findings, contenders }
-    }
-
-    fn contenders(&self, register: &Register, session: Session) -> Vec<Contender> {
-        let Question { student, date, .. } = &self.question;
-        let mut all = register.contenders(student, *date, session);
-        let known: BTreeSet<&Registration> = all
-            .iter()
-            .filter_map(|(candidate, _)| match candidate {
-                Candidate::Registration(row, _) => Some(*row),
-                Candidate::SessionMark(..) | Candidate::OutOfSchool(_) => None,
-            })
-            .collect();
-        // No rule makes the mark of one session that of the other.
-        let rows = self.rows.iter().filter(|_| !register.has_session_marks());
-        let others = rows.filter(|row| !known.contains(row));
-        let others: Vec<_> =
-            others.map(|row| (register.candidate(row), Some(LoserReason::OtherRegistration))).collect();
-        all.extend(others);
-        let expected = self.question.expected.as_ref();
-        all.into_iter()
-            .map(|(candidate, why)| {
-                let record = self.day_record(register, &candidate);
-                let is_expected = expected.is_some_and(|expected| record.says(expected));
-                Contender { record, why, is_expected }
-            })
-            .collect()
-    }
-
-    /// Whether any record of the kind has a time of update.
-    pub(super) fn has_stamps(&self, kind: RecordKind) -> bool {
-        match kind {
-            RecordKind::Registration | RecordKind::SessionMark => self.rows_have_stamps,
-            RecordKind::OutOfSchool => self.spans_have_stamps,
-            RecordKind::Unknown => false,
-        }
-    }
-
-    pub(super) fn day_record(&self, register: &Register, candidate: &Candidate<'_>) -> DayRecord {
-        let outcome = register.outcome(candidate);
-        let (from, to, period) = match candidate {
-            Candidate::Registration(row, _) | Candidate::SessionMark(row, _) => {
-                (row.at.school_time(self.rules.zone()), None, row.period.clone())
-            }
-            Candidate::OutOfSchool(span) => (span.from, Some(span.to), None),
-        };
-        let flag = period.as_ref().and_then(|period| self.flag(period));
-        DayRecord {
-            record: candidate.reference(),
-            status: outcome.status,
-            code: outcome.letter,
-            from,
-            to,
-            period,
-            flag,
-        }
-    }
-
-    /// A registration whose period is not in the list: the period rule passes it over (R3).
-    pub(super) fn is_unlisted(&self, record: &DayRecord) -> bool {
-        record.to.is_none() && record.period.as_ref().is_none_or(|period| !self.periods.contains_key(period))
-    }
-
-    pub(super) fn flag(&self, id: &PeriodId) -> Option<Session> {
-        self.periods.get(id)?.flag()
-    }
-
-    /// The time of the date's first period with the session's flag.
-    pub(super) fn first_period(&self, session: Session) -> Option<NaiveDateTime> {
-        let has_flag = |period: &&RegistrationPeriod| period.flag() == Some(session);
-        self.periods.values().filter(has_flag).map(|period| period.at.school_time(self.rules.zone())).min()
-    }
-
-    fn day(&self, register: &Register) -> Vec<DayRecord> {
-        let spans = register.out_of_school(&self.question.student);
-        let rows = self.rows.iter().map(|row| register.candidate(row));
-        let mut day: Vec<_> = spans.chain(rows).map(|candidate| self.day_record(register, &candidate)).collect();
-        day.sort_by_key(|record| record.from);
-        day
-    }
+fn answer(
+    facts: &Facts,
+    register: &Register,
+    wording: &Wording,
+    session: Session,
+    has_records: bool,
+) -> SessionDiagnosis {
+    let Question { student, date, .. } = &facts.question;
+    let mark = register.mark(student, *date, session);
+    let contenders = facts.contenders(register, session);
+    let has_school = register.is_in_session(*date, session);
+    let day =
+        SessionDay { facts, register, session, mark: mark.as_ref(), contenders: &contenders, has_school, has_records };
+    let words = Words { day: &day, wording };
+    let findings = day.causes().into_iter().map(|cause| words.finding(cause)).collect();
+    let (contenders, more_losers) = listed(contenders);
+    let decision = mark.as_ref().map(|mark| {
+        let lost = |one: &Contender| Some(Loser { record: one.record.record.clone(), why: one.why? });
+        let losers = contenders.iter().filter_map(lost).collect();
+        Decision { losers, more_losers, ..mark.decision.clone() }
+    });
+    SessionDiagnosis { session, mark, decision, findings, contenders }
 }
 
 /// The contenders that are listed, in their order, and how many others there are.

@@ -1,11 +1,17 @@
+//! What can be found, as data.
+
 use std::fmt;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc};
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use super::DayRecord;
+use crate::model::{Mark, PeriodId, PickedRegistration, RawCode, RecordKind, Session, StudentId, names, stamp_text};
+use crate::rules::{PmRule, Window};
 
 /// What can be the matter with a mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FindingName {
     /// The date lies outside the dates that ordinary syncs cover.
@@ -38,49 +44,370 @@ pub enum FindingName {
     CacheExpiryTooLong,
 }
 
-impl FindingName {
-    /// The finding's name in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::OutsideWindow => "outside_window",
-            Self::StoreBehindSource => "store_behind_source",
-            Self::MissingTimestamp => "missing_timestamp",
-            Self::OutOfSchoolOlderThanRegistration => "out_of_school_older_than_registration",
-            Self::RegistrationOlderThanOutOfSchool => "registration_older_than_out_of_school",
-            Self::DuplicateRegistrations => "duplicate_registrations",
-            Self::OutOfSchoolDoesNotCoverSession => "out_of_school_does_not_cover_session",
-            Self::PmRulePicksOtherRegistration => "pm_rule_picks_other_registration",
-            Self::UnknownCode => "unknown_code",
-            Self::NotTaken => "not_taken",
-            Self::NoRecord => "no_record",
-            Self::CacheMayBeStale => "cache_may_be_stale",
-            Self::Consistent => "consistent",
-            Self::CacheExpiryTooLong => "cache_expiry_too_long",
-        }
-    }
-}
+names!(FindingName, "a finding", {
+    OutsideWindow => "outside_window",
+    StoreBehindSource => "store_behind_source",
+    MissingTimestamp => "missing_timestamp",
+    OutOfSchoolOlderThanRegistration => "out_of_school_older_than_registration",
+    RegistrationOlderThanOutOfSchool => "registration_older_than_out_of_school",
+    DuplicateRegistrations => "duplicate_registrations",
+    OutOfSchoolDoesNotCoverSession => "out_of_school_does_not_cover_session",
+    PmRulePicksOtherRegistration => "pm_rule_picks_other_registration",
+    UnknownCode => "unknown_code",
+    NotTaken => "not_taken",
+    NoRecord => "no_record",
+    CacheMayBeStale => "cache_may_be_stale",
+    Consistent => "consistent",
+    CacheExpiryTooLong => "cache_expiry_too_long",
+});
 
-impl fmt::Display for FindingName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// One thing that was found, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// One thing that was found, and what to do about it: as data, and in English.
+///
+/// Serialises as an object with `name`, `summary`, `advice` and `evidence`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Finding {
-    /// Its name.
-    pub name: FindingName,
+    /// What was found.
+    pub evidence: Evidence,
+    /// What helps, the likeliest first; empty where the finding itself says it all.
+    pub cures: Vec<Cure>,
     /// What was found: sentences for a school office.
     pub summary: String,
     /// What to do: sentences for a school office.
     pub advice: String,
-    /// Ids, times and stamps.
-    pub evidence: Map<String, Value>,
+}
+
+impl Finding {
+    /// Its name.
+    pub fn name(&self) -> FindingName {
+        self.evidence.name()
+    }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} {}", self.name, self.summary, self.advice)
+        write!(f, "{}: {} {}", self.name(), self.summary, self.advice)
     }
+}
+
+impl Serialize for Finding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("Finding", 4)?;
+        object.serialize_field("name", &self.name())?;
+        object.serialize_field("summary", &self.summary)?;
+        object.serialize_field("advice", &self.advice)?;
+        object.serialize_field("evidence", &self.evidence)?;
+        object.end()
+    }
+}
+
+/// What was found, with the records, times and stamps that show it. Serialises as an object of these.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum Evidence {
+    /// [`FindingName::OutsideWindow`]
+    OutsideWindow {
+        /// The date in question.
+        date: NaiveDate,
+        /// The dates that ordinary syncs cover.
+        #[serde(flatten, serialize_with = "window_ends")]
+        window: Window,
+    },
+    /// [`FindingName::StoreBehindSource`]
+    StoreBehindSource {
+        /// The date in question.
+        date: NaiveDate,
+        /// What the store shows.
+        #[serde(serialize_with = "as_line")]
+        store_mark: Option<Mark>,
+        /// The run that wrote or removed it.
+        run: Option<u64>,
+        /// When that run fetched.
+        #[serde(serialize_with = "stamp")]
+        fetched_at: Option<DateTime<Utc>>,
+    },
+    /// [`FindingName::MissingTimestamp`]
+    MissingTimestamp {
+        /// The record that says what is expected.
+        record: DayRecord,
+        /// The record that decides.
+        winner: Option<DayRecord>,
+    },
+    /// [`FindingName::OutOfSchoolOlderThanRegistration`]
+    OutOfSchoolOlderThanRegistration {
+        /// The record that says what is expected.
+        record: DayRecord,
+        /// The record that decides.
+        winner: Option<DayRecord>,
+    },
+    /// [`FindingName::RegistrationOlderThanOutOfSchool`]
+    RegistrationOlderThanOutOfSchool {
+        /// The record that says what is expected.
+        record: DayRecord,
+        /// The record that decides.
+        winner: Option<DayRecord>,
+    },
+    /// [`FindingName::DuplicateRegistrations`]
+    DuplicateRegistrations {
+        /// The record that says what is expected.
+        record: DayRecord,
+        /// The record that counts for the register.
+        counting: Option<DayRecord>,
+    },
+    /// [`FindingName::OutOfSchoolDoesNotCoverSession`]
+    OutOfSchoolDoesNotCoverSession {
+        /// The record that says what is expected.
+        record: DayRecord,
+        /// When the session's register is, in school time; `None` where it has none.
+        register_at: Option<NaiveDateTime>,
+        /// The newer version of the same record, where it lies elsewhere and so the record counts no more.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        counting: Option<DayRecord>,
+    },
+    /// [`FindingName::PmRulePicksOtherRegistration`]
+    PmRulePicksOtherRegistration {
+        /// The registration that says what is expected.
+        registration: DayRecord,
+        /// The session's registration.
+        picked: Option<PickedRegistration>,
+        /// A rule by which the other would be it.
+        #[serde(flatten, serialize_with = "rule")]
+        pm_rule: PmRule,
+        /// The session that the other's period is flagged with.
+        flag: Option<Session>,
+    },
+    /// [`FindingName::UnknownCode`]
+    UnknownCode {
+        /// The record that decides.
+        record: DayRecord,
+        /// Its code.
+        raw_code: RawCode,
+        /// Why no mark can have the expected letter.
+        #[serde(skip)]
+        letter: Option<Reason>,
+    },
+    /// [`FindingName::NotTaken`]
+    NotTaken {
+        /// The row of the register.
+        record: DayRecord,
+        /// Why no mark can have the expected letter.
+        #[serde(skip)]
+        letter: Option<Reason>,
+    },
+    /// [`FindingName::NoRecord`]: nothing at all of the student and date.
+    NoRecord {
+        /// The student.
+        student: StudentId,
+        /// The date in question.
+        date: NaiveDate,
+        /// Other students have registrations or session marks on the date.
+        #[serde(skip)]
+        others_have_rows: bool,
+        /// Why no mark can have the expected letter.
+        #[serde(skip)]
+        letter: Option<Reason>,
+    },
+    /// [`FindingName::NoRecord`]: nothing that was read says what is expected, and replies are not cached.
+    NothingExpected {
+        /// The student.
+        student: StudentId,
+        /// The date in question.
+        date: NaiveDate,
+        /// The instant just before the first request.
+        #[serde(serialize_with = "stamp")]
+        fetched_at: DateTime<Utc>,
+        /// Why the mark is not the expected one.
+        #[serde(skip)]
+        reason: Reason,
+        /// The store shows what is expected.
+        #[serde(skip)]
+        store_agrees: bool,
+    },
+    /// [`FindingName::CacheMayBeStale`]
+    CacheMayBeStale {
+        /// The earliest moment that the replies can show.
+        #[serde(serialize_with = "stamp")]
+        as_of_earliest: DateTime<Utc>,
+        /// The instant just before the first request.
+        #[serde(serialize_with = "stamp")]
+        fetched_at: DateTime<Utc>,
+        /// From then on, a change that was made before `fetched_at` is sure to be read.
+        #[serde(serialize_with = "stamp")]
+        sure_from: DateTime<Utc>,
+        /// Why the mark is not the expected one.
+        #[serde(skip)]
+        reason: Reason,
+        /// The store shows what is expected.
+        #[serde(skip)]
+        store_agrees: bool,
+    },
+    /// [`FindingName::Consistent`]
+    Consistent {
+        /// Why there is no mark; `None` where there is one.
+        #[serde(skip)]
+        no_mark: Option<Reason>,
+    },
+    /// [`FindingName::CacheExpiryTooLong`]
+    CacheExpiryTooLong {
+        /// The cache expiry.
+        #[serde(rename = "cache_expiry_seconds", serialize_with = "seconds")]
+        cache_expiry: TimeDelta,
+    },
+}
+
+impl Evidence {
+    /// The finding's name.
+    pub fn name(&self) -> FindingName {
+        match self {
+            Self::OutsideWindow { .. } => FindingName::OutsideWindow,
+            Self::StoreBehindSource { .. } => FindingName::StoreBehindSource,
+            Self::MissingTimestamp { .. } => FindingName::MissingTimestamp,
+            Self::OutOfSchoolOlderThanRegistration { .. } => FindingName::OutOfSchoolOlderThanRegistration,
+            Self::RegistrationOlderThanOutOfSchool { .. } => FindingName::RegistrationOlderThanOutOfSchool,
+            Self::DuplicateRegistrations { .. } => FindingName::DuplicateRegistrations,
+            Self::OutOfSchoolDoesNotCoverSession { .. } => FindingName::OutOfSchoolDoesNotCoverSession,
+            Self::PmRulePicksOtherRegistration { .. } => FindingName::PmRulePicksOtherRegistration,
+            Self::UnknownCode { .. } => FindingName::UnknownCode,
+            Self::NotTaken { .. } => FindingName::NotTaken,
+            Self::NoRecord { .. } | Self::NothingExpected { .. } => FindingName::NoRecord,
+            Self::CacheMayBeStale { .. } => FindingName::CacheMayBeStale,
+            Self::Consistent { .. } => FindingName::Consistent,
+            Self::CacheExpiryTooLong { .. } => FindingName::CacheExpiryTooLong,
+        }
+    }
+}
+
+/// Why there is no mark, or not the expected one.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The last sync was told that the school was closed on the date.
+    Closed,
+    /// The registration belongs to a period that was not read.
+    UnreadPeriod(DayRecord, PeriodId),
+    /// No registration period of the date is flagged with the session.
+    NoFlaggedPeriod,
+    /// No student has a register in the session.
+    NoRegister,
+    /// No student has a session mark for the session.
+    NoSessionMarks,
+    /// Nothing that was read makes a mark for the student.
+    NothingMakesAMark,
+    /// Nothing that was read says what is expected.
+    NothingSaysSo,
+    /// An older version of an out-of-school record says what is expected; a newer one counts.
+    Replaced(DayRecord),
+    /// No registration codes were read.
+    NoCodes,
+    /// The code table has no such letter; it may have it in another case.
+    UnknownLetter(Box<str>, Option<Box<str>>),
+}
+
+/// Steps that are done one after the other, and make the mark the expected one.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Cure {
+    /// What has to be done first, so that the steps help.
+    pub first: Vec<Step>,
+    /// The steps; then follows a sync.
+    pub steps: Vec<Step>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Step {
+    /// Save the record again, so that it is the newest.
+    SaveAgain(DayRecord),
+    /// Save the records again, since their times of update lie in the future.
+    SaveFuture(Vec<DayRecord>),
+    /// Edit the record and save it again, so that it gets a time of update.
+    AddStamp(DayRecord),
+    /// Name the field that holds the time of update of these records; it may be one of those listed.
+    NameStampField(RecordKind, Vec<String>),
+    /// Name the field that holds the code of out-of-school records, if it is one of those listed.
+    NameCodeField(Vec<String>),
+    /// End the out-of-school records at this school time, or change their times so that the session is left out.
+    EndRecords(Vec<DayRecord>, Option<NaiveTime>),
+    /// Change the times of the out-of-school record so that it covers the session.
+    CoverSession(DayRecord),
+    /// Change the end of the out-of-school record so that it covers the session.
+    ChangeEnd(DayRecord),
+    /// Change the times, and if need be the code, of the newer version of an out-of-school record, or enter one of its own.
+    MoveBack(DayRecord),
+    /// Read ends at midnight as including their date.
+    IncludeMidnightEnds,
+    /// Take the student's rows but this one out of the register.
+    RemoveOthers(DayRecord),
+    /// Give the record a code that the code table has.
+    GiveKnownCode(DayRecord),
+    /// Give the record what is expected.
+    GiveExpected(DayRecord),
+    /// Enter what is expected where the student has no row.
+    EnterExpected,
+    /// Enter the attendance, as it is expected, in the management system.
+    Enter,
+    /// Take the register that this row belongs to.
+    TakeRegister(DayRecord),
+    /// Take the session's register.
+    TakeSessionRegister,
+    /// Flag the period of the session's register with the session.
+    FlagPeriod,
+    /// Let the source read the registration codes.
+    GrantCodes,
+    /// Let the source read the whole code table.
+    GrantCodeTable,
+    /// Let the source read the registration period.
+    GrantPeriod(PeriodId),
+    /// Ask for another letter, or add this one to the codes.
+    AddLetter(Box<str>),
+    /// Distinguish AM and PM by this rule.
+    SetPmRule(PmRule),
+    /// Sync without saying that the school was closed.
+    Reopen,
+}
+
+/// What was found, and what helps.
+pub(super) type Cause = (Evidence, Vec<Cure>);
+
+impl From<Step> for Cure {
+    fn from(step: Step) -> Self {
+        Self { first: Vec::new(), steps: vec![step] }
+    }
+}
+
+fn stamp<S: Serializer>(stamp: &(impl Copy + Into<Option<DateTime<Utc>>>), serializer: S) -> Result<S::Ok, S::Error> {
+    (*stamp).into().map(stamp_text).serialize(serializer)
+}
+
+fn seconds<S: Serializer>(time: &TimeDelta, serializer: S) -> Result<S::Ok, S::Error> {
+    time.num_seconds().serialize(serializer)
+}
+
+pub(super) fn as_line<S: Serializer>(mark: &Option<Mark>, serializer: S) -> Result<S::Ok, S::Error> {
+    mark.as_ref().map(Mark::line).serialize(serializer)
+}
+
+fn window_ends<S: Serializer>(window: &Window, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut object = serializer.serialize_struct("Window", 2)?;
+    object.serialize_field("window_from", &window.from())?;
+    object.serialize_field("window_to", &window.to())?;
+    object.end()
+}
+
+fn rule<S: Serializer>(rule: &PmRule, serializer: S) -> Result<S::Ok, S::Error> {
+    let (name, start) = match rule {
+        PmRule::FirstFrom(start) => ("time", Some(clock(*start))),
+        PmRule::RegistrationPeriods => ("periods", None),
+    };
+    let mut object = serializer.serialize_struct("PmRule", 2)?;
+    object.serialize_field("pm_rule", name)?;
+    object.serialize_field("pm_start", &start)?;
+    object.end()
+}
+
+/// "13:30", and seconds where there are any.
+pub(super) fn clock(time: NaiveTime) -> String {
+    time.format(if time.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string()
 }

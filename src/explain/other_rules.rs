@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{NaiveDateTime, NaiveTime, TimeDelta, Timelike};
 
 use super::Expected;
-use super::cures::is_of_half_day;
-use super::diagnosis::{DayRecord, Facts};
-use super::findings::Situation;
+use super::day::{DayRecord, Facts, SessionDay};
 use crate::model::{Registration, Session};
 use crate::rules::{PmRule, compare_duplicates};
 
@@ -66,7 +64,7 @@ fn start_after(time: NaiveTime) -> Option<NaiveTime> {
     (start > time).then_some(start)
 }
 
-impl Situation<'_> {
+impl SessionDay<'_> {
     /// A registration of neither session that says what is expected, and a rule by which it would count and decide.
     pub(super) fn counts_by_other_rule(&self, expected: &Expected) -> Option<(DayRecord, PmRule)> {
         let (facts, session) = (self.facts, self.session);
@@ -86,8 +84,7 @@ impl Situation<'_> {
             .filter(|(record, ..)| record.says(expected))
             .collect();
         // The likeliest register first: flagged with the session, then of its half of the day.
-        others
-            .sort_by_key(|(record, ..)| (record.flag != Some(session), !is_of_half_day(record, session), record.from));
+        others.sort_by_key(|(record, ..)| (record.flag != Some(session), record.half_day() != session, record.from));
         let decides = |row: &Registration| {
             let winner = self.register.outcome(&self.register.winner_beside(row));
             expected.is_met(winner.status, winner.letter.as_deref())

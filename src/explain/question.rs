@@ -4,16 +4,17 @@ use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::model::{Mark, Session, Status, StudentId};
-use crate::rules::Window;
+use crate::model::{Mark, Session, Status, StudentId, setters};
+use crate::rules::{SyncWindow, Window};
 
-/// What a school expects a mark to say.
+/// What a school expects a mark to say: a mark is there, or it is not, so no other expectation can come to be.
 ///
 /// ```
 /// use rollmark::explain::Expected;
 ///
 /// assert_eq!("/".parse(), Ok(Expected::Present));
-/// assert_eq!("M".parse(), Ok(Expected::Code("M".into())));
+/// assert_eq!(Expected::from("M"), Expected::Code("M".into()));
+/// assert_eq!(Expected::Present.to_string(), "/");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
@@ -37,28 +38,43 @@ impl Expected {
     }
 }
 
+impl From<&str> for Expected {
+    /// `/` is present, any other text is a code's letter.
+    fn from(text: &str) -> Self {
+        match text.trim() {
+            "/" => Self::Present,
+            letter => Self::Code(letter.into()),
+        }
+    }
+}
+
 impl FromStr for Expected {
     type Err = Infallible;
 
-    /// `/` is present, any other text is a code's letter.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text.trim() {
-            "/" => Self::Present,
-            letter => Self::Code(letter.into()),
-        })
+        Ok(text.into())
     }
 }
 
 impl fmt::Display for Expected {
+    /// As it is read: `/` or the letter.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Present => "present",
+        f.pad(match self {
+            Self::Present => "/",
             Self::Code(letter) => letter,
         })
     }
 }
 
 /// Whose mark is in question, and what is known of it.
+///
+/// ```
+/// use rollmark::explain::Question;
+/// use rollmark::model::Session;
+///
+/// let question = Question::about("4733683260", "2026-11-20".parse()?).with_session(Session::Am).expecting("M");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Question {
@@ -70,28 +86,32 @@ pub struct Question {
     pub session: Option<Session>,
     /// What the school expects, if it said.
     pub expected: Option<Expected>,
-    /// What ordinary syncs cover, with its today.
-    pub window: Window,
+    /// What ordinary syncs cover, with its today. Without one: the default window (R8) that ends on the school date of the
+    /// fetch.
+    pub window: Option<Window>,
 }
 
+setters!(Question {
+    with_session(session: Session) => Some(session);
+    with_window(window: Window) => Some(window);
+});
+
 impl Question {
-    /// Both sessions of one student's date, with nothing expected.
-    pub fn new(student: impl Into<StudentId>, date: NaiveDate, window: Window) -> Self {
-        Self { student: student.into(), date, session: None, expected: None, window }
+    /// Both sessions of one student's date, with nothing expected and the default window.
+    pub fn about(student: impl Into<StudentId>, date: NaiveDate) -> Self {
+        Self { student: student.into(), date, session: None, expected: None, window: None }
     }
 
-    /// Narrows the question to one session.
+    /// Says what the mark should be: a code's letter, or `/` for present.
     #[must_use]
-    pub fn session(mut self, session: Session) -> Self {
-        self.session = Some(session);
+    pub fn expecting(mut self, expected: impl Into<Expected>) -> Self {
+        self.expected = Some(expected.into());
         self
     }
 
-    /// Says what the mark should be.
-    #[must_use]
-    pub fn expected(mut self, expected: Expected) -> Self {
-        self.expected = Some(expected);
-        self
+    /// What ordinary syncs cover.
+    pub(crate) fn window_at(&self, today: NaiveDate) -> Window {
+        self.window.unwrap_or_else(|| SyncWindow::default().ending(today))
     }
 
     pub(super) fn sessions(&self) -> impl Iterator<Item = Session> + '_ {
@@ -101,6 +121,7 @@ impl Question {
 
 /// What a portal's store shows in one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ShownMark {
     /// The session.
     pub session: Session,
@@ -108,4 +129,18 @@ pub struct ShownMark {
     pub mark: Option<Mark>,
     /// The run that wrote or removed it, and when that run fetched; `None` if none ever did.
     pub since: Option<(u64, DateTime<Utc>)>,
+}
+
+impl ShownMark {
+    /// A mark, or none, that no run is known to have written or removed.
+    pub fn new(session: Session, mark: Option<Mark>) -> Self {
+        Self { session, mark, since: None }
+    }
+
+    /// Says which run wrote or removed it, and when that run fetched.
+    #[must_use]
+    pub fn with_run(mut self, run: u64, fetched_at: DateTime<Utc>) -> Self {
+        self.since = Some((run, fetched_at));
+        self
+    }
 }

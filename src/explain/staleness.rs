@@ -3,6 +3,7 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::Wording;
 use super::words::counted;
 
 /// What one run showed of how old its source's replies are, in whole seconds.
@@ -46,6 +47,7 @@ impl ReplyAge {
 /// How sure a measurement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Certainty {
     /// No run proves that a reply was old.
     Unproven,
@@ -82,7 +84,7 @@ pub struct MeasuredAge {
     pub runs: u64,
     /// How many of them yielded the marks of the run before.
     pub unchanged: u64,
-    /// What the key's cache expiry is set to.
+    /// What the cache expiry is set to.
     pub setting: TimeDelta,
 }
 
@@ -112,33 +114,40 @@ impl MeasuredAge {
     pub fn is_worse_than_setting(&self) -> bool {
         self.at_least.is_some_and(|age| age > self.setting)
     }
-}
 
-fn hours(age: TimeDelta) -> String {
-    format!("{} h {:02} min", age.num_hours(), age.num_minutes() % 60)
+    /// What was measured, as a sentence without a full stop, in a source's words.
+    pub fn sentence(&self, wording: &Wording) -> String {
+        let mut sentence = match self.at_least {
+            None => "no change came late, so nothing shows that a reply was old".to_owned(),
+            Some(age) => {
+                let sure =
+                    if self.certainty == Certainty::Sure { "several changes show it" } else { "one change shows it" };
+                let setting = hours(self.setting);
+                format!(
+                    "at least one reply was {} old or older ({sure}); the cache expiry is set to {setting}",
+                    hours(age)
+                )
+            }
+        };
+        if self.is_worse_than_setting() {
+            let key = wording.key();
+            sentence += &format!(
+                ", so the {key} behaves worse than its setting: check the {key}'s settings and save them again"
+            );
+        }
+        if let Some(age) = self.at_most {
+            sentence += &format!("; no reply was older than {}", hours(age));
+        }
+        sentence + &format!(" ({}, {} without a change)", counted(self.runs, "run"), self.unchanged)
+    }
 }
 
 impl fmt::Display for MeasuredAge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let setting = hours(self.setting);
-        match self.at_least {
-            None => write!(f, "no change came late, so nothing shows that a reply was old")?,
-            Some(age) => {
-                let sure =
-                    if self.certainty == Certainty::Sure { "several changes show it" } else { "one change shows it" };
-                write!(
-                    f,
-                    "at least one reply was {} old or older ({sure}); the cache expiry is set to {setting}",
-                    hours(age)
-                )?;
-            }
-        }
-        if self.is_worse_than_setting() {
-            f.write_str(", so the key behaves worse than its setting: check the key's settings and save them again")?;
-        }
-        if let Some(age) = self.at_most {
-            write!(f, "; no reply was older than {}", hours(age))?;
-        }
-        write!(f, " ({}, {} without a change)", counted(self.runs, "run"), self.unchanged)
+        f.write_str(&self.sentence(&Wording::default()))
     }
+}
+
+fn hours(age: TimeDelta) -> String {
+    format!("{} h {:02} min", age.num_hours(), age.num_minutes() % 60)
 }

@@ -7,6 +7,7 @@ use crate::rules::Register;
 
 /// A mark that two sets of rules or settings decide differently.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct MarkDifference {
     /// By the first; `None` where it makes no mark.
     pub before: Option<Mark>,

@@ -27,7 +27,9 @@ use super::transport::{self, Attempt, Budget, Failed, out_of_time};
 use super::undecided::Undecided;
 use super::{json, xml};
 use crate::model::Record;
-use crate::source::{Completeness, FetchRequest, FetchedKind, Part, SourceError, SourceErrorKind, SourceRecord};
+use crate::source::{
+    Completeness, FetchItem, FetchRequest, FetchedKind, Part, RecordBatch, SourceError, SourceErrorKind,
+};
 
 /// A reply up to this size is read whole before a row of it is let out, so it can be asked for again or in parts.
 const SMALL: usize = 4 << 20;
@@ -36,7 +38,7 @@ const BATCH: usize = 256;
 /// Requests under way at the same time.
 const AT_ONCE: usize = 3;
 
-type Sender = mpsc::Sender<Vec<SourceRecord>>;
+type Sender = mpsc::Sender<FetchItem>;
 
 /// One request: which kinds, over which dates.
 #[derive(Clone, Debug)]
@@ -173,7 +175,7 @@ struct Reply {
     rows: Vec<(FetchedKind, u64)>,
     message: Option<Message>,
     /// The records, unless they were let out already.
-    records: Vec<SourceRecord>,
+    records: RecordBatch,
     learned: Learned,
     held: Held,
 }
@@ -230,29 +232,31 @@ pub(super) struct Fetch {
 
 impl Fetch {
     pub(super) fn new(settings: Arc<Settings>, request: FetchRequest, sender: Sender) -> Self {
-        let budget = Budget::new(settings.total_deadline, request.counters.clone(), request.began.into());
+        let budget = Budget::new(settings.total_deadline, request.counters().clone(), request.began().into());
         Self { settings, request, sender, budget, codes: Arc::default(), held: Arc::default() }
     }
 
     /// Everything that the request asks for, then the verdict.
     pub(super) async fn run(mut self) -> Result<(), SourceError> {
-        let window = self.request.window;
-        let mut verdict = Completeness::default();
-        let tables = [(FetchedKind::Codes, self.settings.has_code_table), (FetchedKind::Periods, self.request.periods)];
+        let window = self.request.window();
+        let mut parts = Vec::new();
+        let tables =
+            [(FetchedKind::Codes, self.settings.has_code_table), (FetchedKind::Periods, self.request.periods())];
         let tables: Vec<_> = tables.into_iter().filter_map(|(kind, is_needed)| is_needed.then_some(kind)).collect();
         // Codes and periods come first, so that a registration is understood as it arrives.
         if !tables.is_empty() {
             let tables = Ask { kinds: tables, from: window.from(), to: window.to(), look_back: 0 };
-            self.codes = Arc::new(self.read(vec![tables], &mut verdict).await?.codes);
+            self.codes = Arc::new(self.read(vec![tables], &mut parts).await?.codes);
         }
-        verdict.undecided_fields = self.read(self.rows(), &mut verdict).await?.undecided.names()?;
-        self.send(vec![SourceRecord::Complete(verdict)]).await;
+        let undecided = self.read(self.rows(), &mut parts).await?.undecided.names()?;
+        let verdict = parts.into_iter().fold(Completeness::new(), Completeness::with_part);
+        self.send(FetchItem::Complete(verdict.with_undecided_fields(undecided))).await;
         Ok(())
     }
 
     /// The requests for registrations and out-of-school records.
     fn rows(&self) -> Vec<Ask> {
-        let window = self.request.window;
+        let window = self.request.window();
         let kinds = vec![FetchedKind::Registrations, FetchedKind::OutOfSchool];
         let whole = Ask { kinds, from: window.from(), to: window.to(), look_back: self.settings.look_back_days };
         match self.settings.slice_days {
@@ -263,7 +267,7 @@ impl Fetch {
     }
 
     /// Asks for all parts, a few at a time; a part that looks cut is asked for again in smaller ones.
-    async fn read(&self, mut waiting: Vec<Ask>, verdict: &mut Completeness) -> Result<Learned, SourceError> {
+    async fn read(&self, mut waiting: Vec<Ask>, parts: &mut Vec<Part>) -> Result<Learned, SourceError> {
         let mut learned = Learned::default();
         waiting.reverse();
         let mut running = FuturesUnordered::new();
@@ -276,27 +280,27 @@ impl Fetch {
             let Some(answered) = running.next().await else { return Ok(learned) };
             let (reply, ask) = answered?;
             if let Some(kind) = self.suspect(&reply) {
-                let parts = ask.split();
-                if parts.is_empty() || kind == FetchedKind::Codes {
+                let smaller = ask.split();
+                if smaller.is_empty() || kind == FetchedKind::Codes {
                     return Err(self.cut(kind, &ask));
                 }
-                waiting.extend(parts.into_iter().rev());
+                waiting.extend(smaller.into_iter().rev());
                 continue;
             }
             for kind in &ask.kinds {
                 let rows = reply.rows.iter().find(|(found, _)| found == kind).map_or(0, |(_, rows)| *rows);
-                verdict.parts.push(Part { kind: *kind, from: ask.start_of(*kind), to: ask.to, rows });
+                parts.push(Part::new(*kind, ask.start_of(*kind), ask.to, rows));
             }
             reply.held.keep();
             learned.codes.extend(reply.learned.codes);
             learned.undecided.add(reply.learned.undecided);
-            self.send(reply.records).await;
+            self.send(FetchItem::Records(reply.records)).await;
         }
     }
 
     /// Where nobody listens any more, the whole fetch was dropped.
-    async fn send(&self, records: Vec<SourceRecord>) {
-        let _ = self.sender.send(records).await;
+    async fn send(&self, item: FetchItem) {
+        let _ = self.sender.send(item).await;
     }
 
     /// The container that looks cut, the code table first: it can't be asked for in parts.
@@ -420,7 +424,7 @@ impl Fetch {
         let parsing = spawn_blocking(move || {
             let _entered = span.entered();
             let learned = Learned::default();
-            let reply = Reply { rows: Vec::new(), message: None, records: Vec::new(), learned, held };
+            let reply = Reply { rows: Vec::new(), message: None, records: RecordBatch::new(), learned, held };
             let mut collector = Collector { settings, codes, ask, reply, sender, rows_are_out: false };
             let format = collector.settings.format;
             match read(format, body, &mut collector).and_then(|message| collector.flush().map(|()| message)) {
@@ -489,10 +493,10 @@ struct Collector {
 impl Collector {
     fn flush(&mut self) -> Result<(), SourceError> {
         let Some(sender) = &self.sender else { return Ok(()) };
-        let batch = std::mem::replace(&mut self.reply.records, Vec::with_capacity(BATCH));
+        let batch = std::mem::take(&mut self.reply.records);
         self.rows_are_out |= !batch.is_empty();
         // Nobody listens any more: the reading ends, and with it the request.
-        sender.blocking_send(batch).map_err(|_| out_of_time())
+        sender.blocking_send(FetchItem::Records(batch)).map_err(|_| out_of_time())
     }
 }
 
@@ -527,7 +531,7 @@ impl Sink for Collector {
             Record::OutOfSchool(record) => self.reply.learned.undecided.take(&item, record, names, &self.codes),
             _ => {}
         }
-        self.reply.records.push(SourceRecord::Record(record));
+        self.reply.records.push(record);
         if self.sender.is_some() && self.reply.records.len() >= BATCH { self.flush() } else { Ok(()) }
     }
 }

@@ -21,7 +21,7 @@ use super::transport::{self, Attempt, Budget, Failed};
 use crate::model::{
     Code, FIRST_REAL_YEAR, FeedTime, PeriodId, Record, Registration, RegistrationPeriod, SourceVerdict, UnreadableField,
 };
-use crate::source::{Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord};
+use crate::source::{Completeness, FetchItem, FetchRequest, FetchedKind, SourceError, SourceErrorKind};
 
 /// Registers that are read at the same time.
 const AT_ONCE: usize = 4;
@@ -41,7 +41,7 @@ const MOST_LIST_BYTES: u64 = 8 << 20;
 pub(super) struct Fetch {
     settings: Arc<Settings>,
     request: FetchRequest,
-    sender: mpsc::Sender<Vec<SourceRecord>>,
+    sender: mpsc::Sender<FetchItem>,
     budget: Budget,
     hashing: RandomState,
     /// What was sent in confidence so far.
@@ -49,8 +49,8 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    pub(super) fn new(settings: Arc<Settings>, request: FetchRequest, sender: mpsc::Sender<Vec<SourceRecord>>) -> Self {
-        let budget = Budget::new(settings.total_deadline, request.counters.clone(), request.began.into());
+    pub(super) fn new(settings: Arc<Settings>, request: FetchRequest, sender: mpsc::Sender<FetchItem>) -> Self {
+        let budget = Budget::new(settings.total_deadline, request.counters().clone(), request.began().into());
         Self { settings, request, sender, budget, hashing: RandomState::new(), secrets: Mutex::default() }
     }
 
@@ -72,7 +72,7 @@ impl Fetch {
     }
 
     async fn read(&self) -> Result<(), SourceError> {
-        let window = self.request.window;
+        let window = self.request.window();
         if window.from() != window.to() {
             return Err(SourceError::new(
                 SourceErrorKind::Configuration,
@@ -91,7 +91,7 @@ impl Fetch {
             self.send(codes.into_iter().map(Record::Code).collect()).await;
         }
 
-        let date_of = |period: &RegistrationPeriod| match &self.request.zone {
+        let date_of = |period: &RegistrationPeriod| match self.request.zone() {
             Some(zone) => period.at.school_time(zone).date(),
             None => period.at.as_written().date(),
         };
@@ -126,14 +126,14 @@ impl Fetch {
         }
         drop(registers);
         kinds.push((FetchedKind::Registrations, rows));
-        let verdict = SourceRecord::Complete(Completeness::whole(window, kinds));
-        let _ = self.sender.send(vec![verdict]).await;
+        let verdict = FetchItem::Complete(Completeness::whole(window, kinds));
+        let _ = self.sender.send(verdict).await;
         Ok(())
     }
 
     /// Where nobody listens any more, the whole fetch was dropped.
     async fn send(&self, records: Vec<Record>) {
-        let _ = self.sender.send(records.into_iter().map(SourceRecord::Record).collect()).await;
+        let _ = self.sender.send(FetchItem::Records(records.into_iter().collect())).await;
     }
 
     async fn register(&self, period: RegistrationPeriod) -> Result<Vec<Record>, SourceError> {

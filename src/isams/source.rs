@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::auth::{Credentials, Scope};
 use super::{FieldNames, batch, rest, transport};
+use crate::explain::Wording;
 use crate::source::{AttendanceSource, Capabilities, FetchRequest, RecordStream, SourceError};
 
 /// In which form the Batch API answers; the data are the same (verified).
@@ -257,14 +258,16 @@ const WAITING: usize = 8;
 #[async_trait]
 impl AttendanceSource for Isams {
     fn capabilities(&self) -> Capabilities {
-        let has_code_table = self.0.has_code_table;
-        let capabilities = Capabilities { has_code_table, ..Capabilities::default() }.cached_for(self.0.cache_expiry);
+        let capabilities =
+            Capabilities::new().with_code_table(self.0.has_code_table).with_cache_expiry(self.0.cache_expiry);
         match self.0.interface {
             Interface::Batch => capabilities,
-            Interface::Rest => {
-                Capabilities { has_stamps: false, has_out_of_school: false, today_only: true, ..capabilities }
-            }
+            Interface::Rest => capabilities.with_stamps(false).with_out_of_school(false).with_today_only(true),
         }
+    }
+
+    fn wording(&self) -> Wording {
+        Wording::for_api_key().with_code_table("code table (RegistrationCodes)")
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
@@ -277,9 +280,9 @@ impl AttendanceSource for Isams {
         // The fetch runs as the stream is read, and stops with it.
         let running = futures::stream::once(fetch).filter_map(async |result| result.err().map(Err));
         let rows = futures::stream::unfold(receiver, async |mut receiver| {
-            let batch = receiver.recv().await?;
-            Some((futures::stream::iter(Vec::into_iter(batch).map(Ok)), receiver))
+            let item = receiver.recv().await?;
+            Some((Ok(item), receiver))
         });
-        Ok(futures::stream::select(rows.flatten(), running).boxed())
+        Ok(RecordStream::new(futures::stream::select(rows, running)))
     }
 }

@@ -24,6 +24,29 @@ impl Cause {
         self.next = Some(Arc::new(next));
         self
     }
+
+    /// The operating system's error, by its kind and its number; a text that somebody put into it is left out.
+    #[cfg(feature = "sync")]
+    pub(crate) fn of_io(error: &std::io::Error) -> Self {
+        let kind = error.kind();
+        match error.raw_os_error() {
+            Some(code) => Self::new(format!("{kind} (os error {code})")),
+            None => Self::new(kind.to_string()),
+        }
+    }
+
+    /// What is wrong with JSON, and where.
+    #[cfg(feature = "sync")]
+    pub(crate) fn of_json(error: &serde_json::Error) -> Self {
+        use serde_json::error::Category;
+        let what = match error.classify() {
+            Category::Io => "reading failed",
+            Category::Syntax => "it is not JSON",
+            Category::Data => "it is JSON of another shape",
+            Category::Eof => "the JSON ends early",
+        };
+        Self::new(format!("{what} (line {}, column {})", error.line(), error.column()))
+    }
 }
 
 impl fmt::Display for Cause {
@@ -35,33 +58,6 @@ impl fmt::Display for Cause {
 impl Error for Cause {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.next.as_deref().map(|next| next as _)
-    }
-}
-
-/// The operating system's error, by its kind and its number; a text that somebody put into it is left out.
-#[cfg(feature = "sync")]
-impl From<&std::io::Error> for Cause {
-    fn from(error: &std::io::Error) -> Self {
-        let kind = error.kind();
-        match error.raw_os_error() {
-            Some(code) => Self::new(format!("{kind} (os error {code})")),
-            None => Self::new(kind.to_string()),
-        }
-    }
-}
-
-/// What is wrong with JSON, and where.
-#[cfg(feature = "sync")]
-impl From<&serde_json::Error> for Cause {
-    fn from(error: &serde_json::Error) -> Self {
-        use serde_json::error::Category;
-        let what = match error.classify() {
-            Category::Io => "reading failed",
-            Category::Syntax => "it is not JSON",
-            Category::Data => "it is JSON of another shape",
-            Category::Eof => "the JSON ends early",
-        };
-        Self::new(format!("{what} (line {}, column {})", error.line(), error.column()))
     }
 }
 

@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 /// let fetched_at = Utc::now();
 /// let freshness = Freshness::new(fetched_at, TimeDelta::hours(24));
 /// assert_eq!(freshness.as_of_earliest(), fetched_at - TimeDelta::hours(24));
-/// assert!(freshness.advice().is_some());
+/// assert!(freshness.is_advised_against());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freshness {
     /// The instant just before the run's first request.
     pub fetched_at: DateTime<Utc>,
     cache_seconds: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    as_of: Option<DateTime<Utc>>,
 }
 
 impl Freshness {
@@ -25,7 +27,15 @@ impl Freshness {
 
     /// For a fetch at this instant from a source with this cache expiry (negative counts as 0; whole seconds).
     pub fn new(fetched_at: DateTime<Utc>, cache_expiry: TimeDelta) -> Self {
-        Self { fetched_at, cache_seconds: cache_expiry.num_seconds().max(0) }
+        Self { fetched_at, cache_seconds: cache_expiry.num_seconds().max(0), as_of: None }
+    }
+
+    /// Sets the instant as of which the source says that its data show the school, which then counts instead of f − E; an
+    /// instant after the fetch counts as the fetch.
+    #[must_use]
+    pub fn with_as_of(mut self, as_of: Option<DateTime<Utc>>) -> Self {
+        self.as_of = as_of;
+        self
     }
 
     /// The cache expiry E.
@@ -33,8 +43,11 @@ impl Freshness {
         TimeDelta::try_seconds(self.cache_seconds).unwrap_or(TimeDelta::MAX)
     }
 
-    /// The earliest moment that the fetched data can show: f − E.
+    /// The earliest moment that the fetched data can show: what the source says, else f − E.
     pub fn as_of_earliest(&self) -> DateTime<Utc> {
+        if let Some(as_of) = self.as_of {
+            return as_of.min(self.fetched_at);
+        }
         self.fetched_at.checked_sub_signed(self.cache_expiry()).unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 
@@ -49,20 +62,8 @@ impl Freshness {
         schedule.into_iter().filter(|fetch| *fetch >= sure).min()
     }
 
-    /// What to do about an expiry above 6 hours; `None` where there is nothing to do.
-    pub fn advice(&self) -> Option<String> {
-        self.advised_against().then(|| format!("{} {}", self.risk(), Self::REMEDY))
-    }
-
-    pub(crate) fn advised_against(&self) -> bool {
+    /// Whether the cache expiry is above 6 hours: a change can then be missed by the next sync.
+    pub fn is_advised_against(&self) -> bool {
         self.cache_expiry() > Self::ADVISED
     }
-
-    pub(crate) fn risk(&self) -> String {
-        let hours = self.cache_seconds.saturating_add(3_599) / 3_600;
-        format!("Replies can be {hours} hours old, so a change can be missed by the next sync.")
-    }
-
-    pub(crate) const REMEDY: &str = "Set the cache expiry of the API key to 4 to 6 hours in the management system's \
-                                     control panel; saving the key also refreshes it.";
 }

@@ -1,37 +1,29 @@
 //! Where records come from: [`AttendanceSource`], its request, its stream and its error.
 
 mod error;
+mod forward;
+mod reading;
 mod request;
 pub(crate) mod retry;
 mod saved;
+mod stream;
 mod zone;
 
 use std::fmt::{Debug, Display};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use futures::stream::BoxStream;
 
 pub use error::{SourceError, SourceErrorKind};
-pub use request::{Completeness, FetchCounters, FetchRequest, FetchedKind, Part, Tally};
+pub use reading::read_all;
+pub(crate) use reading::{Progress, read_watched};
+pub use request::{Completeness, Coverage, FetchCounters, FetchRequest, FetchedKind, Part, Tally};
 
 pub use saved::{ReplaySource, SavingSource};
+pub use stream::{FetchItem, RecordBatch, RecordStream};
 pub use zone::newest_zone;
 
-use crate::model::Record;
-
-/// What a source streams: records, then the verdict.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant)] // Records are nearly all of them.
-pub enum SourceRecord {
-    /// A record, in any order; codes and periods should come first.
-    Record(Record),
-    /// What was asked and answered in full. The last item, exactly once.
-    Complete(Completeness),
-}
-
-/// The records of one fetch. It borrows nothing, and dropping it cancels the fetch.
-pub type RecordStream = BoxStream<'static, Result<SourceRecord, SourceError>>;
+use crate::explain::Wording;
 
 /// What a source can give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +63,56 @@ impl Default for Capabilities {
 }
 
 impl Capabilities {
+    /// Everything but session marks, from replies that are never cached.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets whether records say when they were last updated.
+    #[must_use]
+    pub fn with_stamps(mut self, has_stamps: bool) -> Self {
+        self.has_stamps = has_stamps;
+        self
+    }
+
+    /// Sets whether there are registration periods with a session flag.
+    #[must_use]
+    pub fn with_period_flags(mut self, has_period_flags: bool) -> Self {
+        self.has_period_flags = has_period_flags;
+        self
+    }
+
+    /// Sets whether there are out-of-school records.
+    #[must_use]
+    pub fn with_out_of_school(mut self, has_out_of_school: bool) -> Self {
+        self.has_out_of_school = has_out_of_school;
+        self
+    }
+
+    /// Sets whether there is a code table.
+    #[must_use]
+    pub fn with_code_table(mut self, has_code_table: bool) -> Self {
+        self.has_code_table = has_code_table;
+        self
+    }
+
+    /// Sets whether session marks are given instead of registrations.
+    #[must_use]
+    pub fn with_session_marks(mut self, gives_session_marks: bool) -> Self {
+        self.gives_session_marks = gives_session_marks;
+        self
+    }
+
+    /// Sets whether today alone can be read.
+    #[must_use]
+    pub fn with_today_only(mut self, today_only: bool) -> Self {
+        self.today_only = today_only;
+        self
+    }
+
     /// Sets how old a reply can be.
     #[must_use]
-    pub fn cached_for(mut self, cache_expiry: TimeDelta) -> Self {
+    pub fn with_cache_expiry(mut self, cache_expiry: TimeDelta) -> Self {
         self.cache_expiry = cache_expiry;
         self
     }
@@ -101,16 +140,21 @@ impl Capabilities {
 /// - **Kind**: registrations and out-of-school records, or session marks, as [`Capabilities::gives_session_marks`] says;
 ///   never both.
 /// - **Order** is free. Codes and periods should come first: a late one costs memory, never correctness.
-/// - **Completeness**: the stream's last item is [`SourceRecord::Complete`], once, only if every part was read in full.
+/// - **Completeness**: the stream's last item is [`FetchItem::Complete`], once, only if every part was read in full.
 ///   It has a part for every kind that the capabilities promise, codes included. A stream that ends without it was cut short, and nothing of it counts.
-/// - **Errors** end the stream. One for which [`SourceError::is_temporary`] says so can be tried again from the start;
-///   a source that has its own retries says so only where a new fetch has a fresh chance.
+/// - **Errors** end the stream. One whose [`SourceError::retry`] says so can be tried again from the start; a source that has
+///   its own retries says so only where a new fetch has a fresh chance.
 /// - **Cancellation**: dropping the stream stops the work and leaves nothing half done.
 /// - `Debug` and `Display` name the source without any secret.
 #[async_trait]
-pub trait AttendanceSource: Debug + Display + Send + Sync + 'static {
+pub trait AttendanceSource: Debug + Display + Send + Sync {
     /// What this source can give. The same on every call.
     fn capabilities(&self) -> Capabilities;
+
+    /// What this system's things are called, for sentences about it.
+    fn wording(&self) -> Wording {
+        Wording::default()
+    }
 
     /// Reads a window.
     ///

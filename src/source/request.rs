@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Zone;
@@ -11,18 +11,12 @@ use crate::rules::Window;
 /// What a fetch asks for: a window, never single students. Made for one reading: what a source grants a fetch in time runs
 /// from here on, and goes on running where the fetch has to be started again.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct FetchRequest {
-    /// The dates, both ends included.
-    pub window: Window,
-    /// Whether registration periods are needed (the period rule).
-    pub periods: bool,
-    /// The school's time zone, by which a source that reaches today only tells whether its today is the window's.
-    pub zone: Option<Zone>,
-    /// What the fetch costs; a source counts here as it goes, also on the way to a failure.
-    pub counters: FetchCounters,
-    /// When the reading began, by a monotonic clock.
-    pub began: Instant,
+    window: Window,
+    periods: bool,
+    zone: Option<Zone>,
+    counters: FetchCounters,
+    began: Instant,
 }
 
 impl FetchRequest {
@@ -33,16 +27,41 @@ impl FetchRequest {
 
     /// Says in which time zone the window's dates are.
     #[must_use]
-    pub fn in_zone(mut self, zone: &Zone) -> Self {
+    pub fn with_zone(mut self, zone: &Zone) -> Self {
         self.zone = Some(zone.clone());
         self
     }
 
-    /// Asks for registration periods too.
+    /// Sets whether registration periods are needed too (the period rule).
     #[must_use]
     pub fn with_periods(mut self, periods: bool) -> Self {
         self.periods = periods;
         self
+    }
+
+    /// The dates, both ends included.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// The school's time zone, by which a source that reaches today only tells whether its today is the window's.
+    pub fn zone(&self) -> Option<&Zone> {
+        self.zone.as_ref()
+    }
+
+    /// Whether registration periods are needed.
+    pub fn periods(&self) -> bool {
+        self.periods
+    }
+
+    /// What the fetch costs; a source counts here as it goes, also on the way to a failure.
+    pub fn counters(&self) -> &FetchCounters {
+        &self.counters
+    }
+
+    /// When the reading began, by a monotonic clock.
+    pub fn began(&self) -> Instant {
+        self.began
     }
 }
 
@@ -114,8 +133,27 @@ impl std::fmt::Display for FetchedKind {
     }
 }
 
+/// What one part of an answer holds of what the school has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Coverage {
+    /// Every record.
+    #[default]
+    Everything,
+    /// Only the records that have changed since this instant. A sync refuses such an answer: it proves nothing about the rest.
+    ChangesSince(DateTime<Utc>),
+}
+
+impl Coverage {
+    fn is_everything(&self) -> bool {
+        *self == Self::Everything
+    }
+}
+
 /// One part of a fetch that was answered in full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Part {
     /// The kind of record.
     pub kind: FetchedKind,
@@ -125,28 +163,92 @@ pub struct Part {
     pub to: NaiveDate,
     /// Rows in the accepted reply, before any window.
     pub rows: u64,
+    /// As of when it shows the school, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<DateTime<Utc>>,
+    /// What it holds of these dates.
+    #[serde(default, skip_serializing_if = "Coverage::is_everything")]
+    pub coverage: Coverage,
+}
+
+impl Part {
+    /// A part that holds everything, from a reply with so many rows for the dates from `from` to `to`, both included.
+    pub fn new(kind: FetchedKind, from: NaiveDate, to: NaiveDate, rows: u64) -> Self {
+        Self { kind, from, to, rows, as_of: None, coverage: Coverage::Everything }
+    }
+
+    /// Says as of when this part shows the school, for files and exports. Without it, that is the time of the fetch minus
+    /// [`Capabilities::cache_expiry`](super::Capabilities::cache_expiry).
+    #[must_use]
+    pub fn with_as_of(mut self, as_of: DateTime<Utc>) -> Self {
+        self.as_of = Some(as_of);
+        self
+    }
+
+    /// Says what this part holds of its dates.
+    #[must_use]
+    pub fn with_coverage(mut self, coverage: Coverage) -> Self {
+        self.coverage = coverage;
+        self
+    }
 }
 
 /// What was asked and answered in full: the evidence on which a sync may decide (R11.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completeness {
-    /// The parts, in any order.
-    pub parts: Vec<Part>,
-    /// Fields of out-of-school records that may hold their stamp or code under a name that is not looked for: too few
-    /// records to tell. Sorted, each once.
-    pub undecided_fields: Vec<String>,
+    parts: Vec<Part>,
+    undecided_fields: Vec<String>,
 }
 
 impl Completeness {
+    /// A verdict without any part.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// The verdict of a source that answers a whole window at once: one part of each kind, with its number of rows.
     pub fn whole(window: Window, rows: impl IntoIterator<Item = (FetchedKind, u64)>) -> Self {
-        let part = |(kind, rows)| Part { kind, from: window.from(), to: window.to(), rows };
+        let part = |(kind, rows)| Part::new(kind, window.from(), window.to(), rows);
         Self { parts: rows.into_iter().map(part).collect(), ..Self::default() }
+    }
+
+    /// Adds a part.
+    #[must_use]
+    pub fn with_part(mut self, part: Part) -> Self {
+        self.parts.push(part);
+        self
+    }
+
+    /// Names the fields of out-of-school records that may hold their stamp or code under a name that is not looked for: too
+    /// few records to tell.
+    #[must_use]
+    pub fn with_undecided_fields<I: IntoIterator<Item: Into<String>>>(mut self, names: I) -> Self {
+        self.undecided_fields = names.into_iter().map(Into::into).collect();
+        self.undecided_fields.sort_unstable();
+        self.undecided_fields.dedup();
+        self
+    }
+
+    /// The parts, in any order.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The undecided fields, sorted, each once.
+    pub fn undecided_fields(&self) -> &[String] {
+        &self.undecided_fields
     }
 
     /// Rows of a kind over all parts.
     pub fn rows(&self, kind: FetchedKind) -> u64 {
         self.parts.iter().filter(|part| part.kind == kind).map(|part| part.rows).sum()
+    }
+
+    /// As of when the parts show the school: the earliest of them, where a part that doesn't say counts as `otherwise`.
+    /// `None` if no part says.
+    pub fn as_of(&self, otherwise: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let says = self.parts.iter().any(|part| part.as_of.is_some());
+        self.parts.iter().filter(|_| says).map(|part| part.as_of.unwrap_or(otherwise)).min()
     }
 
     /// Whether the parts of a kind leave no date of the window out.

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use chrono::NaiveDate;
 
 use super::Plan;
-use crate::explain::words::{counted, listed};
+use crate::explain::Wording;
+use crate::explain::words::{counted, listed, risk};
 use crate::model::StudentId;
-use crate::rules::{Register, Scope};
+use crate::rules::{Freshness, Register, Scope};
 use crate::source::Completeness;
 use crate::store::{Snapshot, WithheldReason};
 
@@ -37,21 +38,31 @@ pub(super) fn on_closed_dates(closed: &BTreeSet<NaiveDate>, register: &Register)
     advice
 }
 
+/// What to do about replies that can be older than is advised.
+pub(super) fn on_freshness(freshness: Freshness, wording: &Wording) -> Option<String> {
+    freshness.is_advised_against().then(|| format!("{} {}", risk(freshness.cache_expiry()), wording.cache_advice))
+}
+
 /// What to do about fields that may decide.
-pub(super) fn on_undecided_fields(completeness: &Completeness) -> Option<String> {
-    let fields = &completeness.undecided_fields;
+pub(super) fn on_undecided_fields(completeness: &Completeness, wording: &Wording) -> Option<String> {
+    let fields = completeness.undecided_fields();
     (!fields.is_empty()).then(|| {
         format!(
-            "Out-of-school records may hold their time of update or their code in a field that rollmark does not look for: {}. \
-             Name it (--field out_of_school_updated=NAME or out_of_school_code=NAME), or say that it is nothing of the kind \
-             (--ignore-field NAME).",
-            listed(fields, 0)
+            "Out-of-school records may hold their time of update or their code in a field that rollmark does not look for: {}. {}",
+            listed(fields, 0),
+            wording.field_advice
         )
     })
 }
 
 /// What to know about students of whom nothing was read.
-pub(super) fn on_students(plan: &Plan, scope: &Scope, register: &Register, snapshot: &Snapshot) -> Vec<String> {
+pub(super) fn on_students(
+    plan: &Plan,
+    scope: &Scope,
+    register: &Register,
+    snapshot: &Snapshot,
+    wording: &Wording,
+) -> Vec<String> {
     const NAMED: usize = 3;
     let mut advice = Vec::new();
     let vanished = &plan.vanished_students;
@@ -61,9 +72,10 @@ pub(super) fn on_students(plan: &Plan, scope: &Scope, register: &Register, snaps
         let count = counted(vanished.len() as u64, "student");
         let verb = if vanished.len() == 1 { "the student has" } else { "they have" };
         advice.push(format!(
-            "Nothing was read of {count} with marks (for example {}): {verb} left, or a filter of the API key hides them. Their \
+            "Nothing was read of {count} with marks (for example {}): {verb} left, or a filter of the {} hides them. Their \
              marks stay as they are{}.",
             named.join(", "),
+            wording.access,
             if is_withheld { "; if so many have left, say so (--leavers)" } else { "" }
         ));
     }

@@ -5,7 +5,7 @@ use super::{AttendanceSync, SyncError};
 use crate::explain::{Diagnoser, Diagnosis, MarkDifference, PmAudit, PmAuditor, Question, ShownMark, differences};
 use crate::model::{Record, Session};
 use crate::rules::{Freshness, PmRule, Resolver, Rules, Scope, Window};
-use crate::source::{Completeness, FetchRequest, SourceErrorKind};
+use crate::source::{Completeness, FetchRequest, SourceError, SourceErrorKind};
 use crate::store::MarkKey;
 
 impl AttendanceSync {
@@ -21,7 +21,7 @@ impl AttendanceSync {
         let capabilities = self.source.capabilities();
         let mut window = Window::day(question.date);
         if capabilities.today_only {
-            let today = question.window.today();
+            let today = question.window_at(self.rules.zone().wall_time(now).date()).today();
             window = narrow_to_today(today.map_or(window, |today| window.with_today(today)))?;
         }
         let freshness = Freshness::new(now, capabilities.cache_expiry);
@@ -30,12 +30,13 @@ impl AttendanceSync {
         let is_closed = last_covering.is_some_and(|run| run.closed.contains(&question.date));
         let start = || {
             let diagnoser = Diagnoser::new(self.rules.clone(), question.clone(), freshness);
-            if is_closed { diagnoser.closed() } else { diagnoser }
+            let diagnoser = diagnoser.with_wording(self.source.wording());
+            if is_closed { diagnoser.with_school_closed() } else { diagnoser }
         };
         let (mut diagnoser, completeness) = self.read_with_periods(window, start).await?;
-        diagnoser.undecided_fields(completeness.undecided_fields);
+        diagnoser = diagnoser.with_undecided_fields(completeness.undecided_fields().to_vec());
         if !runs.is_empty() {
-            self.shown(&question).await?.into_iter().for_each(|shown| diagnoser.store_shows(shown));
+            diagnoser = diagnoser.with_shown(self.shown(&question).await?);
         }
         let diagnosis = diagnoser.finish()?;
         self.refuse_if(diagnosis.lacks_code_table)?;
@@ -61,7 +62,7 @@ impl AttendanceSync {
     /// See [`SyncError`].
     pub async fn what_if(&self, other: Rules, window: Window) -> Result<Vec<MarkDifference>, SyncError> {
         let by_periods = [&self.rules, &other].iter().any(|rules| rules.pm() == PmRule::RegistrationPeriods);
-        let fetch = FetchRequest::new(window).in_zone(self.rules.zone()).with_periods(by_periods);
+        let fetch = FetchRequest::new(window).with_zone(self.rules.zone()).with_periods(by_periods);
         let resolver = |rules: &Rules| Resolver::new(rules.clone(), Scope::all(window));
         let start = || Both(resolver(&self.rules), resolver(&other));
         let (Both(before, after), _) = self.read(&fetch, start).await?;
@@ -75,10 +76,10 @@ impl AttendanceSync {
         &self,
         window: Window,
         start: impl Fn() -> S,
-    ) -> Result<(S, Completeness), SyncError> {
-        let fetch = FetchRequest::new(window).in_zone(self.rules.zone()).with_periods(true);
+    ) -> Result<(S, Completeness), SourceError> {
+        let fetch = FetchRequest::new(window).with_zone(self.rules.zone()).with_periods(true);
         match self.read(&fetch, &start).await {
-            Err(error) if error.source_error().is_some_and(|error| self.can_do_without_periods(error.kind())) => {
+            Err(error) if self.can_do_without_periods(error.kind()) => {
                 self.read(&fetch.with_periods(false), &start).await
             }
             read => read,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use tokio::task::spawn_blocking;
 use tracing::field::Empty;
 use tracing::{Instrument, info_span, warn};
@@ -11,20 +11,19 @@ use tracing::{Instrument, info_span, warn};
 use super::lease::{Stop, under_lease, unless_stopped};
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
 use super::{Plan, SyncError, SyncRequest, advice};
-use crate::explain::{MeasuredAge, ReplyAge};
+use crate::explain::{MeasuredAge, ReplyAge, Wording};
 use crate::model::{Issue, Mark, Record, SchoolId};
 use crate::rules::{Freshness, MidnightEnd, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{
-    AttendanceSource, Completeness, FetchRequest, FetchedKind, SourceError, SourceErrorKind, SourceRecord, Tally, retry,
+    AttendanceSource, Completeness, FetchRequest, FetchedKind, Progress, SourceError, SourceErrorKind, Tally,
+    read_watched,
 };
 use crate::store::{ChangeSet, LeaseToken, MarkCounts, MarkStore, Run, Snapshot, StoreError, StoreErrorKind};
 
-/// How often a fetch that broke off is started again, and a plan whose store has moved is made anew.
+/// How often a plan whose store has moved is made anew.
 const TRIES: usize = 4;
 /// The runs by which a key's cache is judged.
 const RECENT: TimeDelta = TimeDelta::days(14);
-/// Rows between two progress events.
-const ROWS_PER_EVENT: u64 = 4_096;
 
 /// What a run is doing, for progress displays and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +127,7 @@ impl AttendanceSync {
     /// A sync of one school. A second run of the same school at the same time is refused until
     /// [`with_wait_for_other_run`](Self::with_wait_for_other_run) says otherwise.
     pub fn new(
-        source: impl AttendanceSource,
+        source: impl AttendanceSource + 'static,
         store: impl MarkStore,
         school: impl Into<SchoolId>,
         rules: Rules,
@@ -248,119 +247,51 @@ impl AttendanceSync {
             );
         }
         let periods = self.rules.pm() == PmRule::RegistrationPeriods && !capabilities.gives_session_marks;
-        let fetch = FetchRequest::new(scope.window()).in_zone(self.rules.zone()).with_periods(periods);
+        let fetch = FetchRequest::new(scope.window()).with_zone(self.rules.zone()).with_periods(periods);
         let freshness = Freshness::new(request.now.unwrap_or_else(Utc::now), capabilities.cache_expiry);
-        if let Some(stale) = freshness.advice() {
+        let wording = self.source.wording();
+        if let Some(stale) = advice::on_freshness(freshness, &wording) {
             warn!(cache_seconds = freshness.cache_expiry().num_seconds(), "replies can be older than is advised");
             advice.push(stale);
         }
         let resolver =
             || Resolver::new(self.rules.clone(), scope.clone()).with_closed_dates(request.closed.iter().copied());
         let (resolver, completeness) = self.read(&fetch, resolver).await?;
+        let freshness = freshness.with_as_of(completeness.as_of(freshness.as_of_earliest()));
         let span = info_span!("rollmark.resolve");
         let register = Arc::new(aside(move || span.in_scope(|| resolver.finish())).await?);
         self.refuse_if(register.lacks_code_table())?;
         advice.extend(advice::on_closed_dates(&request.closed, &register));
-        advice.extend(advice::on_undecided_fields(&completeness));
+        advice.extend(advice::on_undecided_fields(&completeness, &wording));
         if register.midnight_ends_are_meant() && self.rules.midnight_end() == MidnightEnd::Excluded {
             advice.push(advice::MIDNIGHTS.to_owned());
         }
-        Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters.tally(), advice })
+        Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters().tally(), advice })
     }
 
     /// Refuses a fetch in which records have codes but the source's code table is empty (R11.6): every absence would lose
     /// its letter, every visit would be one.
     pub(super) fn refuse_if(&self, lacks_code_table: bool) -> Result<(), SyncError> {
         match lacks_code_table && self.source.capabilities().has_code_table {
-            true => Err(no_code_table().into()),
+            true => Err(no_code_table(&self.source.wording()).into()),
             false => Ok(()),
         }
     }
 
-    /// Reads a complete fetch into what `start` makes; a fetch that breaks off is thrown away and started again.
+    /// Reads a complete fetch into what `start` makes, and tells the listener.
     pub(super) async fn read<S: Extend<Record>>(
         &self,
         fetch: &FetchRequest,
         start: impl Fn() -> S,
-    ) -> Result<(S, Completeness), SyncError> {
-        let (started, mut attempt) = (Instant::now(), 1);
-        let mut waits = retry::waits(TRIES);
-        let (state, completeness) = loop {
-            self.tell(SyncEvent::FetchStarted { attempt });
-            let (from, to) = (fetch.window.from(), fetch.window.to());
-            let span = info_span!("rollmark.fetch", %from, %to, attempt, rows = Empty, bytes = Empty);
-            let bytes_before = fetch.counters.tally().bytes;
-            let folded = self.fold(fetch, start()).instrument(span.clone()).await;
-            span.record("bytes", fetch.counters.tally().bytes - bytes_before);
-            if let Ok((_, completeness)) = &folded {
-                span.record("rows", completeness.parts.iter().map(|part| part.rows).sum::<u64>());
-            }
-            let (error, least) = match folded {
-                Ok(folded) => break folded,
-                Err(error) => match error.retry().wait() {
-                    Some(least) => (error, least),
-                    None => return Err(error.into()),
-                },
-            };
-            let Some(wait) = waits.next() else {
-                let seconds = started.elapsed().as_secs_f32();
-                let tried = format!("the whole fetch was tried {attempt} times in {seconds:.1} s");
-                return Err(error.exhausted(&tried).into());
-            };
-            let wait = least.min(retry::LONGEST_WAIT).max(wait);
-            span.in_scope(|| retry::warn(error.kind(), wait));
-            drop(span);
-            tokio::time::sleep(wait).await;
-            attempt += 1;
-            fetch.counters.add_retry();
-        };
-        let needed = self.source.capabilities().needed(fetch.periods);
-        match needed.into_iter().find(|kind| !completeness.covers(*kind, fetch.window)) {
-            None => Ok((state, completeness)),
-            Some(kind) => Err(incomplete(&format!("not every date was answered for {kind}")).into()),
-        }
-    }
-
-    /// Reads one fetch to its verdict. Nothing of a fetch that breaks off is kept.
-    async fn fold<S: Extend<Record>>(
-        &self,
-        fetch: &FetchRequest,
-        mut state: S,
     ) -> Result<(S, Completeness), SourceError> {
-        let gives_session_marks = self.source.capabilities().gives_session_marks;
-        let mut stream = self.source.fetch(fetch).await?;
-        let mut verdict = None;
-        let mut records = 0;
-        while let Some(item) = stream.next().await {
-            match item? {
-                _ if verdict.is_some() => {
-                    return Err(incomplete("records came after the verdict"));
-                }
-                SourceRecord::Record(Record::Registration(_)) if gives_session_marks => {
-                    return Err(other_kind(FetchedKind::SessionMarks, FetchedKind::Registrations));
-                }
-                SourceRecord::Record(Record::SessionMark(_)) if !gives_session_marks => {
-                    return Err(other_kind(FetchedKind::Registrations, FetchedKind::SessionMarks));
-                }
-                SourceRecord::Record(record) => {
-                    state.extend([record]);
-                    records += 1;
-                    if records % ROWS_PER_EVENT == 0 {
-                        self.tell(SyncEvent::Read { records });
-                    }
-                }
-                SourceRecord::Complete(completeness) => verdict = Some(completeness),
-            }
-        }
-        // A source that was cut short may well answer in full the next time.
-        let completeness = verdict.ok_or_else(|| {
-            SourceError::temporary(
-                SourceErrorKind::Incomplete,
-                "the source's answer ended before it was complete; nothing was written",
-            )
-        })?;
-        self.tell(SyncEvent::Resolved { records });
-        Ok((state, completeness))
+        let tell = |progress| {
+            self.tell(match progress {
+                Progress::Started(attempt) => SyncEvent::FetchStarted { attempt },
+                Progress::Read(records) => SyncEvent::Read { records },
+                Progress::Complete(records) => SyncEvent::Resolved { records },
+            });
+        };
+        read_watched(&*self.source, fetch, start, tell).await
     }
 
     async fn plan(
@@ -420,17 +351,18 @@ impl AttendanceSync {
         let ages = runs.iter().filter(is_recent).map(|run| run.reply_age).chain([reply_age]);
         let measured = MeasuredAge::over(ages, freshness.cache_expiry());
         let mut issues = register.issues().clone();
-        for field in &completeness.undecided_fields {
+        for field in completeness.undecided_fields() {
             issues.raise(Issue::UndecidedField, Some(field));
         }
-        let students = advice::on_students(&plan, &resolved.scope, register, &snapshot);
+        let wording = self.source.wording();
+        let students = advice::on_students(&plan, &resolved.scope, register, &snapshot, &wording);
         let warning = measured.is_worse_than_setting().then(|| {
             warn!(
                 at_least_seconds = measured.at_least.map(|age| age.num_seconds()),
                 cache_seconds = measured.setting.num_seconds(),
                 "replies were older than the cache expiry allows"
             );
-            format!("Measured: {measured}.")
+            format!("Measured: {}.", measured.sentence(&wording))
         });
         let report = SyncReport {
             run: None,
@@ -454,6 +386,7 @@ impl AttendanceSync {
             as_of_earliest: freshness.as_of_earliest(),
             advice: resolved.advice.iter().cloned().chain(students).chain(warning).collect(),
             duration_ms: millis(started),
+            wording,
         };
         let run = Run {
             number: 0,
@@ -515,29 +448,13 @@ impl Debug for AttendanceSync {
 }
 
 /// An empty code table where records have codes (R11.6): every absence would lose its letter, every visit would be one.
-fn no_code_table() -> SourceError {
+fn no_code_table(wording: &Wording) -> SourceError {
+    let Wording { code_table, access, .. } = wording;
     SourceError::new(
         SourceErrorKind::Incomplete,
-        "the code table (RegistrationCodes) is empty, but records have codes; let the API key read the registration codes, or \
-         say that there is no code table (--no-code-table)",
-    )
-}
-
-/// An answer that proves nothing, and why.
-fn incomplete(why: &str) -> SourceError {
-    SourceError::new(
-        SourceErrorKind::Incomplete,
-        format!("the source's answer is incomplete ({why}); nothing was written"),
-    )
-}
-
-/// A source that streams what it does not promise: nothing says whether that was read in full.
-fn other_kind(promised: FetchedKind, streamed: FetchedKind) -> SourceError {
-    SourceError::new(
-        SourceErrorKind::BadRecord,
         format!(
-            "the source says that it gives {promised}, but it sent {streamed}; correct the source: it must give one of the two \
-             and say which (gives_session_marks)"
+            "the {code_table} is empty, but records have codes; let the {access} read the registration codes, or say that \
+             there is no code table (--no-code-table)"
         ),
     )
 }

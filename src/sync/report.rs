@@ -4,6 +4,7 @@ use std::fmt;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Serialize, Serializer};
 
+use crate::explain::Wording;
 use crate::model::{Issue, Issues, Zone, ZoneOrigin, stamp_text};
 use crate::store::{MarkCounts, WithheldReason};
 
@@ -88,6 +89,8 @@ pub struct SyncReport {
     pub advice: Vec<String>,
     /// How long the run took, by a monotonic clock.
     pub duration_ms: u64,
+    #[serde(skip)]
+    pub(super) wording: Wording,
 }
 
 fn stamp<S: Serializer>(stamp: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -128,7 +131,7 @@ impl fmt::Display for SyncReport {
             marks.kept
         )?;
         for (reason, count) in &self.withheld {
-            writeln!(f, "withheld, {reason}: {count} ({})", meaning(*reason))?;
+            writeln!(f, "withheld, {reason}: {count} ({})", meaning(*reason, &self.wording))?;
         }
         for (issue, count) in self.issues.iter() {
             write!(f, "issue {issue}: {}", count.count)?;
@@ -150,24 +153,33 @@ impl fmt::Display for SyncReport {
     }
 }
 
-fn meaning(reason: WithheldReason) -> &'static str {
+fn meaning(reason: WithheldReason, wording: &Wording) -> String {
+    let key = wording.key();
     match reason {
         WithheldReason::StudentsVanished => {
-            "many students have no record in the reply any more; check the filters of the key, or say that they have left \
-             (--leavers)"
+            format!(
+                "many students have no record in the reply any more; check the filters of the {key}, or say that they have \
+                 left (--leavers)"
+            )
         }
         WithheldReason::Unproven => {
             "nothing in the reply proves that these marks are gone; if the school was closed on those dates, say so (--closed)"
+                .to_owned()
         }
         WithheldReason::TooMany => {
-            "more removals at once than the limit; if they are meant, allow them (--allow-removals)"
+            "more removals at once than the limit; if they are meant, allow them (--allow-removals)".to_owned()
         }
         WithheldReason::OutOfSchoolVanished => {
-            "the reply holds no out-of-school record at all; check the key's rights, or allow removals (--allow-removals)"
+            format!("the reply holds no out-of-school record at all; check the {key}'s rights, or allow removals (--allow-removals)")
         }
         WithheldReason::CodeVanished => {
-            "the code table has lost the codes of these marks; check the key's rights, or allow the change (--allow-mass-change)"
+            format!(
+                "the code table has lost the codes of these marks; check the {key}'s rights, or allow the change \
+                 (--allow-mass-change)"
+            )
         }
-        WithheldReason::MayBeStale => "the reply can be older than what the store holds; a later run decides",
+        WithheldReason::MayBeStale => {
+            "the reply can be older than what the store holds; a later run decides".to_owned()
+        }
     }
 }

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use futures::StreamExt;
 
 use super::{FakeSchool, TestClock};
+use crate::explain::Wording;
 use crate::model::{FeedTime, OutOfSchool, Record};
 use crate::rules::Window;
 use crate::source::{
-    AttendanceSource, Capabilities, Completeness, FetchRequest, FetchedKind, RecordStream, SourceError, SourceRecord,
+    AttendanceSource, Capabilities, Completeness, FetchItem, FetchRequest, FetchedKind, RecordStream, SourceError,
 };
 
 /// A source in memory with the real rules of the game. Clones are the same source.
@@ -18,7 +18,6 @@ use crate::source::{
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use futures::StreamExt;
 /// use rollmark::rules::Window;
 /// use rollmark::source::{AttendanceSource, FetchRequest};
 /// use rollmark::testing::{FakeSchool, FakeSource};
@@ -28,8 +27,9 @@ use crate::source::{
 /// let source = FakeSource::new(school);
 /// source.cut_next_after(1);
 /// let date = "2026-11-20".parse()?;
-/// let items = source.fetch(&FetchRequest::new(Window::between(date, date)?)).await?.count().await;
-/// assert_eq!(items, 1, "a row, and no verdict");
+/// let mut items = source.fetch(&FetchRequest::new(Window::day(date))).await?;
+/// assert!(items.next().await.is_some(), "a row");
+/// assert!(items.next().await.is_none(), "and no verdict");
 /// # Ok(())
 /// # }
 /// ```
@@ -47,7 +47,7 @@ struct State {
 }
 
 /// When it was made, and what it says.
-type CachedReply = (DateTime<Utc>, Vec<SourceRecord>);
+type CachedReply = (DateTime<Utc>, Vec<FetchItem>);
 
 #[derive(Debug)]
 enum Fault {
@@ -75,21 +75,21 @@ impl FakeSource {
 
     /// Sends registrations and out-of-school records in another order, the same for the same seed.
     #[must_use]
-    pub fn shuffled(self, seed: u64) -> Self {
+    pub fn with_shuffling(self, seed: u64) -> Self {
         self.lock().shuffle = Some(seed);
         self
     }
 
-    /// Sends every record twice.
+    /// Sets whether every record is sent twice.
     #[must_use]
-    pub fn with_duplicates(self) -> Self {
-        self.lock().duplicates = true;
+    pub fn with_duplicates(self, duplicates: bool) -> Self {
+        self.lock().duplicates = duplicates;
         self
     }
 
     /// Answers the same request with the same reply for this long by the test's clock.
     #[must_use]
-    pub fn cached_for(self, expiry: TimeDelta, clock: &TestClock) -> Self {
+    pub fn with_cache(self, expiry: TimeDelta, clock: &TestClock) -> Self {
         self.lock().cache = Some((expiry, clock.clone()));
         self
     }
@@ -125,11 +125,11 @@ impl State {
     fn capabilities(&self) -> Capabilities {
         let expiry = self.cache.as_ref().map(|(expiry, _)| *expiry);
         let gives_session_marks = !self.school.session_marks().is_empty();
-        Capabilities { gives_session_marks, ..Capabilities::default() }.cached_for(expiry.unwrap_or_default())
+        Capabilities::new().with_session_marks(gives_session_marks).with_cache_expiry(expiry.unwrap_or_default())
     }
 
-    fn reply(&mut self, request: &FetchRequest) -> Vec<SourceRecord> {
-        let key = (request.window.from(), request.window.to(), request.periods);
+    fn reply(&mut self, request: &FetchRequest) -> Vec<FetchItem> {
+        let key = (request.window().from(), request.window().to(), request.periods());
         if let Some((expiry, clock)) = &self.cache
             && let Some((at, reply)) = self.replies.get(&key)
             && clock.now() < *at + *expiry
@@ -143,12 +143,12 @@ impl State {
         reply
     }
 
-    fn answer(&self, request: &FetchRequest) -> Vec<SourceRecord> {
-        let window = request.window;
+    fn answer(&self, request: &FetchRequest) -> Vec<FetchItem> {
+        let window = request.window();
         let twice = |record: Record| std::iter::repeat_n(record, if self.duplicates { 2 } else { 1 });
         let is_asked = |record: &Record| match record {
             Record::Code(_) => true,
-            Record::Period(period) => request.periods && is_in(period.at, window),
+            Record::Period(period) => request.periods() && is_in(period.at, window),
             Record::Registration(row) => is_in(row.at, window),
             Record::OutOfSchool(record) => may_overlap(record, window),
             Record::SessionMark(mark) => window.contains(mark.date),
@@ -163,10 +163,11 @@ impl State {
             let of_kind = |record: &&Record| kind_of(record) == kind;
             first.iter().chain(&rows).filter(of_kind).count() as u64
         };
-        let kinds = [FetchedKind::Codes].into_iter().chain(self.capabilities().needed(request.periods));
+        let kinds = [FetchedKind::Codes].into_iter().chain(self.capabilities().needed(request.periods()));
         let verdict = Completeness::whole(window, kinds.map(|kind| (kind, count(kind))));
-        let records = first.into_iter().chain(rows).map(SourceRecord::Record);
-        records.chain([SourceRecord::Complete(verdict)]).collect()
+        // One by one, so that a fetch can break off after any of them.
+        let records = first.into_iter().chain(rows).map(|record| FetchItem::Records([record].into_iter().collect()));
+        records.chain([FetchItem::Complete(verdict)]).collect()
     }
 }
 
@@ -210,11 +211,15 @@ impl AttendanceSource for FakeSource {
         self.lock().capabilities()
     }
 
+    fn wording(&self) -> Wording {
+        Wording::for_api_key()
+    }
+
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
-        request.counters.add_request();
+        request.counters().add_request();
         let mut state = self.lock();
         let fault = state.faults.pop_front();
-        let mut items: Vec<Result<SourceRecord, SourceError>> = match fault {
+        let mut items: Vec<Result<FetchItem, SourceError>> = match fault {
             Some(Fault::Fail(error)) => return Err(error),
             _ => state.reply(request).into_iter().map(Ok).collect(),
         };
@@ -226,6 +231,6 @@ impl AttendanceSource for FakeSource {
             }
             _ => {}
         }
-        Ok(futures::stream::iter(items).boxed())
+        Ok(RecordStream::new(futures::stream::iter(items)))
     }
 }

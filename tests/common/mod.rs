@@ -4,4 +4,5 @@
 pub mod case;
 pub mod program;
 pub mod records;
+pub mod source;
 pub mod tenant;

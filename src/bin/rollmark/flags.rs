@@ -139,10 +139,10 @@ impl ReplyFlags {
         let Some(folder) = &self.replay else { return Ok(None) };
         let mut replay = ReplaySource::open(folder)?;
         if source.no_code_table {
-            replay = replay.has_code_table(false);
+            replay = replay.with_code_table(false);
         }
         Ok(Some(match source.cache_expiry {
-            Some(expiry) => replay.cache_expiry(expiry),
+            Some(expiry) => replay.with_cache_expiry(expiry),
             None => replay,
         }))
     }
@@ -154,8 +154,7 @@ impl ReplyFlags {
         now: DateTime<Utc>,
     ) -> Result<(Arc<dyn AttendanceSource>, Kept), SourceError> {
         let Some(folder) = &self.save_replies else { return Ok((source, Kept(None))) };
-        let saving = SavingSource::new(source, folder, now)?;
-        let saving = Arc::new(if self.mask { saving.masked() } else { saving });
+        let saving = Arc::new(SavingSource::new(source, folder, now)?.with_masking(self.mask));
         if !self.mask {
             tell(&format!("warning: {} will hold pupils' data; --mask replaces ids and texts", folder.display()));
         }

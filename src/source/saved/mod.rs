@@ -18,13 +18,16 @@ use sha2::{Digest, Sha256};
 use self::mask::{Mask, Masks};
 
 use super::{
-    AttendanceSource, Capabilities, Completeness, FetchRequest, Part, RecordStream, SourceError, SourceErrorKind,
-    SourceRecord,
+    AttendanceSource, Capabilities, Completeness, FetchItem, FetchRequest, Part, RecordStream, SourceError,
+    SourceErrorKind,
 };
+use crate::explain::Wording;
 use crate::model::{Cause, FeedTime, Record, StudentId};
 
 /// A century.
 const LONGEST_CACHE_S: i64 = 100 * 366 * 24 * 3_600;
+/// Records that are read together.
+const BATCH: usize = 256;
 /// No record that a source may keep is longer.
 const LONGEST_LINE: usize = 16 << 20;
 const LONGEST_MANIFEST: u64 = 16 << 20;
@@ -80,7 +83,8 @@ impl Manifest {
 
     /// Reads the manifest in this file.
     fn read(text: &[u8], path: &Path) -> Result<Self, SourceError> {
-        let form: Form = serde_json::from_slice(text).map_err(|_| altered(path))?;
+        let form: Form =
+            serde_json::from_slice(text).map_err(|error| altered(path).with_cause(Cause::of_json(&error)))?;
         if form.format != Some(FORMAT) {
             return Err(SourceError::new(
                 SourceErrorKind::BadRecord,
@@ -99,7 +103,8 @@ impl Manifest {
     }
 
     fn completeness(&self) -> Completeness {
-        Completeness { parts: self.parts.clone(), undecided_fields: self.undecided_fields.clone() }
+        let verdict = self.parts.iter().copied().fold(Completeness::new(), Completeness::with_part);
+        verdict.with_undecided_fields(&self.undecided_fields)
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -125,7 +130,7 @@ fn records_path(folder: &Path, number: u64) -> PathBuf {
 
 fn failed(doing: &str, path: &Path, error: &io::Error) -> SourceError {
     let message = format!("can't {doing} {}: {error}", path.display());
-    SourceError::new(SourceErrorKind::Configuration, message).with_cause(Cause::from(error))
+    SourceError::new(SourceErrorKind::Configuration, message).with_cause(Cause::of_io(error))
 }
 
 fn in_use(folder: &Path) -> SourceError {
@@ -155,7 +160,7 @@ fn open_regular(path: &Path) -> Result<File, SourceError> {
 /// A source that keeps the replies of every complete fetch in a folder, for [`ReplaySource`].
 ///
 /// What is kept is every record as it was read, before any rule, and not the bytes of the wire: that serves for every way
-/// in, and holds nothing that rollmark does not read. They are pupils' data, unless they are [masked](Self::masked). The
+/// in, and holds nothing that rollmark does not read. They are pupils' data, unless they are [masked](Self::with_masking). The
 /// files are readable by their owner only (on Unix). A fetch that fails leaves none; what a killed run left unfinished is
 /// removed by the next one.
 ///
@@ -163,7 +168,7 @@ fn open_regular(path: &Path) -> Result<File, SourceError> {
 /// # fn example(source: std::sync::Arc<dyn rollmark::source::AttendanceSource>) -> Result<(), rollmark::source::SourceError> {
 /// use rollmark::source::{ReplaySource, SavingSource};
 ///
-/// let saving = SavingSource::new(source, "evidence", chrono::Utc::now())?.masked();
+/// let saving = SavingSource::new(source, "evidence", chrono::Utc::now())?.with_masking(true);
 /// // … a sync or a diagnosis with `saving`; later, elsewhere:
 /// let replay = ReplaySource::open("evidence")?;
 /// # Ok(())
@@ -185,7 +190,7 @@ impl SavingSource {
     /// # Errors
     /// The folder can't be made, or holds replies already.
     pub fn new(
-        inner: Arc<dyn AttendanceSource>,
+        inner: impl AttendanceSource + 'static,
         folder: impl Into<PathBuf>,
         fetched_at: DateTime<Utc>,
     ) -> Result<Self, SourceError> {
@@ -214,17 +219,24 @@ impl SavingSource {
             }
         }
         leftovers.iter().for_each(remove_leftover);
-        Ok(Self { inner, folder, fetched_at, is_masked: false, fetches: AtomicU64::new(0), masks: Masks::default() })
+        Ok(Self {
+            inner: Arc::new(inner),
+            folder,
+            fetched_at,
+            is_masked: false,
+            fetches: AtomicU64::new(0),
+            masks: Masks::default(),
+        })
     }
 
-    /// Replaces the ids of students, records and periods, comments, reasons, names of periods and codes, session flags that
+    /// Sets whether to replace the ids of students, records and periods, comments, reasons, names of periods and codes, session flags that
     /// are neither `am` nor `pm`, and codes that the code table does not know by numbered ones, so that every decision and
     /// every issue stays. Students are numbered and records are kept in an order that chance decides, so that a class's
     /// roll says nothing of who is who. Times, code ids and letters stay as they are. Holds a fetch in memory until it is
     /// complete.
     #[must_use]
-    pub fn masked(mut self) -> Self {
-        self.is_masked = true;
+    pub fn with_masking(mut self, is_masked: bool) -> Self {
+        self.is_masked = is_masked;
         self
     }
 
@@ -258,11 +270,15 @@ impl AttendanceSource for SavingSource {
         self.inner.capabilities()
     }
 
+    fn wording(&self) -> Wording {
+        self.inner.wording()
+    }
+
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
         let stream = self.inner.fetch(request).await?;
         let number = self.fetches.fetch_add(1, Ordering::Relaxed) + 1;
         let mut recorder = Recorder::new(self, number)?;
-        Ok(stream.map(move |item| recorder.take(item?)).boxed())
+        Ok(RecordStream::new(stream.map(move |item| recorder.take(item?))))
     }
 }
 
@@ -332,15 +348,27 @@ impl Recorder {
         })
     }
 
-    fn take(&mut self, item: SourceRecord) -> Result<SourceRecord, SourceError> {
-        match &item {
-            SourceRecord::Record(record) => match &mut self.waiting {
-                Some(waiting) => waiting.push(record.clone()),
-                None => self.write(record)?,
-            },
-            SourceRecord::Complete(completeness) => self.finish(completeness)?,
+    fn take(&mut self, item: FetchItem) -> Result<FetchItem, SourceError> {
+        match item {
+            FetchItem::Records(batch) => {
+                let keep = |record| self.keep(&record).map(|()| record);
+                Ok(FetchItem::Records(batch.into_iter().map(keep).collect::<Result<_, _>>()?))
+            }
+            FetchItem::Complete(completeness) => {
+                self.finish(&completeness)?;
+                Ok(FetchItem::Complete(completeness))
+            }
         }
-        Ok(item)
+    }
+
+    fn keep(&mut self, record: &Record) -> Result<(), SourceError> {
+        match &mut self.waiting {
+            Some(waiting) => {
+                waiting.push(record.clone());
+                Ok(())
+            }
+            None => self.write(record),
+        }
     }
 
     fn write(&mut self, record: &Record) -> Result<(), SourceError> {
@@ -367,8 +395,8 @@ impl Recorder {
         }
         self.file.flush().map_err(|error| failed("write", &self.records_path, &error))?;
         self.manifest.records_sha256 = hex(self.hash.clone());
-        self.manifest.parts.clone_from(&completeness.parts);
-        self.manifest.undecided_fields.clone_from(&completeness.undecided_fields);
+        self.manifest.parts = completeness.parts().to_vec();
+        self.manifest.undecided_fields = completeness.undecided_fields().to_vec();
         let write_failed = |error: io::Error| failed("write", &self.manifest_path, &error);
         let sha256 = self.manifest.sha256().map_err(|error| write_failed(error.into()))?;
         let sealed = Sealed { format: FORMAT, fetch: self.manifest.clone(), sha256 };
@@ -437,14 +465,14 @@ impl ReplaySource {
 
     /// Sets how old the replies could be when they were fetched; at first it is what was kept of their source.
     #[must_use]
-    pub fn cache_expiry(mut self, expiry: TimeDelta) -> Self {
+    pub fn with_cache_expiry(mut self, expiry: TimeDelta) -> Self {
         self.fetches.iter_mut().for_each(|(_, manifest)| manifest.cache_seconds = expiry.num_seconds());
         self
     }
 
     /// Sets whether the replies' source has a code table; at first it is what was kept of it.
     #[must_use]
-    pub fn has_code_table(mut self, has: bool) -> Self {
+    pub fn with_code_table(mut self, has: bool) -> Self {
         self.fetches.iter_mut().for_each(|(_, manifest)| manifest.has_code_table = has);
         self
     }
@@ -512,29 +540,33 @@ impl AttendanceSource for ReplaySource {
         self.newest().map(Manifest::capabilities).unwrap_or_default()
     }
 
+    fn wording(&self) -> Wording {
+        Wording::for_api_key()
+    }
+
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
         let covers = |manifest: &Manifest| {
             let completeness = manifest.completeness();
-            let needed = manifest.capabilities().needed(request.periods);
-            needed.into_iter().all(|kind| completeness.covers(kind, request.window))
+            let needed = manifest.capabilities().needed(request.periods());
+            needed.into_iter().all(|kind| completeness.covers(kind, request.window()))
         };
         let Some((number, manifest)) = self.fetches.iter().find(|(_, manifest)| covers(manifest)).cloned() else {
-            let periods = if request.periods { " with registration periods" } else { "" };
+            let periods = if request.periods() { " with registration periods" } else { "" };
             return Err(SourceError::new(
                 SourceErrorKind::Incomplete,
                 format!(
                     "the saved replies don't cover {} to {}{periods}; ask for other dates, or save them anew",
-                    request.window.from(),
-                    request.window.to()
+                    request.window().from(),
+                    request.window().to()
                 ),
             ));
         };
         let path = records_path(&self.folder, number);
         check_records(&path, &manifest)?;
         let mut file = BufReader::new(open_regular(&path)?);
-        let counters = request.counters.clone();
+        let counters = request.counters().clone();
         let mut read = 0;
-        let next_record = move || -> Option<Result<SourceRecord, SourceError>> {
+        let next_record = move || -> Option<Result<Record, SourceError>> {
             let mut line = Vec::new();
             match (&mut file).take(LONGEST_LINE as u64).read_until(b'\n', &mut line) {
                 Err(error) => return Some(Err(failed("read", &path, &error))),
@@ -544,10 +576,14 @@ impl AttendanceSource for ReplaySource {
             }
             read += 1;
             let record = read_record(&line).filter(|_| read <= manifest.records);
-            Some(record.map(SourceRecord::Record).ok_or_else(|| altered(&path)))
+            Some(record.ok_or_else(|| altered(&path)))
         };
-        let records = futures::stream::iter(std::iter::from_fn(next_record));
-        let verdict = manifest.completeness();
-        Ok(records.chain(futures::stream::iter([Ok(SourceRecord::Complete(verdict))])).boxed())
+        let mut records = std::iter::from_fn(next_record).peekable();
+        let batches = std::iter::from_fn(move || {
+            records.peek()?;
+            Some(records.by_ref().take(BATCH).collect::<Result<_, _>>().map(FetchItem::Records))
+        });
+        let verdict = FetchItem::Complete(manifest.completeness());
+        Ok(RecordStream::new(futures::stream::iter(batches.chain([Ok(verdict)]))))
     }
 }

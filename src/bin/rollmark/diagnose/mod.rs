@@ -103,7 +103,7 @@ fn parse_expected(text: &str) -> Result<Expected, String> {
 
 impl Flags {
     fn question(&self, student: &str, date: NaiveDate, window: Window) -> Question {
-        let mut question = Question::new(student, date, window);
+        let mut question = Question::about(student, date).with_window(window);
         question.session = self.session;
         question.expected = self.expected.clone();
         question
@@ -139,8 +139,11 @@ async fn ask(flags: &Flags, source: Arc<dyn AttendanceSource>, question: Questio
     let history = history(&*store, &school, &diagnosis).await?;
     let title = format!("Student {}, {}", diagnosis.student, diagnosis.date);
     let mut page = Page::new(rules.clone());
-    let complaint =
-        flags.expected.as_ref().map_or("The marks of the day".to_owned(), |code| format!("The school expects {code}"));
+    let complaint = match &flags.expected {
+        None => "The marks of the day".to_owned(),
+        Some(Expected::Present) => "The school expects present".to_owned(),
+        Some(code) => format!("The school expects {code}"),
+    };
     page.add(&complaint, &diagnosis, &history);
     if let Some(output) = page_output {
         page.write(output).await?;

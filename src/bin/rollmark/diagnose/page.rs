@@ -98,7 +98,7 @@ fn session(answer: &SessionDiagnosis, zone: &Zone) -> Markup {
         ol {
             @for (number, finding) in answer.findings.iter().enumerate() {
                 li class=[(number == 0).then_some("first")] {
-                    span class="name" { (finding.name) }
+                    span class="name" { (finding.name()) }
                     br; (finding.summary)
                     br; span class="advice" { (finding.advice) }
                 }

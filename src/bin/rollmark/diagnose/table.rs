@@ -91,7 +91,7 @@ pub fn lines(diagnosis: &Diagnosis, zone: &Zone) -> Vec<String> {
             None => format!("{}: no mark.", answer.session),
         });
         for (number, finding) in (1..).zip(&answer.findings) {
-            lines.push(format!("  {number}. {}", finding.name));
+            lines.push(format!("  {number}. {}", finding.name()));
             lines.push(format!("     {}", finding.summary));
             lines.push(format!("     → {}", finding.advice));
         }

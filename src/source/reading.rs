@@ -1,0 +1,163 @@
+//! Reading a complete fetch.
+
+use std::time::Instant;
+
+use tracing::field::Empty;
+use tracing::{Instrument, info_span};
+
+use super::{
+    AttendanceSource, Completeness, Coverage, FetchItem, FetchRequest, FetchedKind, SourceError, SourceErrorKind, retry,
+};
+use crate::model::Record;
+
+/// How often a fetch that broke off is started again.
+const TRIES: usize = 4;
+/// Rows between two signs of progress.
+const ROWS_PER_SIGN: u64 = 4_096;
+
+/// How far a reading is.
+pub(crate) enum Progress {
+    /// A fetch begins; tries count from 1.
+    Started(u32),
+    /// So many records were read so far in this try.
+    Read(u64),
+    /// So many records were read, and that was all.
+    Complete(u64),
+}
+
+/// Reads a complete fetch into what `start` makes, such as a [`Resolver`](crate::rules::Resolver) or a vector.
+///
+/// A fetch that breaks off is thrown away and started again, four times at most and with growing waits: no row of a broken
+/// answer ever counts. The source's answer must cover every date of the window in every kind that its capabilities promise.
+///
+/// # Errors
+/// The source's error, or one of the kind [`SourceErrorKind::Incomplete`] for an answer that proves nothing.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use rollmark::rules::Window;
+/// use rollmark::source::{FetchRequest, read_all};
+/// use rollmark::testing::{FakeSchool, FakeSource};
+///
+/// let today = "2026-11-20".parse()?;
+/// let source = FakeSource::new(FakeSchool::demo(today));
+/// let (records, completeness) = read_all(&source, &FetchRequest::new(Window::day(today)), Vec::new).await?;
+/// assert!(!records.is_empty() && completeness.as_of(chrono::Utc::now()).is_none());
+/// # Ok(())
+/// # }
+/// ```
+pub async fn read_all<S: Extend<Record>>(
+    source: &dyn AttendanceSource,
+    request: &FetchRequest,
+    start: impl Fn() -> S,
+) -> Result<(S, Completeness), SourceError> {
+    read_watched(source, request, start, |_| {}).await
+}
+
+/// Like [`read_all`], and tells how far it is.
+pub(crate) async fn read_watched<S: Extend<Record>>(
+    source: &dyn AttendanceSource,
+    request: &FetchRequest,
+    start: impl Fn() -> S,
+    tell: impl Fn(Progress),
+) -> Result<(S, Completeness), SourceError> {
+    let (started, mut attempt) = (Instant::now(), 1);
+    let (window, counters) = (request.window(), request.counters());
+    let mut waits = retry::waits(TRIES);
+    let (state, completeness) = loop {
+        tell(Progress::Started(attempt));
+        let (from, to) = (window.from(), window.to());
+        let span = info_span!("rollmark.fetch", %from, %to, attempt, rows = Empty, bytes = Empty);
+        let bytes_before = counters.tally().bytes;
+        let folded = fold(source, request, start(), &tell).instrument(span.clone()).await;
+        span.record("bytes", counters.tally().bytes - bytes_before);
+        let error = match folded {
+            Ok((state, completeness)) => {
+                span.record("rows", completeness.parts().iter().map(|part| part.rows).sum::<u64>());
+                break (state, completeness);
+            }
+            Err(error) => error,
+        };
+        let Some(least) = error.retry().wait() else { return Err(error) };
+        let Some(wait) = waits.next() else {
+            let seconds = started.elapsed().as_secs_f32();
+            return Err(error.exhausted(&format!("the whole fetch was tried {attempt} times in {seconds:.1} s")));
+        };
+        let wait = least.min(retry::LONGEST_WAIT).max(wait);
+        span.in_scope(|| retry::warn(error.kind(), wait));
+        drop(span);
+        tokio::time::sleep(wait).await;
+        attempt += 1;
+        counters.add_retry();
+    };
+    if completeness.parts().iter().any(|part| part.coverage != Coverage::Everything) {
+        return Err(incomplete("it holds changes only, which prove nothing about the rest"));
+    }
+    match source.capabilities().needed(request.periods()).into_iter().find(|kind| !completeness.covers(*kind, window)) {
+        None => Ok((state, completeness)),
+        Some(kind) => Err(incomplete(&format!("not every date was answered for {kind}"))),
+    }
+}
+
+/// Reads one fetch to its verdict. Nothing of a fetch that breaks off is kept.
+async fn fold<S: Extend<Record>>(
+    source: &dyn AttendanceSource,
+    request: &FetchRequest,
+    mut state: S,
+    tell: &impl Fn(Progress),
+) -> Result<(S, Completeness), SourceError> {
+    let gives_session_marks = source.capabilities().gives_session_marks;
+    let mut stream = source.fetch(request).await?;
+    let mut verdict = None;
+    let mut records = 0;
+    while let Some(item) = stream.next().await {
+        match item? {
+            _ if verdict.is_some() => return Err(incomplete("records came after the verdict")),
+            FetchItem::Records(batch) => {
+                for record in batch {
+                    match record {
+                        Record::Registration(_) if gives_session_marks => {
+                            return Err(other_kind(FetchedKind::SessionMarks, FetchedKind::Registrations));
+                        }
+                        Record::SessionMark(_) if !gives_session_marks => {
+                            return Err(other_kind(FetchedKind::Registrations, FetchedKind::SessionMarks));
+                        }
+                        record => state.extend([record]),
+                    }
+                    records += 1;
+                    if records % ROWS_PER_SIGN == 0 {
+                        tell(Progress::Read(records));
+                    }
+                }
+            }
+            FetchItem::Complete(completeness) => verdict = Some(completeness),
+        }
+    }
+    // A source that was cut short may well answer in full the next time.
+    let completeness = verdict.ok_or_else(|| {
+        SourceError::temporary(
+            SourceErrorKind::Incomplete,
+            "the source's answer ended before it was complete; nothing was written",
+        )
+    })?;
+    tell(Progress::Complete(records));
+    Ok((state, completeness))
+}
+
+/// An answer that proves nothing, and why.
+fn incomplete(why: &str) -> SourceError {
+    let message = format!("the source's answer is incomplete ({why}); nothing was written");
+    SourceError::new(SourceErrorKind::Incomplete, message)
+}
+
+/// A source that streams what it does not promise: nothing says whether that was read in full.
+fn other_kind(promised: FetchedKind, streamed: FetchedKind) -> SourceError {
+    SourceError::new(
+        SourceErrorKind::BadRecord,
+        format!(
+            "the source says that it gives {promised}, but it sent {streamed}; correct the source: it must give one of the two \
+             and say which (gives_session_marks)"
+        ),
+    )
+}

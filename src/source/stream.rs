@@ -1,0 +1,101 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+
+use super::{Completeness, SourceError};
+use crate::model::Record;
+
+/// Records that travel together, in any order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordBatch(Vec<Record>);
+
+impl RecordBatch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a record.
+    pub fn push(&mut self, record: Record) {
+        self.0.push(record);
+    }
+
+    /// How many records it holds.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Extend<Record> for RecordBatch {
+    fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
+        self.0.extend(records);
+    }
+}
+
+impl FromIterator<Record> for RecordBatch {
+    fn from_iter<I: IntoIterator<Item = Record>>(records: I) -> Self {
+        Self(records.into_iter().collect())
+    }
+}
+
+impl IntoIterator for RecordBatch {
+    type Item = Record;
+    type IntoIter = std::vec::IntoIter<Record>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// What a source streams: records, then the verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FetchItem {
+    /// Records, in any order; codes and periods should come first.
+    Records(RecordBatch),
+    /// What was asked and answered in full. The last item, exactly once.
+    Complete(Completeness),
+}
+
+/// The records of one fetch, a stream of [`FetchItem`]s. It borrows nothing, and dropping it cancels the fetch.
+pub struct RecordStream(BoxStream<'static, Result<FetchItem, SourceError>>);
+
+impl RecordStream {
+    /// The items as they arrive.
+    pub fn new(items: impl Stream<Item = Result<FetchItem, SourceError>> + Send + 'static) -> Self {
+        Self(items.boxed())
+    }
+
+    /// A complete answer that is there at once.
+    pub fn of(records: impl IntoIterator<Item = Record>, completeness: Completeness) -> Self {
+        let items = [FetchItem::Records(records.into_iter().collect()), FetchItem::Complete(completeness)];
+        Self::new(futures::stream::iter(items.map(Ok)))
+    }
+
+    /// The next item; `None` at the end.
+    pub async fn next(&mut self) -> Option<Result<FetchItem, SourceError>> {
+        self.0.next().await
+    }
+}
+
+impl Stream for RecordStream {
+    type Item = Result<FetchItem, SourceError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(context)
+    }
+}
+
+impl fmt::Debug for RecordStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordStream").finish_non_exhaustive()
+    }
+}
