@@ -1,20 +1,16 @@
-//! The shape of a tenant's replies, without any value: `cargo run --release --example probe -- --url … --api-key …`.
-//! Its text can be pasted into a support case. Without flags it probes a made-up school.
-
-mod common;
-
-use clap::Parser;
-use common::output::{say, say_json};
-use common::program::{self, Failure, wrong_flags};
-use common::{SourceFlags, WindowFlags};
+use clap::Args;
 use rollmark::rules::SyncWindow;
-use rollmark::testing::FakeSchool;
-use rollmark::testing::simulator::Simulator;
 
-/// Prints names, counts and kinds of value of a tenant's replies, never a value.
-#[derive(Parser)]
-#[command(name = "probe")]
-struct Flags {
+use crate::flags::{SourceFlags, WindowFlags};
+use crate::output::{say, say_json};
+use crate::program::{Failure, wrong_flags};
+
+/// Prints names, counts and kinds of value of a tenant's replies, never a value: for a support case.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  ISAMS_API_KEY=… rollmark probe --url https://school.isams.cloud")]
+pub struct Flags {
     #[command(flatten)]
     source: SourceFlags,
     #[command(flatten)]
@@ -24,23 +20,14 @@ struct Flags {
     json: bool,
 }
 
-#[tokio::main]
-async fn main() {
-    program::run(probe(program::flags())).await
-}
-
-async fn probe(flags: Flags) -> Result<u8, Failure> {
+pub async fn run(flags: Flags) -> Result<u8, Failure> {
     let zone = rollmark::model::Zone::utc();
     // A week, so that a school day is among them.
     let few_days = SyncWindow::default().with_days(6);
     let window = flags.window.window_or(&zone, few_days).unwrap_or_else(|error| wrong_flags(error));
-    let probe = match flags.source.tenant().unwrap_or_else(|error| wrong_flags(error)) {
-        Some(tenant) => tenant.probe(window).await?,
-        None => {
-            let simulator = Simulator::start(FakeSchool::demo(flags.window.today(&zone))).await?;
-            flags.source.simulated(&simulator)?.probe(window).await?
-        }
-    };
+    let tenant = flags.source.tenant().unwrap_or_else(|error| wrong_flags(error));
+    let tenant = tenant.unwrap_or_else(|| wrong_flags("there is no tenant; name it with --url".to_owned()));
+    let probe = tenant.probe(window).await?;
     if flags.json {
         say_json(&probe)?;
     } else {

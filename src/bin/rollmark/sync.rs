@@ -1,34 +1,28 @@
-//! Syncs a school into a store: `cargo run --release --example sync`.
-//!
-//! Without flags it starts a made-up school on a loopback port, syncs it over real HTTP, lets the school change, syncs
-//! again, and prints what changed and why. `--help` lists the flags for a real tenant.
-
-mod common;
-
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::{NaiveDate, TimeDelta};
-use clap::Parser;
+use chrono::NaiveDate;
+use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use common::output::{Output, check_targets, is_standard_output, json, plain, say, tell};
-use common::program::{Failure, Stop, end, log, stop, unless_stopped, wrong_flags};
-use common::{LONGEST_WAIT, ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date};
 use futures::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use rollmark::model::{Mark, SchoolId, StudentId};
 use rollmark::rules::Window;
-use rollmark::source::AttendanceSource;
-use rollmark::store::MarkStore;
-use rollmark::sync::{AttendanceSync, Guards, Planned, PlannedChange, SyncEvent, SyncReport, SyncRequest};
-use rollmark::testing::FakeSchool;
-use rollmark::testing::simulator::Simulator;
+use rollmark::sync::{AttendanceSync, Guards, Planned, PlannedChange, SavedPlan, SyncEvent, SyncReport, SyncRequest};
+
+use crate::flags::{LONGEST_WAIT, ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date, source};
+use crate::output::{Output, check_targets, is_standard_output, json, plain, say, tell};
+use crate::program::{Failure, Stop, unless_stopped, wrong_flags};
 
 /// Syncs a school's AM and PM marks into a store.
-#[derive(Parser)]
-#[command(name = "sync")]
-struct Flags {
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  ISAMS_API_KEY=… rollmark sync --url https://school.isams.cloud --store sqlite:marks.db
+
+Exit codes: 0 done, 1 error, 2 wrong flags, 3 done, but something was withheld.")]
+pub struct Flags {
     #[command(flatten)]
     source: SourceFlags,
     #[command(flatten)]
@@ -52,6 +46,9 @@ struct Flags {
     /// Writes the run's report as a JSON object
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Writes the plan of a dry run as JSON, for rollmark apply
+    #[arg(long, value_name = "FILE", requires = "dry_run")]
+    save_plan: Option<PathBuf>,
     /// The school was closed on this date: its marks are removed; can be repeated
     #[arg(long, value_name = "DATE", value_parser = parse_date)]
     closed: Vec<NaiveDate>,
@@ -69,44 +66,24 @@ struct Flags {
     allow_mass_change: bool,
 }
 
-#[tokio::main]
-async fn main() {
-    let flags: Flags = common::program::flags();
-    log();
-    let (result, stopped) = match stop() {
-        Ok(stop) => (run(flags, &stop).await, stop.now_or_never()),
-        Err(error) => (Err(error), None),
-    };
-    end(result, stopped)
-}
-
-async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
-    let source = common::source(&flags.source, &flags.replies, &mut flags.window)?;
-    let window = flags.window.window(flags.rules.rules().zone()).unwrap_or_else(|error| wrong_flags(error));
+pub async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
+    let source = source(&flags.source, &flags.replies, &mut flags.window)?;
+    let rules = flags.rules.rules();
+    let window = flags.window.window(rules.zone()).unwrap_or_else(|error| wrong_flags(error));
     check_targets(&flags.targets(), flags.store.file(), flags.replies.folder())
         .unwrap_or_else(|error| wrong_flags(error));
-    let outputs = unless_stopped(stop, Outputs::open(&flags)).await?;
-    match source {
-        Some(source) => sync_source(&flags, source, window, outputs, stop).await,
-        None => tell_story(&flags, window, outputs, stop).await,
-    }
-}
-
-async fn sync_source(
-    flags: &Flags,
-    source: Arc<dyn AttendanceSource>,
-    window: Window,
-    mut outputs: Outputs,
-    stop: &Stop,
-) -> Result<u8, Failure> {
+    let mut outputs = unless_stopped(stop, Outputs::open(&flags)).await?;
     let (source, kept) = flags.replies.keeping(source, flags.window.now())?;
     let store = flags.store.open(flags.dry_run)?;
+    let sync = AttendanceSync::shared(source, store, SchoolId::new(&flags.school), rules)
+        .with_wait_for_other_run(LONGEST_WAIT)
+        .with_stop(stop.clone().map(|_| ()))
+        .with_listener(progress());
     let mut planned_changes = Vec::new();
-    let report = flags
-        .sync(source, store, stop)
+    let report = sync
         .run_with(flags.request(window), |planned| {
             planned_changes = sentences(&planned.plan.changes, &flags.closed);
-            outputs.prepare(planned)
+            outputs.prepare(planned, &sync.save_plan(planned))
         })
         .await?;
     outputs.finish(&report, stop).await?;
@@ -118,53 +95,7 @@ async fn sync_source(
     Ok(if report.marks.withheld > 0 { 3 } else { 0 })
 }
 
-/// Two syncs of a made-up school that changes in between.
-async fn tell_story(flags: &Flags, window: Window, mut outputs: Outputs, stop: &Stop) -> Result<u8, Failure> {
-    let rules = flags.rules.rules();
-    let zone = rules.zone();
-    let (today, now) = (flags.window.today(zone), flags.window.now_of_story(zone));
-    let simulator = Simulator::start(FakeSchool::demo(today)).await?;
-    let store = flags.store.open(flags.dry_run)?;
-    flags.say(&format!("A made-up school is served at {}.", simulator.url()));
-    flags.say("");
-    flags.say("First sync");
-    let source = Arc::new(flags.source.simulated(&simulator)?);
-    let (source, kept) = flags.replies.keeping(source, now)?;
-    let sync = flags.sync(source, Arc::clone(&store), stop);
-    // A day before the second, so that what the school changes in between is younger.
-    // The outputs are filled here too, so that a full disk shows before anything is written.
-    let day_before = flags.request(window).with_now(now - TimeDelta::days(1));
-    let report = sync.run_with(day_before, |planned| outputs.prepare(planned)).await?;
-    flags.say_report(&report);
-
-    simulator.change(|school| school.demo_changes(today));
-    flags.say("");
-    flags.say("Then the school corrects a register, resaves an out-of-school record, and takes a PM register.");
-    flags.say("");
-    flags.say("Second sync");
-    let mut changes = Vec::new();
-    let report = sync
-        .run_with(flags.request(window).with_now(now), |planned| {
-            changes = sentences(&planned.plan.changes, &flags.closed);
-            outputs.prepare(planned)
-        })
-        .await?;
-    outputs.finish(&report, stop).await?;
-    kept.tell(flags.students.iter().map(StudentId::new));
-    changes.iter().for_each(|line| flags.say(line));
-    flags.say_report(&report);
-    Ok(0)
-}
-
 impl Flags {
-    fn sync(&self, source: Arc<dyn AttendanceSource>, store: Arc<dyn MarkStore>, stop: &Stop) -> AttendanceSync {
-        let school = SchoolId::new(&self.school);
-        AttendanceSync::shared(source, store, school, self.rules.rules())
-            .with_wait_for_other_run(LONGEST_WAIT)
-            .with_stop(stop.clone().map(|_| ()))
-            .with_listener(progress())
-    }
-
     fn request(&self, window: Window) -> SyncRequest {
         let mut guards = Guards::default();
         guards.allow_removals = self.allow_removals;
@@ -179,7 +110,7 @@ impl Flags {
     }
 
     fn targets(&self) -> Vec<&Path> {
-        [&self.marks, &self.report].into_iter().flatten().map(PathBuf::as_path).collect()
+        [&self.marks, &self.report, &self.save_plan].into_iter().flatten().map(PathBuf::as_path).collect()
     }
 
     /// Prints a line for people; standard output is theirs unless an output goes there.
@@ -220,25 +151,33 @@ fn sentences(changes: &[PlannedChange], closed: &[NaiveDate]) -> Vec<String> {
 struct Outputs {
     marks: Option<Output>,
     report: Option<Output>,
+    plan: Option<Output>,
 }
 
 impl Outputs {
     async fn open(flags: &Flags) -> Result<Self, Failure> {
-        let mut outputs = Self { marks: None, report: None };
-        if let Some(path) = &flags.marks {
-            outputs.marks = Some(Output::open(path).await?);
-        }
-        if let Some(path) = &flags.report {
-            outputs.report = Some(Output::open(path).await?);
+        let mut outputs = Self { marks: None, report: None, plan: None };
+        for (output, path) in [
+            (&mut outputs.marks, &flags.marks),
+            (&mut outputs.report, &flags.report),
+            (&mut outputs.plan, &flags.save_plan),
+        ] {
+            if let Some(path) = path {
+                *output = Some(Output::open(path).await?);
+            }
         }
         Ok(outputs)
     }
 
-    fn prepare(&mut self, planned: &Planned) -> Result<(), Failure> {
+    fn prepare(&mut self, planned: &Planned, saved: &SavedPlan) -> Result<(), Failure> {
         if let Some(output) = &mut self.marks {
             output.write(|file| {
                 planned.marks_after().iter().try_for_each(|mark| writeln!(file, "{}", json(&mark.to_json_line())))
             })?;
+        }
+        if let Some(output) = &mut self.plan {
+            let text = json(&serde_json::to_string(saved)?);
+            output.write(|file| writeln!(file, "{text}"))?;
         }
         // The report still lacks its last figures; the spaces hold room for them, so that a full disk shows now.
         self.write_report(&planned.report, &" ".repeat(64))
@@ -253,7 +192,7 @@ impl Outputs {
     /// After the commit. A stream whose reader is slow can be left by a signal.
     async fn finish(mut self, report: &SyncReport, stop: &Stop) -> Result<(), Failure> {
         self.write_report(report, "")?;
-        let outputs = [self.marks, self.report].into_iter().flatten();
+        let outputs = [self.marks, self.report, self.plan].into_iter().flatten();
         let (files, streams): (Vec<_>, Vec<_>) = outputs.partition(Output::is_file);
         let put = async {
             let mut first_error = Ok(());
