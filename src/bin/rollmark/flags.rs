@@ -196,7 +196,7 @@ pub fn source(
 }
 
 const NO_SOURCE: &str = "there is nothing to read; name a tenant with --url, or kept replies with --replay. Without a \
-    tenant: rollmark simulate serves a made-up school, and cargo run --example sync plays a sync of one";
+    tenant: rollmark simulate serves a made-up school, and cargo run --features simulator --example sync plays a sync of one";
 
 /// How marks are decided.
 #[derive(Args, Clone)]
