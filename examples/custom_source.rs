@@ -1,6 +1,6 @@
 //! A source of one's own: registers kept as a table, put through the conformance suite.
 //!
-//! `cargo run --example custom_source`
+//! `cargo run --no-default-features --features testing --example custom_source`
 
 use std::io::Write;
 

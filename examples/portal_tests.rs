@@ -1,6 +1,6 @@
 //! How a portal tests its own code: the fake for behaviour, the mock for one precise fault.
 //!
-//! `cargo run --example portal_tests`
+//! `cargo run --no-default-features --features mock --example portal_tests`
 
 use std::io::Write;
 

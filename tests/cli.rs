@@ -1,4 +1,4 @@
-//! The sync and diagnose examples as programs: exit codes, one-line errors, files that stay as they are, and no key
+//! The command from outside: exit codes, one-line errors, files that stay as they are, and no key
 //! anywhere.
 
 mod common;
@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::program::program;
+use common::program::rollmark;
 use common::tenant::{answering, answering_with, ok};
 use rollmark::model::StudentId;
 use rollmark::store::{MarkStore, RunQuery, SqliteStore};
@@ -19,18 +19,46 @@ fn sync(arguments: &[&str]) -> Output {
     run("sync", arguments)
 }
 
-/// Runs an example with full logs, and makes sure that no output holds the key.
+/// Runs a subcommand with full logs, and makes sure that no output holds the key.
 fn run(name: &str, arguments: &[&str]) -> Output {
-    let mut command = Command::new(program(name));
-    command.env("RUST_LOG", "trace").args(arguments);
-    for name in ["ISAMS_URL", "ISAMS_API_KEY", "ISAMS_CLIENT_ID", "ISAMS_CLIENT_SECRET"] {
-        command.env_remove(name);
-    }
-    let output = command.output().unwrap();
+    let output = rollmark(name).env("RUST_LOG", "trace").args(arguments).output().unwrap();
     for stream in [&output.stdout, &output.stderr] {
         assert!(!String::from_utf8_lossy(stream).contains(KEY), "the key shows");
     }
     output
+}
+
+/// The demonstration's school on a port of its own, for as long as this lives.
+struct School {
+    simulator: Simulator,
+    flags: Vec<String>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl School {
+    fn demo() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let simulator = runtime.block_on(Simulator::start(FakeSchool::demo(TODAY[1].parse().unwrap()))).unwrap();
+        let flags = ["--url".into(), simulator.url(), "--api-key".into(), simulator.api_key()].to_vec();
+        Self { simulator, flags, _runtime: runtime }
+    }
+
+    /// The flags of the tenant and of its today, and more.
+    fn with<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let tenant = self.flags.iter().map(String::as_str);
+        tenant.chain(TODAY).chain(more.iter().copied()).collect()
+    }
+
+    /// Runs a line of shell in a folder, where `rollmark` stands for itself and meets this school.
+    #[cfg(unix)]
+    fn in_shell(&self, folder: &Path, line: &str) -> Output {
+        let mut shell = Command::new("bash");
+        let programs = Path::new(env!("CARGO_BIN_EXE_rollmark")).parent().unwrap().to_owned();
+        let path = std::env::join_paths([programs, "/usr/bin".into(), "/bin".into()]).unwrap();
+        shell.env("ISAMS_URL", self.simulator.url()).env("ISAMS_API_KEY", self.simulator.api_key());
+        shell.current_dir(folder).env("PATH", path).args(["-c", line]);
+        shell.output().unwrap()
+    }
 }
 
 fn error_line(output: &Output) -> String {
@@ -67,6 +95,8 @@ fn a_wrong_flag_exits_with_two() {
         &["--url", "https://school.example", "--client-id", "id"],
         &["--url", "https://school.example", "--client-id", "id", "--client-secret", "s", "--api-key", KEY],
         &["--client-id", "id", "--client-secret", "s"],
+        &["--today", "2026-11-20"],
+        &["--save-plan", "plan", "--url", "http://127.0.0.1:9", "--api-key", KEY],
         &["--url", "http://school.example", "--api-key", KEY],
         &["--url", "https://school.example", "--api-key", KEY, "--format", "rest"],
     ] {
@@ -122,18 +152,126 @@ async fn what_is_withheld_exits_with_three_and_stays() {
 }
 
 #[test]
-fn without_flags_it_tells_a_story_with_every_change() {
-    let output = sync(&["--today", "2026-11-20", "--marks", "-"]);
+fn without_a_source_it_says_where_one_is() {
+    for (name, flags) in [("sync", &[][..]), ("diagnose", &["--student", "1", "--date", "2026-11-20"]), ("audit", &[])]
+    {
+        let output = run(name, flags);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        let line = error_line(&output);
+        assert!(
+            ["--url", "--replay", "rollmark simulate", "--example sync"].iter().all(|way| line.contains(way)),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn every_subcommand_explains_itself_with_an_example() {
+    let help = String::from_utf8(run("--help", &[]).stdout).unwrap();
+    for name in ["sync", "diagnose", "audit", "history", "probe", "apply", "simulate", "completions"] {
+        assert!(help.contains(&format!("  {name} ")), "{help}");
+        let output = run(name, &["--help"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success() && text.contains("Example") && text.contains(&format!("rollmark {name}")),
+            "{text}"
+        );
+    }
+    let nothing = Command::new(env!("CARGO_BIN_EXE_rollmark")).output().unwrap();
+    assert_eq!((nothing.status.code(), String::from_utf8_lossy(&nothing.stderr).contains("Usage")), (Some(2), true));
+    let completions = run("completions", &["bash"]);
+    assert!(String::from_utf8(completions.stdout).unwrap().contains("--save-plan"));
+}
+
+#[test]
+fn a_first_sync_writes_every_mark_to_standard_output() {
+    let school = School::demo();
+    let output = sync(&school.with(&["--marks", "-"]));
     assert_eq!(output.status.code(), Some(0));
     let marks = String::from_utf8(output.stdout).unwrap();
     assert_eq!(marks.lines().count(), 1840);
     assert!(marks.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
-    let story = String::from_utf8(output.stderr).unwrap();
-    assert!(story.contains("0 added, 8 changed, 0 removed"), "{story}");
-    assert!(!story.contains("Measured"), "what changed between the two runs proves nothing of the cache: {story}");
+    let summary = String::from_utf8(output.stderr).unwrap();
+    assert!(summary.contains("1840 added, 0 changed, 0 removed"), "{summary}");
     for today in ["0001-01-01", "9999-12-31"] {
-        assert_eq!(sync(&["--today", today]).status.code(), Some(0), "{today}");
+        let tenant = school.flags.iter().map(String::as_str).chain(["--today", today]);
+        assert_eq!(sync(&tenant.collect::<Vec<_>>()).status.code(), Some(0), "{today}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn secrets_come_from_files_and_standard_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let school = School::demo();
+    let (id, url) = (school.simulator.client_id(), school.simulator.url());
+    std::fs::write(folder.path().join("key"), format!("  {}\r\nnot the key\n", school.simulator.api_key())).unwrap();
+    std::fs::write(folder.path().join("secret"), school.simulator.client_secret()).unwrap();
+    std::fs::write(folder.path().join("empty"), "\nlate").unwrap();
+    let no_key = format!("env -u ISAMS_API_KEY rollmark sync --today 2026-11-20 --days 0 --url {url}");
+    for (line, code) in [
+        ("--api-key-file key".to_owned(), 0),
+        ("--api-key-file - < key".to_owned(), 0),
+        (format!("--client-id {id} --client-secret-file secret"), 0),
+        (format!("--client-id {id} --client-secret-file - < secret"), 0),
+        ("--api-key-file empty".to_owned(), 2),
+        ("--api-key-file missing".to_owned(), 2),
+        ("--api-key-file . ".to_owned(), 2),
+        ("--api-key k --api-key-file key".to_owned(), 2),
+        (format!("--client-id {id} --client-secret-file secret --api-key-file key"), 2),
+    ] {
+        let output = school.in_shell(folder.path(), &format!("{no_key} {line}"));
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{line}: {errors}");
+        assert!(!errors.contains(&school.simulator.api_key()), "the key shows");
+    }
+    let both = school.in_shell(folder.path(), "rollmark sync --api-key-file key");
+    assert!(error_line(&both).contains("variable"), "{}", error_line(&both));
+}
+
+#[test]
+fn a_saved_plan_is_applied_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let school = School::demo();
+    let store = format!("sqlite:{}", folder.path().join("marks.db").display());
+    let plan = folder.path().join("plan").display().to_string();
+    let dry_run = school.with(&["--store", &store, "--dry-run", "--pm-start", "13:00", "--save-plan", &plan]);
+    assert_eq!(sync(&dry_run).status.code(), Some(0));
+    let other_school = run("apply", &[&plan, "--store", &store, "--school", "other"]);
+    assert_eq!(other_school.status.code(), Some(1), "a plan is of one school");
+    let applied = run("apply", &[&plan, "--store", &store, "--json"]);
+    assert_eq!(applied.status.code(), Some(0), "{}", error_line(&applied));
+    let applied: serde_json::Value = serde_json::from_slice(&applied.stdout).unwrap();
+    assert_eq!((&applied["run"], &applied["marks"]["added"]), (&1.into(), &1840.into()));
+    let again = run("apply", &[&plan, "--store", &store]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(error_line(&again).contains("plan"), "{}", error_line(&again));
+    let runs: serde_json::Value =
+        serde_json::from_slice(&run("history", &["--store", &store, "--json"]).stdout).unwrap();
+    assert_eq!(runs.as_array().unwrap().len(), 1);
+    let shown = ["--store", &store, "--student", "4733683200", "--json"];
+    let shown: serde_json::Value = serde_json::from_slice(&run("history", &shown).stdout).unwrap();
+    assert_eq!(shown[0]["changes"][0]["run"], 1, "{shown}");
+    std::fs::write(folder.path().join("plan"), "{}").unwrap();
+    assert!(error_line(&run("apply", &[&plan, "--store", &store])).contains("--save-plan"));
+}
+
+#[test]
+fn the_simulator_says_how_to_reach_it() {
+    use std::io::BufRead;
+    let mut child = rollmark("simulate")
+        .args(["--json", "--today", "2026-11-20"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let tenant: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let (url, key) = (tenant["url"].as_str().unwrap(), tenant["api_key"].as_str().unwrap());
+    let synced = sync(&[&["--url", url, "--api-key", key][..], &TODAY].concat());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(synced.status.code(), Some(0));
 }
 
 /// What a diagnosis of the demonstration's first student says, as JSON.
@@ -215,27 +353,17 @@ async fn kept_replies_repeat_a_sync_and_a_diagnosis() {
 }
 
 #[test]
-fn the_six_cases_are_played_and_a_wrong_question_exits_with_two() {
+fn a_diagnosis_is_a_page_too_and_a_wrong_question_exits_with_two() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("page.html");
-    let output = run("diagnose", &["--json", "--html", page.to_str().unwrap()]);
+    let school = School::demo();
+    let question = ["--student", "4733683200", "--date", "2026-11-20", "--expected", "M"];
+    let output =
+        run("diagnose", &school.with(&[&question[..], &["--json", "--html", page.to_str().unwrap()]].concat()));
     assert_eq!(output.status.code(), Some(0));
-    let answers: Vec<serde_json::Value> =
-        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let names: Vec<&str> = answers.iter().map(first_finding).collect();
-    assert_eq!(
-        names,
-        [
-            "cache_may_be_stale",
-            "pm_rule_picks_other_registration",
-            "out_of_school_older_than_registration",
-            "outside_window",
-            "out_of_school_does_not_cover_session",
-            "duplicate_registrations",
-        ]
-    );
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let page = std::fs::read_to_string(page).unwrap();
-    assert!(names.iter().all(|name| page.contains(name)));
+    assert!(page.contains(first_finding(&answer)) && page.contains("The school expects M"));
     assert!(!page.contains("<script") && !page.contains("http"), "the page needs nothing else");
     let tenant = ["--url", "https://school.example", "--api-key", KEY];
     for flags in [
@@ -246,7 +374,7 @@ fn the_six_cases_are_played_and_a_wrong_question_exits_with_two() {
         &[&tenant[..], &["--student", "1", "--date", "2026-11-20", "--session", "noon"]].concat(),
         &[&tenant[..], &["--student", "1", "--date", "2026-11-20", "--expected", ""]].concat(),
         &[&tenant[..], &["--student", "", "--date", "2026-11-20"]].concat(),
-        &["--json", "--html", "-"],
+        &[&tenant[..], &question, &["--json", "--html", "-"]].concat(),
         &["--replay", "folder", "--save-replies", "other"],
         &["--mask"],
     ] {
@@ -290,16 +418,6 @@ async fn every_way_in_gives_the_same_marks_of_today() {
 
 const TODAY: [&str; 2] = ["--today", "2026-11-20"];
 
-/// Runs a line of shell in a folder, where the programs stand for themselves.
-#[cfg(unix)]
-fn in_shell(folder: &Path, line: &str) -> Output {
-    let mut shell = Command::new("bash");
-    let programs = program("sync").parent().unwrap().to_owned();
-    let path = std::env::join_paths([programs, "/usr/bin".into(), "/bin".into()]).unwrap();
-    shell.current_dir(folder).env("PATH", path).args(["-c", line]);
-    shell.output().unwrap()
-}
-
 /// How many runs the store of a folder holds.
 fn runs(folder: &Path) -> usize {
     let store = SqliteStore::open_read_only(folder.join("marks.db")).unwrap();
@@ -308,11 +426,12 @@ fn runs(folder: &Path) -> usize {
 }
 
 #[cfg(unix)]
-const STORY: &str = "sync --today 2026-11-20 --store sqlite:marks.db";
+const SYNC: &str = "rollmark sync --today 2026-11-20 --store sqlite:marks.db";
 
 #[cfg(unix)]
 #[test]
 fn marks_go_through_standard_output_a_pipe_and_a_link() {
+    let school = School::demo();
     let folder = tempfile::tempdir().unwrap();
     let other = tempfile::tempdir_in("/dev/shm").unwrap();
     let elsewhere = other.path().join("marks");
@@ -327,7 +446,7 @@ fn marks_go_through_standard_output_a_pipe_and_a_link() {
         ("--marks link", elsewhere.clone()),
     ] {
         let _ = std::os::unix::fs::symlink(&elsewhere, folder.path().join("link"));
-        let output = in_shell(folder.path(), &format!("{STORY} {line}"));
+        let output = school.in_shell(folder.path(), &format!("{SYNC} {line}"));
         assert_eq!(output.status.code(), Some(0), "{line}: {}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(std::fs::read_to_string(file).unwrap().lines().count(), 1840, "{line}");
     }
@@ -337,6 +456,7 @@ fn marks_go_through_standard_output_a_pipe_and_a_link() {
 #[cfg(unix)]
 #[test]
 fn a_target_that_cannot_be_written_shows_before_the_commit() {
+    let school = School::demo();
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("folder")).unwrap();
     std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
@@ -353,7 +473,7 @@ fn a_target_that_cannot_be_written_shows_before_the_commit() {
         "--marks /proc/version",
         "--report fine --marks /sys/marks",
     ] {
-        let output = in_shell(folder.path(), &format!("{STORY} {line}"));
+        let output = school.in_shell(folder.path(), &format!("{SYNC} {line}"));
         assert_eq!(output.status.code(), Some(1), "{line}");
         assert!(error_line(&output).contains("can't write"), "{line}: {}", error_line(&output));
         let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
@@ -364,19 +484,21 @@ fn a_target_that_cannot_be_written_shows_before_the_commit() {
 #[cfg(unix)]
 #[test]
 fn a_pipe_that_closes_leaves_the_store_written_and_says_so() {
+    let school = School::demo();
     let folder = tempfile::tempdir().unwrap();
-    let output = in_shell(folder.path(), &format!("{STORY} --marks - | head -1; exit ${{PIPESTATUS[0]}}"));
+    let output = school.in_shell(folder.path(), &format!("{SYNC} --marks - | head -1; exit ${{PIPESTATUS[0]}}"));
     assert_eq!(output.status.code(), Some(1));
     assert!(error_line(&output).contains("the store was written"), "{}", error_line(&output));
-    assert_eq!(runs(folder.path()), 2);
+    assert_eq!(runs(folder.path()), 1);
 }
 
 #[cfg(unix)]
 #[test]
 fn one_target_for_two_outputs_and_the_stores_own_files_are_wrong_flags() {
+    let school = School::demo();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    assert_eq!(in_shell(path, &format!("{STORY} --marks marks")).status.code(), Some(0));
+    assert_eq!(school.in_shell(path, &format!("{SYNC} --marks marks")).status.code(), Some(0));
     std::fs::create_dir(path.join("folder")).unwrap();
     for (target, link) in [("new", "to-new"), ("marks.db", "to-store"), ("marks", "to-marks")] {
         std::os::unix::fs::symlink(target, path.join(link)).unwrap();
@@ -402,19 +524,20 @@ fn one_target_for_two_outputs_and_the_stores_own_files_are_wrong_flags() {
         "--store sqlite:later.db --marks ./later.db",
     ] {
         let store = if line.contains("--store") { "" } else { "--store sqlite:marks.db" };
-        let output = in_shell(path, &format!("sync {store} {line}"));
+        let output = school.in_shell(path, &format!("rollmark sync {store} {line}"));
         assert_eq!(output.status.code(), Some(2), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     }
     assert_eq!(std::fs::read(path.join("marks")).unwrap(), marks);
     assert!(!path.join("new").exists());
-    assert_eq!(runs(path), 2);
-    let page = run("diagnose", &["--store", "sqlite:marks.db", "--html", "marks.db"]);
-    assert_eq!(page.status.code(), Some(2));
+    assert_eq!(runs(path), 1);
+    let page = "rollmark diagnose --student 1 --date 2026-11-20 --store sqlite:marks.db --html marks.db";
+    assert_eq!(school.in_shell(path, page).status.code(), Some(2));
 }
 
 #[cfg(unix)]
 #[test]
 fn nothing_panics_where_standard_output_or_error_is_closed_or_full() {
+    let school = School::demo();
     let folder = tempfile::tempdir().unwrap();
     for stream in ["2>&-", ">&-", ">&- 2>&-", "2>/dev/full", ">/dev/full", ">/dev/full 2>&1", "2> >(true)", "> >(true)"]
     {
@@ -425,15 +548,17 @@ fn nothing_panics_where_standard_output_or_error_is_closed_or_full() {
             ("sync", "--unknown", 2),
             ("sync", "--days 1 --pm-start 1", 2),
             ("sync", "--help", 0),
-            ("diagnose", "", 0),
-            ("diagnose", "--json", 0),
+            ("diagnose", "--student 4733683200 --date 2026-11-20", 0),
+            ("diagnose", "--student 4733683200 --date 2026-11-20 --json", 0),
+            ("completions", "bash", 0),
             ("audit", "--today 2026-11-20 --days 1", 0),
             ("probe", "--today 2026-11-20", 0),
             ("history", "--store sqlite:nothing.db", 0),
         ] {
-            let output = in_shell(folder.path(), &format!("env RUST_LOG=trace,=[ {name} {flags} {stream}"));
+            let output =
+                school.in_shell(folder.path(), &format!("env RUST_LOG=trace,=[ rollmark {name} {flags} {stream}"));
             // What programs read must not be lost in silence.
-            let is_lost = flags == "--json" && stream.starts_with(">/dev/full");
+            let is_lost = (flags.ends_with("--json") || name == "completions") && stream.starts_with(">/dev/full");
             let code = if is_lost { 1 } else { code };
             assert_eq!(output.status.code(), Some(code), "{name} {flags} {stream}");
         }
@@ -443,18 +568,19 @@ fn nothing_panics_where_standard_output_or_error_is_closed_or_full() {
 #[cfg(unix)]
 #[test]
 fn the_mode_of_a_target_stays_and_a_new_file_is_its_owners() {
+    let school = School::demo();
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let mode = |name: &str| folder.path().join(name).metadata().unwrap().permissions().mode() & 0o777;
     std::fs::write(folder.path().join("shared"), "as it was").unwrap();
     std::fs::set_permissions(folder.path().join("shared"), PermissionsExt::from_mode(0o640)).unwrap();
-    let output = in_shell(folder.path(), &format!("umask 0; {STORY} --marks shared --report new"));
+    let output = school.in_shell(folder.path(), &format!("umask 0; {SYNC} --marks shared --report new"));
     assert_eq!(output.status.code(), Some(0));
     assert_eq!((mode("shared"), mode("new")), (0o640, 0o600));
     assert_eq!(std::fs::read_to_string(folder.path().join("shared")).unwrap().lines().count(), 1840);
     let report: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(folder.path().join("new")).unwrap()).unwrap();
-    assert_eq!(report["run"], 2);
+    assert_eq!(report["run"], 1);
 }
 
 /// A tenant that answers half of a reply, and says when it was asked.
@@ -482,7 +608,7 @@ fn signalled(mut child: std::process::Child, signal: &str) -> Option<i32> {
 #[cfg(unix)]
 fn spawned(folder: &Path, name: &str, flags: &[&str]) -> std::process::Child {
     use std::process::Stdio;
-    let mut command = Command::new(program(name));
+    let mut command = rollmark(name);
     command.current_dir(folder).args(flags).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }
@@ -537,12 +663,13 @@ fn assert_lease_is_free(folder: &Path) {
 #[cfg(unix)]
 #[test]
 fn a_signal_while_another_run_holds_the_lease_ends_the_waiting() {
+    let school = School::demo();
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(folder.path().join("marks.db")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let held = runtime.block_on(store.acquire_lease(&"school".into(), std::time::Duration::from_secs(600))).unwrap();
     assert!(held.is_some());
-    let child = spawned(folder.path(), "sync", &["--marks", "marks", "--store", "sqlite:marks.db"]);
+    let child = spawned(folder.path(), "sync", &school.with(&["--marks", "marks", "--store", "sqlite:marks.db"]));
     until_it_has_opened_its_outputs(folder.path());
     assert_eq!(signalled(child, "-TERM"), Some(143));
     assert_eq!(names(folder.path()).iter().filter(|name| !name.starts_with("marks.db")).count(), 0);
@@ -558,17 +685,18 @@ fn until_it_has_opened_its_outputs(folder: &Path) {
 #[cfg(unix)]
 #[test]
 fn a_signal_at_any_moment_leaves_whole_runs_and_a_free_lease() {
+    let school = School::demo();
     for moment in 0..12 {
         let folder = tempfile::tempdir().unwrap();
         let flags = ["--store", "sqlite:marks.db", "--save-replies", "kept", "--marks", "marks"];
-        let child = spawned(folder.path(), "sync", &[&TODAY[..], &flags].concat());
+        let child = spawned(folder.path(), "sync", &school.with(&flags));
         until_it_has_opened_its_outputs(folder.path());
         std::thread::sleep(std::time::Duration::from_millis(moment * 60));
         let code = signalled(child, "-TERM");
         assert!([Some(143), Some(0)].contains(&code), "{code:?}");
         assert_eq!(names(folder.path()).iter().filter(|name| name.starts_with('.')).count(), 0);
         if folder.path().join("marks").exists() {
-            assert_eq!(runs(folder.path()), 2, "the marks are those of the run");
+            assert_eq!(runs(folder.path()), 1, "the marks are those of the run");
         }
         if folder.path().join("kept").exists() {
             let kept = names(&folder.path().join("kept"));
@@ -581,19 +709,20 @@ fn a_signal_at_any_moment_leaves_whole_runs_and_a_free_lease() {
 #[cfg(unix)]
 #[test]
 fn a_signal_ends_the_wait_for_a_reader() {
+    let school = School::demo();
     for (marks, is_written) in [("pipe", false), ("-", true)] {
         let folder = tempfile::tempdir().unwrap();
         let made = Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
         assert!(made.success());
         let flags = ["--store", "sqlite:marks.db", "--report", "report", "--marks", marks];
-        let child = spawned(folder.path(), "sync", &[&TODAY[..], &flags].concat());
+        let child = spawned(folder.path(), "sync", &school.with(&flags));
         if is_written {
             // The report is in its place before the marks wait for their reader.
             while !folder.path().join("report").exists() {
                 std::thread::yield_now();
             }
             assert_eq!(signalled(child, "-INT"), Some(130));
-            assert_eq!(runs(folder.path()), 2);
+            assert_eq!(runs(folder.path()), 1);
         } else {
             until_signals_are_caught(child.id());
             assert_eq!(signalled(child, "-INT"), Some(130));
@@ -626,10 +755,11 @@ fn what_a_killed_run_left_does_not_block_the_next() {
     std::fs::write(folder.path().join(".rollmark-aB3xyz"), "half").unwrap();
     let flags =
         ["--save-replies", kept.to_str().unwrap(), "--marks", &folder.path().join("marks").display().to_string()];
-    assert_eq!(sync(&[&TODAY[..], &flags].concat()).status.code(), Some(0));
+    let school = School::demo();
+    assert_eq!(sync(&school.with(&flags)).status.code(), Some(0));
     let replay = ["--replay", kept.to_str().unwrap()];
     assert_eq!(sync(&[&TODAY[..], &replay].concat()).status.code(), Some(0));
-    let again = sync(&[&TODAY[..], &flags].concat());
+    let again = sync(&school.with(&flags));
     assert_eq!(again.status.code(), Some(1));
     assert!(error_line(&again).contains("already"), "whole replies are not replaced");
 }
@@ -662,7 +792,10 @@ fn a_secret_at_a_wrong_place_is_not_repeated() {
         ("probe", &[KEY]),
         ("audit", &[KEY]),
         ("diagnose", &["--date", KEY]),
-        ("simulator", &["--fault", KEY]),
+        ("simulate", &["--fault", KEY]),
+        ("apply", &["--store", KEY, "plan"]),
+        ("completions", &[KEY]),
+        (KEY, &[]),
     ] {
         let output = run(name, flags);
         assert_eq!(output.status.code(), Some(2), "{name} {flags:?}");

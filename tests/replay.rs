@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::program::program;
+use common::program::rollmark;
 use common::records::{records, rules, session_marks};
 use common::source::{Item, items};
 use futures::StreamExt;
@@ -450,7 +450,7 @@ async fn a_run_that_is_killed_while_it_saves_does_not_block_the_next() {
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
     let (url, key) = (simulator.url(), simulator.api_key());
     let command = |folder: &Path| {
-        let mut command = Command::new(program("sync"));
+        let mut command = rollmark("sync");
         command.args(["--url", &url, "--today", "2026-11-20", "--save-replies"]).arg(folder);
         command.env("ISAMS_API_KEY", &key).stdout(Stdio::null()).stderr(Stdio::null());
         command

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use chrono::NaiveDate;
-use common::program::program;
+use common::program::rollmark;
 use rollmark::model::{SchoolId, Session};
 use rollmark::rules::{Rules, Scope, SyncWindow};
 use rollmark::store::{Change, MarkKey, MarkStore, Run, RunQuery, Snapshot, SqliteStore, StoreError, StoreErrorKind};
@@ -548,7 +548,7 @@ fn run_to_end(url: &str, key: &str, path: &Path, marks: &Path) -> std::process::
 }
 
 fn command(url: &str, key: &str, path: &Path) -> Command {
-    let mut command = Command::new(program("sync"));
+    let mut command = rollmark("sync");
     command.args(["--url", url, "--today", "2026-11-20", "--cache-expiry", "0s"]);
     command.arg("--store").arg(format!("sqlite:{}", path.display()));
     command.env("ISAMS_API_KEY", key).stdout(Stdio::null()).stderr(Stdio::null());

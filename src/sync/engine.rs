@@ -127,7 +127,7 @@ struct Resolved {
 }
 
 impl AttendanceSync {
-    /// A sync of one school. A second run of the same school at the same time is refused until
+    /// A sync of one school; an `Arc` shares a source or a store with others. A second run of the same school at the same time is refused until
     /// [`with_wait_for_other_run`](Self::with_wait_for_other_run) says otherwise.
     pub fn new(
         source: impl AttendanceSource + 'static,
@@ -135,18 +135,16 @@ impl AttendanceSync {
         school: impl Into<SchoolId>,
         rules: Rules,
     ) -> Self {
-        Self::shared(Arc::new(source), Arc::new(store), school, rules)
-    }
-
-    /// Like [`new`](Self::new), for a source or a store that others use too or that was chosen at run time.
-    pub fn shared(
-        source: Arc<dyn AttendanceSource>,
-        store: Arc<dyn MarkStore>,
-        school: impl Into<SchoolId>,
-        rules: Rules,
-    ) -> Self {
         let stop = futures::future::pending().boxed().shared();
-        Self { source, store, school: school.into(), rules, wait_for_other_run: Duration::ZERO, stop, listener: None }
+        Self {
+            source: Arc::new(source),
+            store: Arc::new(store),
+            school: school.into(),
+            rules,
+            wait_for_other_run: Duration::ZERO,
+            stop,
+            listener: None,
+        }
     }
 
     /// Sets how long a run waits for another run of the school to end.

@@ -2,7 +2,10 @@
 #![allow(dead_code)]
 
 pub mod case;
+#[cfg(feature = "__tests")]
 pub mod program;
+#[cfg(feature = "__tests")]
 pub mod records;
+#[cfg(feature = "sync")]
 pub mod source;
 pub mod tenant;

@@ -1,13 +1,13 @@
-//! The example programs that the tests drive from outside.
+//! The command, which the tests drive from outside.
 
-use std::path::PathBuf;
+use std::process::Command;
 
-/// An example's program, which Cargo builds beside the tests.
-pub fn program(name: &str) -> PathBuf {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    let program = path.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(program.exists(), "{} is not built; run all tests with cargo test --all-features", program.display());
-    program
+/// A subcommand. Nothing of the tests' own environment names a tenant.
+pub fn rollmark(subcommand: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rollmark"));
+    for name in ["ISAMS_URL", "ISAMS_API_KEY", "ISAMS_CLIENT_ID", "ISAMS_CLIENT_SECRET"] {
+        command.env_remove(name);
+    }
+    command.arg(subcommand);
+    command
 }

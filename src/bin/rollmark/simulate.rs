@@ -1,24 +1,25 @@
-//! Serves a made-up school as an iSAMS tenant, for clients in any language: `cargo run --example simulator`.
-
-mod common;
-
 use std::net::{Ipv4Addr, SocketAddr};
 
 use chrono::{Days, NaiveDate, Utc};
-use clap::Parser;
-use common::output::say;
-use common::program::{self, Failure};
+use clap::Args;
 use rollmark::testing::FakeSchool;
 use rollmark::testing::simulator::{Fault, Simulator};
 
-/// Serves a made-up school as an iSAMS tenant on a loopback port.
-#[derive(Parser)]
-struct Flags {
+use crate::flags::parse_date;
+use crate::output::{say, say_json};
+use crate::program::Failure;
+
+/// Serves a made-up school as an iSAMS tenant on a loopback port, for clients in any language.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  rollmark simulate --port 8080 --fault 429:5 --fault half")]
+pub struct Flags {
     /// The port; 0 is a free one
     #[arg(long, default_value_t = 0)]
     port: u16,
     /// The school's today [default: the clock's date]
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_parser = parse_date, value_name = "DATE")]
     today: Option<NaiveDate>,
     /// Allocates only this method to the key; can be repeated [default: all six]
     #[arg(long = "method", value_name = "NAME")]
@@ -33,6 +34,9 @@ struct Flags {
     /// content-type, drip, error-object, no-codes, or a status and the seconds to wait, such as 503 or 429:5
     #[arg(long = "fault", value_name = "FAULT", value_parser = parse_fault)]
     faults: Vec<Fault>,
+    /// Prints address, key and client as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 fn parse_fault(text: &str) -> Result<Fault, String> {
@@ -57,12 +61,7 @@ fn parse_fault(text: &str) -> Result<Fault, String> {
     })
 }
 
-#[tokio::main]
-async fn main() {
-    program::run(serve(program::flags())).await
-}
-
-async fn serve(flags: Flags) -> Result<u8, Failure> {
+pub async fn run(flags: Flags) -> Result<u8, Failure> {
     let today = flags.today.unwrap_or_else(|| Utc::now().date_naive());
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, flags.port));
     let simulator = Simulator::start_at(FakeSchool::demo(today), address)
@@ -76,7 +75,17 @@ async fn serve(flags: Flags) -> Result<u8, Failure> {
         simulator.fail_every(requests, [Fault::Status(429, Some(0))]);
     }
     flags.faults.into_iter().for_each(|fault| simulator.fail_next(fault));
-    tell_how(&simulator, today);
+    if flags.json {
+        say_json(&serde_json::json!({
+            "url": simulator.url(),
+            "api_key": simulator.api_key(),
+            "client_id": simulator.client_id(),
+            "client_secret": simulator.client_secret(),
+            "today": today,
+        }))?;
+    } else {
+        tell_how(&simulator, today);
+    }
     Ok(std::future::pending().await)
 }
 

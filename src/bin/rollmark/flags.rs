@@ -1,38 +1,43 @@
-//! The flags that the example binaries share.
-#![allow(dead_code)] // Each example uses some of the flags.
+//! The flags that the subcommands share.
 
-pub mod output;
-pub mod program;
-
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
-use output::tell;
-use program::{covered, wrong_flags};
 use rollmark::isams::{FieldNames, Format, Isams};
-use rollmark::model::{FeedTime, StudentId, Zone};
+use rollmark::model::{StudentId, Zone};
 use rollmark::rules::{MidnightEnd, PmRule, Rules, SyncWindow, TieBreak, Window};
 use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError, newest_zone};
 use rollmark::store::{MarkStore, MemoryStore, SqliteStore, StoreError};
 
+use crate::output::tell;
+use crate::program::{covered, wrong_flags};
+
 /// Where the records come from.
 #[derive(Args, Clone)]
 pub struct SourceFlags {
-    /// The tenant; without it, the simulator
+    /// The tenant, such as https://school.isams.cloud
     #[arg(long, env = "ISAMS_URL")]
     url: Option<String>,
-    /// Batch API key
+    /// Batch API key; other processes can see it here, so prefer the variable or the file
     #[arg(long, env = "ISAMS_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
+    /// The file whose first line is the Batch API key; - is standard input
+    #[arg(long, value_name = "FILE", value_parser = read_secret)]
+    api_key_file: Option<String>,
     /// OAuth client, instead of the key alone
     #[arg(long, env = "ISAMS_CLIENT_ID", hide_env_values = true)]
     client_id: Option<String>,
     /// The OAuth client's secret
     #[arg(long, env = "ISAMS_CLIENT_SECRET", hide_env_values = true)]
     client_secret: Option<String>,
+    /// The file whose first line is the OAuth client's secret; - is standard input
+    #[arg(long, value_name = "FILE", value_parser = read_secret)]
+    client_secret_file: Option<String>,
     /// Which interface to read
     #[arg(long, value_enum, default_value_t = Interface::Xml)]
     format: Interface,
@@ -58,13 +63,21 @@ enum Interface {
 }
 
 impl SourceFlags {
-    /// The tenant that the flags name, or none for the simulator.
+    /// The tenant that the flags name, if they name one.
     ///
     /// The error is a wrong flag.
     pub fn tenant(&self) -> Result<Option<Isams>, String> {
         // An empty environment variable is one that is not set.
         let given = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
-        let credentials = (given(&self.api_key), given(&self.client_id), given(&self.client_secret));
+        let secret = |flag: &str, value: &Option<String>, of_file: &Option<String>| match (given(value), of_file) {
+            (Some(_), Some(_)) => {
+                Err(format!("{flag} or its variable is given, and {flag}-file too; give one of them"))
+            }
+            (value, of_file) => Ok(value.or(of_file.clone())),
+        };
+        let key = secret("--api-key", &self.api_key, &self.api_key_file)?;
+        let credentials =
+            (key, given(&self.client_id), secret("--client-secret", &self.client_secret, &self.client_secret_file)?);
         let Some(url) = given(&self.url) else {
             return match credentials {
                 (None, None, None) => Ok(None),
@@ -84,16 +97,6 @@ impl SourceFlags {
             _ => return Err("a --url needs either --api-key, or --client-id and --client-secret".to_owned()),
         };
         tenant.and_then(|tenant| self.set_up(tenant)).map(Some).map_err(|error| error.to_string())
-    }
-
-    /// The simulator, with the key or the client that it knows.
-    pub fn simulated(&self, simulator: &rollmark::testing::simulator::Simulator) -> Result<Isams, String> {
-        let url = simulator.url();
-        let source = match self.format {
-            Interface::Rest => Isams::rest(&url, simulator.client_id(), simulator.client_secret()),
-            _ => Isams::batch(&url, simulator.api_key()),
-        };
-        source.and_then(|source| self.set_up(source)).map_err(|error| error.to_string())
     }
 
     fn set_up(&self, source: Isams) -> Result<Isams, SourceError> {
@@ -176,21 +179,24 @@ impl Kept {
     }
 }
 
-/// The tenant or the kept replies that the flags name; none for the simulator. Kept replies set the moment of the run.
+/// The tenant or the kept replies that the flags name. Kept replies set the moment of the run.
 pub fn source(
     flags: &SourceFlags,
     replies: &ReplyFlags,
     window: &mut WindowFlags,
-) -> Result<Option<Arc<dyn AttendanceSource>>, SourceError> {
+) -> Result<Arc<dyn AttendanceSource>, SourceError> {
     if let Some(replay) = replies.replay(flags)? {
         window.default_now(replay.fetched_at());
-        return Ok(Some(Arc::new(replay)));
+        return Ok(Arc::new(replay));
     }
-    Ok(match flags.tenant().unwrap_or_else(|error| wrong_flags(error)) {
-        Some(tenant) => Some(Arc::new(tenant)),
-        None => None,
-    })
+    match flags.tenant().unwrap_or_else(|error| wrong_flags(error)) {
+        Some(tenant) => Ok(Arc::new(tenant)),
+        None => wrong_flags(NO_SOURCE.to_owned()),
+    }
 }
+
+const NO_SOURCE: &str = "there is nothing to read; name a tenant with --url, or kept replies with --replay. Without a \
+    tenant: rollmark simulate serves a made-up school, and cargo run --features simulator --example sync plays a sync of one";
 
 /// How marks are decided.
 #[derive(Args, Clone)]
@@ -281,13 +287,7 @@ impl WindowFlags {
         self.now.unwrap_or_else(Utc::now)
     }
 
-    /// The moment of a run of a made-up school: of a today that is not the clock's, the evening.
-    pub fn now_of_story(&self, zone: &Zone) -> DateTime<Utc> {
-        let evening = self.today.and_then(|today| today.and_hms_opt(18, 0, 0)).filter(|_| self.now.is_none());
-        evening.map_or(self.now(), |evening| FeedTime::School(evening).instant(zone))
-    }
-
-    pub fn today(&self, zone: &Zone) -> NaiveDate {
+    fn today(&self, zone: &Zone) -> NaiveDate {
         self.today.unwrap_or_else(|| zone.wall_time(self.now()).date())
     }
 
@@ -352,6 +352,27 @@ impl StorePlace {
     }
 }
 
+/// A store that outlives the command.
+pub fn parse_kept_store(text: &str) -> Result<StorePlace, String> {
+    match text.parse() {
+        Ok(StorePlace::Memory) | Err(_) => Err("not a store that is kept; say sqlite:PATH".to_owned()),
+        place => place,
+    }
+}
+
+/// The first line of a file, or of standard input. It is read with the flags, while a signal still ends the program.
+fn read_secret(path: &str) -> Result<String, String> {
+    let read = || {
+        let input: Box<dyn Read> = if path == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+        let mut line = String::new();
+        BufReader::new(input).read_line(&mut line).map(|_| line.trim().to_owned())
+    };
+    match read() {
+        Ok(secret) if secret.is_empty() => Err("its first line is empty".to_owned()),
+        secret => secret.map_err(|error| format!("can't read it: {error}")),
+    }
+}
+
 fn parse_zone(text: &str) -> Result<Zone, String> {
     newest_zone(text).map_err(|error| error.to_string())
 }
@@ -367,7 +388,7 @@ pub fn parse_date(text: &str) -> Result<NaiveDate, String> {
     date.ok_or_else(|| "not a date; 2026-11-20 is one".to_owned())
 }
 
-fn parse_instant(text: &str) -> Result<DateTime<Utc>, String> {
+pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, String> {
     DateTime::parse_from_rfc3339(text)
         .map(|instant| instant.to_utc())
         .map_err(|_| "not a moment; 2026-11-20T18:00:00Z is one".to_owned())

@@ -1,14 +1,15 @@
-//! How the example programs begin and end.
+//! How the command begins and ends.
 
 use std::error::Error;
 use std::future::Future;
+use std::io::IsTerminal;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
-use super::output::tell;
+use crate::output::tell;
 
 pub type Failure = Box<dyn Error + Send + Sync>;
 
@@ -17,7 +18,11 @@ pub type Stop = Shared<BoxFuture<'static, u8>>;
 
 /// Reads the command line. A wrong flag ends the program with 2 and one line without secrets.
 pub fn flags<F: Parser>() -> F {
-    F::try_parse().unwrap_or_else(|error| if error.use_stderr() { wrong_flags(one_line(error)) } else { error.exit() })
+    F::try_parse().unwrap_or_else(|error| match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+        _ if error.use_stderr() => wrong_flags(one_line(error)),
+        _ => error.exit(),
+    })
 }
 
 pub fn wrong_flags(message: String) -> ! {
@@ -39,6 +44,9 @@ fn one_line(mut error: clap::Error) -> String {
         let takes_none = error.kind() == ErrorKind::TooManyValues;
         let shown = if takes_none { COVER.to_owned() } else { covered(value) };
         error.insert(ContextKind::InvalidValue, ContextValue::String(shown));
+    }
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        error.insert(ContextKind::InvalidSubcommand, ContextValue::String(COVER.to_owned()));
     }
     // This tip repeats the argument.
     error.remove(ContextKind::Suggested);
@@ -63,12 +71,14 @@ pub fn covered(text: &str) -> String {
     words.join(" ")
 }
 
-/// Writes logs to standard error, as RUST_LOG says.
+/// Writes logs to standard error, as RUST_LOG says; in colour on a terminal, unless NO_COLOR is set.
 pub fn log() {
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_default();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(!is_plain && std::io::stderr().is_terminal())
         // Where standard error is closed, its own error line would panic.
         .log_internal_errors(false)
         .init();
@@ -90,19 +100,6 @@ pub fn stop() -> Result<Stop, Failure> {
 #[cfg(not(unix))]
 pub fn stop() -> Result<Stop, Failure> {
     Ok(tokio::signal::ctrl_c().map(|_| 130).boxed().shared())
-}
-
-/// Runs a program that can be dropped at any moment, until it ends or a signal stops it.
-pub async fn run(work: impl Future<Output = Result<u8, Failure>>) -> ! {
-    log();
-    let (result, stopped) = match stop() {
-        Ok(stop) => {
-            let result = unless_stopped(&stop, work).await;
-            (result, stop.now_or_never())
-        }
-        Err(error) => (Err(error), None),
-    };
-    end(result, stopped)
 }
 
 /// The work's result, unless a signal stops it first.

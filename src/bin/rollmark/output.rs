@@ -1,4 +1,4 @@
-//! What the example programs print, and the files that they write.
+//! What the command prints, and the files that it writes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Seek, Write};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::program::Failure;
+use crate::program::Failure;
 
 /// Prints one line for people on standard output. A reader that has gone away is no failure.
 pub fn say(line: &str) {
@@ -21,9 +21,14 @@ pub fn tell(line: &str) {
 /// Prints for programs on standard output. A reader that has gone away is no failure.
 pub fn say_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = json(&serde_json::to_string(value)?);
-    match writeln!(io::stdout(), "{text}") {
+    say_text(format!("{text}\n").as_bytes()).map(|_| ())
+}
+
+/// Prints a text as it is, likewise.
+pub fn say_text(text: &[u8]) -> Result<u8, Failure> {
+    match io::stdout().write_all(text).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(cannot_write("standard output", &error)),
-        _ => Ok(()),
+        _ => Ok(0),
     }
 }
 

@@ -7,9 +7,8 @@ use rollmark::model::{Session, Zone, clock_text};
 use rollmark::rules::{PmRule, Rules};
 use rollmark::store::Change;
 
-use super::Failure;
-use super::common::output::{Output, plain};
 use super::table::{name, role, says, updated, when};
+use crate::output::plain;
 
 /// Widths and heights of the drawing, in SVG units.
 const LABELS: f64 = 240.0;
@@ -37,55 +36,38 @@ section > svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sa
 .name { font-family: ui-monospace, monospace; font-size: .85rem; }
 @media print { body { margin: 0; max-width: none; } h2, svg:not(.long), li, tr { break-inside: avoid; } }";
 
-/// A page that grows by one diagnosis at a time.
-pub struct Page {
-    rules: Rules,
-    parts: Vec<Markup>,
-}
-
-impl Page {
-    pub fn new(rules: Rules) -> Self {
-        Self { rules, parts: Vec::new() }
-    }
-
-    pub fn add(&mut self, title: &str, diagnosis: &Diagnosis, history: &[(Session, Change)]) {
-        self.parts.push(html! {
-            section {
-                h2 { (title) }
-                p { "Student " (diagnosis.student) ", " (diagnosis.date.format("%A %-d %B %Y")) ", school time " (self.rules.zone()) "." }
-                @if diagnosis.day.is_empty() {
-                    p { "Nothing of this student and date was read." }
-                } @else {
-                    (drawing(diagnosis, self.rules.clone()))
-                    (records(diagnosis, self.rules.zone()))
-                }
-                @for answer in &diagnosis.sessions { (session(answer, self.rules.zone())) }
-                @if !history.is_empty() { (changes(history, self.rules.zone())) }
+/// The diagnosis of one complaint, and what the store has shown.
+pub fn page(rules: &Rules, complaint: &str, diagnosis: &Diagnosis, history: &[(Session, Change)]) -> String {
+    let zone = rules.zone();
+    let body = html! {
+        h1 { "Why this mark?" }
+        section {
+            h2 { (complaint) }
+            p { "Student " (diagnosis.student) ", " (diagnosis.date.format("%A %-d %B %Y")) ", school time " (zone) "." }
+            @if diagnosis.day.is_empty() {
+                p { "Nothing of this student and date was read." }
+            } @else {
+                (drawing(diagnosis, rules))
+                (records(diagnosis, zone))
             }
-        });
-    }
-
-    pub async fn write(&self, mut output: Output) -> Result<(), Failure> {
-        // Ids and codes come from outside, and could turn the direction of a line. The body has no line feeds of its own.
-        let body = html! {
-            h1 { "Why this mark?" }
-            @for part in &self.parts { (part) }
-        };
-        let page = html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    title { "Why this mark?" }
-                    style { (PreEscaped(STYLE)) }
-                }
-                body { (PreEscaped(plain(&body.into_string()))) }
+            @for answer in &diagnosis.sessions { (session(answer, zone)) }
+            @if !history.is_empty() { (changes(history, zone)) }
+        }
+    };
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Why this mark?" }
+                style { (PreEscaped(STYLE)) }
             }
-        };
-        output.write(|file| writeln!(file, "{}", page.into_string()))?;
-        output.put().await
-    }
+            // Ids and codes come from outside, and could turn the direction of a line. The body has no line feeds of its own.
+            body { (PreEscaped(plain(&body.into_string()))) }
+        }
+    };
+    page.into_string()
 }
 
 fn session(answer: &SessionDiagnosis, zone: &Zone) -> Markup {
@@ -182,7 +164,7 @@ impl Scale {
 }
 
 /// The day to scale: one line for each record, the session boundary, and the winners filled.
-fn drawing(diagnosis: &Diagnosis, rules: Rules) -> Markup {
+fn drawing(diagnosis: &Diagnosis, rules: &Rules) -> Markup {
     let scale = Scale::of(diagnosis);
     let height = TOP + ROW * diagnosis.day.len() as f64 + 8.0;
     let y = |line: usize| TOP + ROW * (line as f64 + 0.5);

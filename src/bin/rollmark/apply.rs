@@ -1,0 +1,64 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use futures::FutureExt;
+use rollmark::sync::{AttendanceSync, SavedPlan};
+use rollmark::testing::{FakeSchool, FakeSource};
+use serde::Serialize;
+
+use crate::flags::{LONGEST_WAIT, StorePlace, parse_kept_store};
+use crate::output::{say, say_json};
+use crate::program::{Failure, Stop};
+
+/// Writes a plan that `sync --dry-run --save-plan` has saved, unless the store has moved since.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  rollmark sync --url https://school.isams.cloud --store sqlite:marks.db --dry-run --save-plan plan.json
+  rollmark apply plan.json --store sqlite:marks.db
+
+Exit codes: 0 done, 1 error, 2 wrong flags, 3 done, but the plan withholds something.")]
+pub struct Flags {
+    /// The plan
+    #[arg(value_name = "FILE")]
+    plan: PathBuf,
+    /// The store for which the plan was made: sqlite:PATH
+    #[arg(long, value_parser = parse_kept_store)]
+    store: StorePlace,
+    /// The school's key in the store
+    #[arg(long, value_name = "ID", default_value = "school")]
+    school: String,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Applied {
+    run: u64,
+    marks: rollmark::store::MarkCounts,
+}
+
+pub async fn run(flags: Flags, stop: &Stop) -> Result<u8, Failure> {
+    let place = flags.plan.display();
+    let text = std::fs::read(&flags.plan).map_err(|error| format!("can't read the plan {place}: {error}"))?;
+    let saved: SavedPlan = serde_json::from_slice(&text)
+        .map_err(|_| format!("{place} holds no plan; sync --dry-run --save-plan writes one"))?;
+    // A plan needs no source any more.
+    let source = Arc::new(FakeSource::new(FakeSchool::new()));
+    let sync = AttendanceSync::new(source, flags.store.open(false)?, flags.school.as_str(), saved.run.rules.clone())
+        .with_wait_for_other_run(LONGEST_WAIT)
+        .with_stop(stop.clone().map(|_| ()));
+    let run = sync.apply_saved(&saved).await?;
+    let marks = saved.plan.counts;
+    if flags.json {
+        say_json(&Applied { run, marks })?;
+    } else {
+        say(&format!(
+            "written as run {run}: {} added, {} changed, {} removed, {} withheld, {} kept",
+            marks.added, marks.changed, marks.removed, marks.withheld, marks.kept
+        ));
+    }
+    Ok(if marks.withheld > 0 { 3 } else { 0 })
+}

@@ -1,0 +1,137 @@
+mod page;
+mod table;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use page::page;
+use rollmark::explain::{Diagnosis, Expected, Question};
+use rollmark::model::{SchoolId, Session};
+use rollmark::store::{Change, MarkKey, MarkStore, RunQuery};
+use rollmark::sync::AttendanceSync;
+
+use crate::flags::{ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date, source};
+use crate::output::{Output, check_targets, is_standard_output, say, say_json, tell};
+use crate::program::{Failure, wrong_flags};
+
+/// Says why a student's mark is what it is, and what to do if it is wrong.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  ISAMS_API_KEY=… rollmark diagnose --url https://school.isams.cloud --student 4733683260 --date 2026-11-20 --expected M")]
+pub struct Flags {
+    /// The student
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    student: String,
+    /// The school date
+    #[arg(long, value_name = "DATE", value_parser = parse_date)]
+    date: NaiveDate,
+    /// The session: AM or PM [default: both]
+    #[arg(long, value_parser = parse_session)]
+    session: Option<Session>,
+    /// What the mark should be: a code's letter, or / for present
+    #[arg(long, value_name = "CODE", value_parser = parse_expected)]
+    expected: Option<Expected>,
+    #[command(flatten)]
+    source: SourceFlags,
+    #[command(flatten)]
+    replies: ReplyFlags,
+    #[command(flatten)]
+    rules: RuleFlags,
+    #[command(flatten)]
+    window: WindowFlags,
+    /// The school's key in the store
+    #[arg(long, value_name = "ID", default_value = "school")]
+    school: String,
+    /// The portal's store, to compare with: memory is none, or sqlite:PATH
+    #[arg(long, default_value = "memory")]
+    store: StorePlace,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+    /// Writes a page that can be printed, too; - is standard output, and then --json can't be
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
+    let source = source(&flags.source, &flags.replies, &mut flags.window)?;
+    let window = flags.window.window(flags.rules.rules().zone()).unwrap_or_else(|error| wrong_flags(error));
+    let html = flags.html.as_deref();
+    if flags.json && html.is_some_and(is_standard_output) {
+        wrong_flags("--json and --html would both write to standard output; give the page a file".to_owned());
+    }
+    check_targets(html.as_slice(), flags.store.file(), flags.replies.folder())
+        .unwrap_or_else(|error| wrong_flags(error));
+    let page_output = match html {
+        Some(path) => Some(Output::open(path).await?),
+        None => None,
+    };
+    let (source, kept) = flags.replies.keeping(source, flags.window.now())?;
+    let store = flags.store.open(true)?;
+    let school = SchoolId::new(&flags.school);
+    let rules = flags.rules.rules();
+    let sync = AttendanceSync::new(source, Arc::clone(&store), school.clone(), rules.clone());
+    if matches!(flags.store, StorePlace::Sqlite(_))
+        && store.runs(&school, &RunQuery::all().with_newest(1)).await?.is_empty()
+    {
+        tell(&format!(
+            "warning: the store holds no run of school {school}, so it is not compared; check --store and --school"
+        ));
+    }
+    let mut question = Question::about(flags.student.as_str(), flags.date).with_window(window);
+    question.session = flags.session;
+    question.expected = flags.expected.clone();
+    let diagnosis = sync.diagnose(question, flags.window.now()).await?;
+    kept.tell([diagnosis.student.clone()]);
+    if let Some(mut output) = page_output {
+        let complaint = match &flags.expected {
+            None => "The marks of the day".to_owned(),
+            Some(Expected::Present) => "The school expects present".to_owned(),
+            Some(code) => format!("The school expects {code}"),
+        };
+        let history = history(&*store, &school, &diagnosis).await?;
+        let page = page(&rules, &complaint, &diagnosis, &history);
+        output.write(|file| writeln!(file, "{page}"))?;
+        output.put().await?;
+    }
+    if flags.json {
+        say_json(&diagnosis)?;
+        return Ok(0);
+    }
+    // Standard output is people's unless the page goes there.
+    let say = if html.is_some_and(is_standard_output) { tell } else { say };
+    say(&format!("Student {}, {}", diagnosis.student, diagnosis.date));
+    say("");
+    table::lines(&diagnosis, rules.zone()).iter().for_each(|line| say(line));
+    Ok(0)
+}
+
+fn parse_session(text: &str) -> Result<Session, String> {
+    Session::from_flag(text).ok_or_else(|| "not a session; say AM or PM".to_owned())
+}
+
+fn parse_expected(text: &str) -> Result<Expected, String> {
+    if text.trim().is_empty() {
+        return Err("no code; say a code's letter, or / for present".to_owned());
+    }
+    text.parse().map_err(|never| match never {})
+}
+
+/// The changes that the store has seen of each session that was asked about.
+async fn history(
+    store: &dyn MarkStore,
+    school: &SchoolId,
+    diagnosis: &Diagnosis,
+) -> Result<Vec<(Session, Change)>, Failure> {
+    let mut all = Vec::new();
+    for answer in &diagnosis.sessions {
+        let key = MarkKey::new(&diagnosis.student, diagnosis.date, answer.session);
+        let changes = store.history(school, &(&key).into()).await?;
+        all.extend(changes.into_iter().map(|change| (answer.session, change)));
+    }
+    Ok(all)
+}

@@ -1,0 +1,137 @@
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use clap::Args;
+use rollmark::explain::MeasuredAge;
+use rollmark::model::{Mark, SchoolId, StudentId, stamp_text};
+use rollmark::rules::{Scope, Window};
+use rollmark::store::{Change, HistoryQuery, MarkKey, Run, RunQuery, as_of};
+use serde::Serialize;
+
+use crate::flags::{StorePlace, parse_date, parse_instant, parse_kept_store};
+use crate::output::{say, say_json, tell};
+use crate::program::{Failure, wrong_flags};
+
+/// Shows a school's runs, or what a student's marks were, became, and why.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  rollmark history --store sqlite:marks.db --student 4733683260 --as-of 2026-11-20T16:00:00Z")]
+pub struct Flags {
+    /// The store: sqlite:PATH
+    #[arg(long, value_parser = parse_kept_store)]
+    store: StorePlace,
+    /// The school's key in the store
+    #[arg(long, value_name = "ID", default_value = "school")]
+    school: String,
+    /// The student; without one, the runs are listed
+    #[arg(long, value_name = "ID")]
+    student: Option<String>,
+    /// The first date, included [default: the first of the last run]
+    #[arg(long, value_parser = parse_date, value_name = "DATE", requires = "student")]
+    from: Option<NaiveDate>,
+    /// The last date, included [default: the last of the last run]
+    #[arg(long, value_parser = parse_date, value_name = "DATE", requires = "student")]
+    to: Option<NaiveDate>,
+    /// What the portal showed at this moment, instead of every change
+    #[arg(long, value_parser = parse_instant, value_name = "RFC3339", requires = "student")]
+    as_of: Option<DateTime<Utc>>,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints of a student's session.
+#[derive(Serialize)]
+struct SessionHistory {
+    #[serde(flatten)]
+    key: MarkKey,
+    #[serde(flatten)]
+    shown: Shown,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Shown {
+    Changes(Vec<Change>),
+    Mark(Option<std::sync::Arc<Mark>>),
+}
+
+pub async fn run(flags: Flags) -> Result<u8, Failure> {
+    let store = flags.store.open(true)?;
+    let school = SchoolId::new(&flags.school);
+    let runs = store.runs(&school, &RunQuery::all()).await?;
+    if runs.is_empty() {
+        tell(&format!("the store holds no run of school {school}; check --store and --school"));
+    }
+    let Some(student) = flags.student.as_deref().map(StudentId::new) else {
+        return if flags.json { say_json(&runs).map(|()| 0) } else { Ok(list(&runs)) };
+    };
+    let mut sessions = Vec::new();
+    if let Some(last) = runs.last().map(|run| run.scope.window()) {
+        let (from, to) = (flags.from.unwrap_or(last.from()), flags.to.unwrap_or(last.to()));
+        let window = Window::between(from, to).unwrap_or_else(|error| wrong_flags(error.to_string()));
+        let query = HistoryQuery::new(Scope::all(window).with_students([&student]));
+        let mut places: BTreeMap<MarkKey, Vec<Change>> = BTreeMap::new();
+        for change in store.history(&school, &query).await? {
+            places.entry(change.key.clone()).or_default().push(change);
+        }
+        for (key, changes) in places {
+            let shown = match flags.as_of {
+                Some(moment) => Shown::Mark(as_of(&changes, moment).cloned()),
+                None => Shown::Changes(changes),
+            };
+            sessions.push(SessionHistory { key, shown });
+        }
+    }
+    if flags.json {
+        say_json(&sessions)?;
+    } else {
+        sessions.iter().for_each(|session| tell_session(session, &runs));
+    }
+    Ok(0)
+}
+
+fn list(runs: &[Run]) -> u8 {
+    for run in runs {
+        let (marks, window) = (run.marks, run.scope.window());
+        say(&format!(
+            "run {}, {}: {} to {}, {} added, {} changed, {} removed, {} withheld, {} kept",
+            run.number,
+            stamp_text(run.freshness.fetched_at),
+            window.from(),
+            window.to(),
+            marks.added,
+            marks.changed,
+            marks.removed,
+            marks.withheld,
+            marks.kept
+        ));
+    }
+    if let Some(last) = runs.last() {
+        let setting = last.freshness.cache_expiry();
+        let same = runs.iter().filter(|run| run.freshness.cache_expiry() == setting);
+        say(&format!("measured: {}", MeasuredAge::over(same.map(|run| run.reply_age), setting)));
+    }
+    0
+}
+
+fn tell_session(session: &SessionHistory, runs: &[Run]) {
+    let date = session.key.date;
+    let place = format!("{date} {}", session.key.session);
+    let changes = match &session.shown {
+        Shown::Mark(Some(mark)) => return say(&format!("{place}: {mark}")),
+        Shown::Mark(None) => return,
+        Shown::Changes(changes) => changes,
+    };
+    for change in changes {
+        let text = match &change.after {
+            Some(mark) => format!("{mark}, because {}", mark.decision()),
+            None if runs.iter().any(|run| run.number == change.run && run.closed.contains(&date)) => {
+                "removed, because the school was closed on that date".to_owned()
+            }
+            None => "removed, because the source no longer yielded it".to_owned(),
+        };
+        say(&format!("{place}, run {} at {}: {text}", change.run, stamp_text(change.seen_at)));
+    }
+}

@@ -1,0 +1,73 @@
+//! The command: one file a subcommand. It uses the public API only.
+
+mod apply;
+mod audit;
+mod diagnose;
+mod flags;
+mod history;
+mod output;
+mod probe;
+mod program;
+mod simulate;
+mod sync;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use futures::FutureExt;
+use output::say_text;
+use program::{Failure, Stop, end, log, stop, unless_stopped};
+
+/// Reads a school's registers, decides every AM and PM mark, says why, and keeps a store up to date.
+#[derive(Parser)]
+#[command(name = "rollmark", version)]
+struct Rollmark {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Sync(sync::Flags),
+    Diagnose(diagnose::Flags),
+    Audit(audit::Flags),
+    History(history::Flags),
+    Probe(probe::Flags),
+    Apply(apply::Flags),
+    Simulate(simulate::Flags),
+    /// Prints completions for a shell.
+    #[command(
+        after_help = "Example:\n  rollmark completions bash > ~/.local/share/bash-completion/completions/rollmark"
+    )]
+    Completions {
+        shell: Shell,
+    },
+}
+
+#[tokio::main]
+async fn main() {
+    let command = program::flags::<Rollmark>().command;
+    log();
+    let (result, stopped) = match stop() {
+        Ok(stop) => (run(command, &stop).await, stop.now_or_never()),
+        Err(error) => (Err(error), None),
+    };
+    end(result, stopped)
+}
+
+/// The exit code. Where a signal must not drop the work, the subcommand takes the signal itself.
+async fn run(command: Command, stop: &Stop) -> Result<u8, Failure> {
+    match command {
+        Command::Sync(flags) => sync::run(flags, stop).await,
+        Command::Diagnose(flags) => unless_stopped(stop, diagnose::run(flags)).await,
+        Command::Audit(flags) => unless_stopped(stop, audit::run(flags)).await,
+        Command::History(flags) => unless_stopped(stop, history::run(flags)).await,
+        Command::Probe(flags) => unless_stopped(stop, probe::run(flags)).await,
+        Command::Apply(flags) => apply::run(flags, stop).await,
+        Command::Simulate(flags) => unless_stopped(stop, simulate::run(flags)).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Rollmark::command(), "rollmark", &mut script);
+            say_text(&script)
+        }
+    }
+}

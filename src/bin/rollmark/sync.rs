@@ -1,0 +1,237 @@
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use chrono::NaiveDate;
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use futures::FutureExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use rollmark::model::{SchoolId, StudentId};
+use rollmark::rules::Window;
+use rollmark::sync::{AttendanceSync, Guards, Planned, PlannedChange, SavedPlan, SyncEvent, SyncReport, SyncRequest};
+
+use crate::flags::{LONGEST_WAIT, ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date, source};
+use crate::output::{Output, check_targets, is_standard_output, json, plain, say, tell};
+use crate::program::{Failure, Stop, unless_stopped, wrong_flags};
+
+/// Syncs a school's AM and PM marks into a store.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  ISAMS_API_KEY=… rollmark sync --url https://school.isams.cloud --store sqlite:marks.db
+
+Exit codes: 0 done, 1 error, 2 wrong flags, 3 done, but something was withheld.")]
+pub struct Flags {
+    #[command(flatten)]
+    source: SourceFlags,
+    #[command(flatten)]
+    replies: ReplyFlags,
+    #[command(flatten)]
+    rules: RuleFlags,
+    #[command(flatten)]
+    window: WindowFlags,
+    /// Only this student; can be repeated [default: all]
+    #[arg(long = "student", value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    students: Vec<String>,
+    /// The school's key in the store
+    #[arg(long, value_name = "ID", default_value = "school")]
+    school: String,
+    /// Where marks live: memory or sqlite:PATH, whose file is created but not its folder
+    #[arg(long, default_value = "memory")]
+    store: StorePlace,
+    /// Writes the store's marks in scope after the run, one JSON object a line; - is standard output
+    #[arg(long, value_name = "FILE")]
+    marks: Option<PathBuf>,
+    /// Writes the run's report as a JSON object
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Writes the plan of a dry run as JSON, for rollmark apply
+    #[arg(long, value_name = "FILE", requires = "dry_run")]
+    save_plan: Option<PathBuf>,
+    /// The school was closed on this date: its marks are removed; can be repeated
+    #[arg(long, value_name = "DATE", value_parser = parse_date)]
+    closed: Vec<NaiveDate>,
+    /// Students of whom nothing is read any more have left: their marks are kept, however many they are
+    #[arg(long)]
+    leavers: bool,
+    /// Plans and prints, writes nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Lifts the limits on removals, vanished records and vanished students, never the proof
+    #[arg(long)]
+    allow_removals: bool,
+    /// Lifts the stop on mass change and on vanished codes
+    #[arg(long)]
+    allow_mass_change: bool,
+}
+
+pub async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
+    let source = source(&flags.source, &flags.replies, &mut flags.window)?;
+    let rules = flags.rules.rules();
+    let window = flags.window.window(rules.zone()).unwrap_or_else(|error| wrong_flags(error));
+    check_targets(&flags.targets(), flags.store.file(), flags.replies.folder())
+        .unwrap_or_else(|error| wrong_flags(error));
+    let mut outputs = unless_stopped(stop, Outputs::open(&flags)).await?;
+    let (source, kept) = flags.replies.keeping(source, flags.window.now())?;
+    let store = flags.store.open(flags.dry_run)?;
+    let sync = AttendanceSync::new(source, store, SchoolId::new(&flags.school), rules)
+        .with_wait_for_other_run(LONGEST_WAIT)
+        .with_stop(stop.clone().map(|_| ()))
+        .with_listener(progress());
+    let mut planned_changes = Vec::new();
+    let report = sync
+        .run_with(flags.request(window), |planned| {
+            planned_changes = sentences(&planned.plan.changes, &flags.closed);
+            outputs.prepare(planned, &sync.save_plan(planned))
+        })
+        .await?;
+    outputs.finish(&report, stop).await?;
+    kept.tell(flags.students.iter().map(StudentId::new));
+    if flags.dry_run {
+        planned_changes.iter().for_each(|line| flags.say(line));
+    }
+    flags.say_report(&report);
+    Ok(if report.marks.withheld > 0 { 3 } else { 0 })
+}
+
+impl Flags {
+    fn request(&self, window: Window) -> SyncRequest {
+        let mut guards = Guards::default();
+        guards.allow_removals = self.allow_removals;
+        guards.leavers = self.leavers;
+        guards.allow_mass_change = self.allow_mass_change;
+        let request = SyncRequest::targeted(window)
+            .with_guards(guards)
+            .with_closed_dates(self.closed.iter().copied())
+            .with_dry_run(self.dry_run)
+            .with_now(self.window.now());
+        if self.students.is_empty() { request } else { request.with_students(self.students.iter().map(String::as_str)) }
+    }
+
+    fn targets(&self) -> Vec<&Path> {
+        [&self.marks, &self.report, &self.save_plan].into_iter().flatten().map(PathBuf::as_path).collect()
+    }
+
+    /// Prints a line for people; standard output is theirs unless an output goes there.
+    fn say(&self, line: &str) {
+        if self.targets().into_iter().any(is_standard_output) { tell(line) } else { say(line) }
+    }
+
+    fn say_report(&self, report: &SyncReport) {
+        // Its lines are its own: the values in it have one line each.
+        let mut report = report.clone();
+        let examples = report.issue_examples.values_mut().flatten();
+        examples.chain(&mut report.advice).for_each(|value| *value = plain(value));
+        report.to_string().lines().for_each(|line| self.say(line));
+    }
+}
+
+fn sentences(changes: &[PlannedChange], closed: &[NaiveDate]) -> Vec<String> {
+    const MOST: usize = 50;
+    let sentence = |change: &PlannedChange| {
+        let text = |mark: Option<String>| mark.unwrap_or("no mark".to_owned());
+        let key = &change.key;
+        let why = match &change.after {
+            Some(after) => after.decision().to_string(),
+            None if closed.contains(&key.date) => "the school was closed on that date".to_owned(),
+            None => "the source no longer yields it".to_owned(),
+        };
+        let before = text(change.before.as_ref().map(ToString::to_string));
+        let after = text(change.after.as_ref().map(ToString::to_string));
+        format!("{} {} {}: {before} → {after}, because {why}", key.student, key.date, key.session)
+    };
+    let mut lines: Vec<String> = changes.iter().take(MOST).map(sentence).collect();
+    if changes.len() > MOST {
+        lines.push(format!("… and {} more", changes.len() - MOST));
+    }
+    lines
+}
+
+/// The output files, filled before the commit and put in their places after it.
+struct Outputs {
+    marks: Option<Output>,
+    report: Option<Output>,
+    plan: Option<Output>,
+}
+
+impl Outputs {
+    async fn open(flags: &Flags) -> Result<Self, Failure> {
+        let mut outputs = Self { marks: None, report: None, plan: None };
+        for (output, path) in [
+            (&mut outputs.marks, &flags.marks),
+            (&mut outputs.report, &flags.report),
+            (&mut outputs.plan, &flags.save_plan),
+        ] {
+            if let Some(path) = path {
+                *output = Some(Output::open(path).await?);
+            }
+        }
+        Ok(outputs)
+    }
+
+    fn prepare(&mut self, planned: &Planned, saved: &SavedPlan) -> Result<(), Failure> {
+        if let Some(output) = &mut self.marks {
+            output.write(|file| {
+                planned.marks_after().iter().try_for_each(|mark| writeln!(file, "{}", json(&mark.to_json_line())))
+            })?;
+        }
+        if let Some(output) = &mut self.plan {
+            let text = json(&serde_json::to_string(saved)?);
+            output.write(|file| writeln!(file, "{text}"))?;
+        }
+        // The report still lacks its last figures; the spaces hold room for them, so that a full disk shows now.
+        self.write_report(&planned.report, &" ".repeat(64))
+    }
+
+    fn write_report(&mut self, report: &SyncReport, room: &str) -> Result<(), Failure> {
+        let Some(output) = &mut self.report else { return Ok(()) };
+        let text = json(&serde_json::to_string_pretty(report)?);
+        output.write(|file| writeln!(file, "{text}{room}"))
+    }
+
+    /// After the commit. A stream whose reader is slow can be left by a signal.
+    async fn finish(mut self, report: &SyncReport, stop: &Stop) -> Result<(), Failure> {
+        self.write_report(report, "")?;
+        let outputs = [self.marks, self.report, self.plan].into_iter().flatten();
+        let (files, streams): (Vec<_>, Vec<_>) = outputs.partition(Output::is_file);
+        let put = async {
+            let mut first_error = Ok(());
+            for output in files.into_iter().chain(streams) {
+                first_error = first_error.and(output.put().await);
+            }
+            first_error
+        };
+        unless_stopped(stop, put).await.map_err(|error| match report.run {
+            Some(run) => format!("{error}; the store was written, as run {run}").into(),
+            None => error,
+        })
+    }
+}
+
+/// A spinner on a terminal, plain lines elsewhere; both on standard error.
+fn progress() -> impl Fn(SyncEvent) + Send + Sync + 'static {
+    let spinner = std::io::stderr().is_terminal().then(|| {
+        let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
+        ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+    });
+    move |event| {
+        let (message, is_last) = match event {
+            SyncEvent::FetchStarted { attempt: 1 } => ("reading".to_owned(), false),
+            SyncEvent::FetchStarted { attempt } => (format!("reading again, attempt {attempt}"), false),
+            SyncEvent::Read { records } => (format!("reading: {records} records"), false),
+            SyncEvent::Resolved { records } => (format!("read {records} records"), false),
+            SyncEvent::Planned { changes, withheld } => (format!("{changes} changes, {withheld} withheld"), false),
+            SyncEvent::Applied { run } => (format!("written as run {run}"), true),
+            _ => return,
+        };
+        match (&spinner, event) {
+            (Some(spinner), _) if is_last => spinner.finish_and_clear(),
+            (Some(spinner), _) => {
+                spinner.set_message(message);
+                spinner.tick();
+            }
+            (None, SyncEvent::Read { .. }) => {}
+            (None, _) => tell(&message),
+        }
+    }
+}
