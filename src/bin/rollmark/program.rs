@@ -8,6 +8,8 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use rollmark::store::StoreError;
+use rollmark::sync::SyncError;
 
 use crate::output::tell;
 
@@ -111,6 +113,14 @@ pub async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = Result<T,
     }
 }
 
+/// What a failing store says does not name the operating system's reason, which is behind it.
+fn with_reason(error: &Failure) -> String {
+    let of_sync = || error.downcast_ref::<SyncError>().and_then(SyncError::store_error);
+    let store = error.downcast_ref::<StoreError>().or_else(of_sync);
+    let reason = store.and_then(Error::source);
+    reason.map_or_else(|| error.to_string(), |reason| format!("{error} ({reason})"))
+}
+
 /// Ends the program with an exit code, or with an error's line. Everything that cleans up has to be dropped by now: a
 /// thread that still waits for a pipe is not waited for.
 pub fn end(result: Result<u8, Failure>, stopped: Option<u8>) -> ! {
@@ -121,7 +131,7 @@ pub fn end(result: Result<u8, Failure>, stopped: Option<u8>) -> ! {
         }
         (Ok(code), None) => code,
         (Err(error), None) => {
-            tell(&format!("error: {error}"));
+            tell(&format!("error: {}", with_reason(&error)));
             1
         }
     };
