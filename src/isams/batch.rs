@@ -493,7 +493,7 @@ struct Collector {
 impl Collector {
     fn flush(&mut self) -> Result<(), SourceError> {
         let Some(sender) = &self.sender else { return Ok(()) };
-        let batch = std::mem::take(&mut self.reply.records);
+        let batch = std::mem::replace(&mut self.reply.records, RecordBatch::with_capacity(BATCH));
         self.rows_are_out |= !batch.is_empty();
         // Nobody listens any more: the reading ends, and with it the request.
         sender.blocking_send(FetchItem::Records(batch)).map_err(|_| out_of_time())

@@ -11,7 +11,6 @@ pub(crate) const FIRST_REAL_YEAR: i32 = 1990;
 
 /// The half of the school day that a mark is for. `Am` sorts before `Pm`. There are two and will be no third.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(clippy::exhaustive_enums)]
 pub enum Session {
     /// The morning session.
     Am,

@@ -24,6 +24,7 @@ pub use stream::{FetchItem, RecordBatch, RecordStream};
 pub use zone::newest_zone;
 
 use crate::explain::Wording;
+use crate::model::setters;
 
 /// What a source can give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,59 +63,20 @@ impl Default for Capabilities {
     }
 }
 
+setters!(Capabilities {
+    with_stamps(has_stamps: bool) => has_stamps;
+    with_period_flags(has_period_flags: bool) => has_period_flags;
+    with_out_of_school(has_out_of_school: bool) => has_out_of_school;
+    with_code_table(has_code_table: bool) => has_code_table;
+    with_session_marks(gives_session_marks: bool) => gives_session_marks;
+    with_today_only(today_only: bool) => today_only;
+    with_cache_expiry(cache_expiry: TimeDelta) => cache_expiry;
+});
+
 impl Capabilities {
     /// Everything but session marks, from replies that are never cached.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Sets whether records say when they were last updated.
-    #[must_use]
-    pub fn with_stamps(mut self, has_stamps: bool) -> Self {
-        self.has_stamps = has_stamps;
-        self
-    }
-
-    /// Sets whether there are registration periods with a session flag.
-    #[must_use]
-    pub fn with_period_flags(mut self, has_period_flags: bool) -> Self {
-        self.has_period_flags = has_period_flags;
-        self
-    }
-
-    /// Sets whether there are out-of-school records.
-    #[must_use]
-    pub fn with_out_of_school(mut self, has_out_of_school: bool) -> Self {
-        self.has_out_of_school = has_out_of_school;
-        self
-    }
-
-    /// Sets whether there is a code table.
-    #[must_use]
-    pub fn with_code_table(mut self, has_code_table: bool) -> Self {
-        self.has_code_table = has_code_table;
-        self
-    }
-
-    /// Sets whether session marks are given instead of registrations.
-    #[must_use]
-    pub fn with_session_marks(mut self, gives_session_marks: bool) -> Self {
-        self.gives_session_marks = gives_session_marks;
-        self
-    }
-
-    /// Sets whether today alone can be read.
-    #[must_use]
-    pub fn with_today_only(mut self, today_only: bool) -> Self {
-        self.today_only = today_only;
-        self
-    }
-
-    /// Sets how old a reply can be.
-    #[must_use]
-    pub fn with_cache_expiry(mut self, cache_expiry: TimeDelta) -> Self {
-        self.cache_expiry = cache_expiry;
-        self
     }
 
     /// What a fetch must have read in full (R11.1).
@@ -141,7 +103,8 @@ impl Capabilities {
 ///   never both.
 /// - **Order** is free. Codes and periods should come first: a late one costs memory, never correctness.
 /// - **Completeness**: the stream's last item is [`FetchItem::Complete`], once, only if every part was read in full.
-///   It has a part for every kind that the capabilities promise, codes included. A stream that ends without it was cut short, and nothing of it counts.
+///   It has a part for every kind that the capabilities promise, codes included. A stream that ends without it was cut
+///   short, and nothing of it counts.
 /// - **Errors** end the stream. One whose [`SourceError::retry`] says so can be tried again from the start; a source that has
 ///   its own retries says so only where a new fetch has a fresh chance.
 /// - **Cancellation**: dropping the stream stops the work and leaves nothing half done.

@@ -18,6 +18,12 @@ impl RecordBatch {
         Self::default()
     }
 
+    /// An empty batch with room for so many.
+    #[cfg(feature = "isams")]
+    pub(crate) fn with_capacity(records: usize) -> Self {
+        Self(Vec::with_capacity(records))
+    }
+
     /// Adds a record.
     pub fn push(&mut self, record: Record) {
         self.0.push(record);

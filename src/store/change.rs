@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{LeaseToken, MarkKey, Run};
-use crate::model::{Mark, MarkContent, Session, StudentId, names};
+use crate::model::{Mark, MarkContent, Session, StudentId, names, setters};
 use crate::rules::{Scope, Window};
 
 /// One change of a change set. A mark is put or removed, so this can't grow.
@@ -89,31 +89,16 @@ pub struct ChangeSet {
     lease: Option<LeaseToken>,
 }
 
+setters!(ChangeSet {
+    with_writes(writes: Vec<Write>) => writes;
+    with_withheld(withheld: Vec<WithheldChange>) => withheld;
+    with_lease(lease: LeaseToken) => Some(lease);
+});
+
 impl ChangeSet {
     /// What a run writes that was planned from this revision of the school.
     pub fn new(revision: u64, run: Run) -> Self {
         Self { revision, run, writes: Vec::new(), withheld: Vec::new(), lease: None }
-    }
-
-    /// Sets the changes, each place at most once.
-    #[must_use]
-    pub fn with_writes(mut self, writes: Vec<Write>) -> Self {
-        self.writes = writes;
-        self
-    }
-
-    /// Sets the changes that are withheld.
-    #[must_use]
-    pub fn with_withheld(mut self, withheld: Vec<WithheldChange>) -> Self {
-        self.withheld = withheld;
-        self
-    }
-
-    /// Sets the lease under which to write.
-    #[must_use]
-    pub fn with_lease(mut self, lease: LeaseToken) -> Self {
-        self.lease = Some(lease);
-        self
     }
 
     /// The revision that the changes were planned from.
@@ -225,21 +210,12 @@ impl Change {
     ) -> Self {
         Self { key, cursor, run, seen_at, applied_at, before: None, after: None }
     }
-
-    /// Sets what the mark said.
-    #[must_use]
-    pub fn with_before(mut self, before: Option<Arc<MarkContent>>) -> Self {
-        self.before = before;
-        self
-    }
-
-    /// Sets what the mark became.
-    #[must_use]
-    pub fn with_after(mut self, after: Option<Arc<Mark>>) -> Self {
-        self.after = after;
-        self
-    }
 }
+
+setters!(Change {
+    with_before(before: Option<Arc<MarkContent>>) => before;
+    with_after(after: Option<Arc<Mark>>) => after;
+});
 
 /// What the store showed at an instant, by a mark's history (oldest first, as [`MarkStore::history`](super::MarkStore::history)
 /// gives it).

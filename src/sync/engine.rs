@@ -127,8 +127,8 @@ struct Resolved {
 }
 
 impl AttendanceSync {
-    /// A sync of one school; an `Arc` shares a source or a store with others. A second run of the same school at the same time is refused until
-    /// [`with_wait_for_other_run`](Self::with_wait_for_other_run) says otherwise.
+    /// A sync of one school; an `Arc` shares a source or a store with others. A second run of the same school at the same
+    /// time is refused until [`with_wait_for_other_run`](Self::with_wait_for_other_run) says otherwise.
     pub fn new(
         source: impl AttendanceSource + 'static,
         store: impl MarkStore + 'static,
@@ -154,9 +154,9 @@ impl AttendanceSync {
         self
     }
 
-    /// Sets what stops a run, such as a signal: the run then ends with [`SyncErrorKind::Stopped`](super::SyncErrorKind::Stopped) and gives its lease back at
-    /// once, where one whose future is dropped holds up the next until the lease runs out. A commit that has begun is
-    /// finished.
+    /// Sets what stops a run, such as a signal: the run then ends with
+    /// [`SyncErrorKind::Stopped`](super::SyncErrorKind::Stopped) and gives its lease back at once, where one whose future is
+    /// dropped holds up the next until the lease runs out. A commit that has begun is finished.
     #[must_use]
     pub fn with_stop(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop = stop.boxed().shared();
@@ -234,7 +234,8 @@ impl AttendanceSync {
         let mut scope = request.scope.clone();
         let mut advice = Vec::new();
         if capabilities.today_only {
-            scope = scope.clone().with_window(narrow_to_today(scope.window())?);
+            let today = narrow_to_today(scope.window())?;
+            scope = scope.with_window(today);
             if scope.window() != request.scope.window() {
                 advice.push(
                     "This source reaches today only, so only today was synced; other days need another way in."

@@ -35,7 +35,8 @@ impl AttendanceSync {
     /// Applies a saved plan and returns the run's number. Applied twice, the second time is refused: the store has moved.
     ///
     /// # Errors
-    /// [`SyncErrorKind::PlanOutdated`](super::SyncErrorKind::PlanOutdated) if the school, the rules or the school's marks are not those it was made from.
+    /// [`SyncErrorKind::PlanOutdated`](super::SyncErrorKind::PlanOutdated) if the school, the rules or the school's marks are
+    /// not those it was made from.
     pub async fn apply_saved(&self, saved: &SavedPlan) -> Result<u64, SyncError> {
         under_lease(&*self.store, &self.school, self.wait_for_other_run, &self.stop, |lease| async move {
             let snapshot = self.store.read(&self.school, &saved.run.scope).await?;

@@ -1,5 +1,4 @@
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use futures::FutureExt;
@@ -46,7 +45,7 @@ pub async fn run(flags: Flags, stop: &Stop) -> Result<u8, Failure> {
     let saved: SavedPlan = serde_json::from_slice(&text)
         .map_err(|_| format!("{place} holds no plan; sync --dry-run --save-plan writes one"))?;
     // A plan needs no source any more.
-    let source = Arc::new(FakeSource::new(FakeSchool::new()));
+    let source = FakeSource::new(FakeSchool::new());
     let sync = AttendanceSync::new(source, flags.store.open(false)?, flags.school.as_str(), saved.run.rules.clone())
         .with_wait_for_other_run(LONGEST_WAIT)
         .with_stop(stop.clone().map(|_| ()));

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use clap::Args;
 use rollmark::store::MemoryStore;
 use rollmark::sync::AttendanceSync;
@@ -32,7 +30,7 @@ pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
     let rules = flags.rules.rules();
     let window = flags.window.window(rules.zone()).unwrap_or_else(|error| wrong_flags(error));
     let (source, _) = flags.replies.keeping(source, flags.window.now())?;
-    let sync = AttendanceSync::new(source, Arc::new(MemoryStore::new()), "school", rules);
+    let sync = AttendanceSync::new(source, MemoryStore::new(), "school", rules);
     let audit = sync.audit_pm(window).await?;
     if flags.json {
         say_json(&audit)?;

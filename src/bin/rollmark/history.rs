@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
-use rollmark::explain::MeasuredAge;
+use rollmark::explain::{MeasuredAge, Wording};
 use rollmark::model::{Mark, SchoolId, StudentId, stamp_text};
 use rollmark::rules::{Scope, Window};
 use rollmark::store::{Change, HistoryQuery, MarkKey, Run, RunQuery, as_of};
@@ -111,7 +111,8 @@ fn list(runs: &[Run]) -> u8 {
     if let Some(last) = runs.last() {
         let setting = last.freshness.cache_expiry();
         let same = runs.iter().filter(|run| run.freshness.cache_expiry() == setting);
-        say(&format!("measured: {}", MeasuredAge::over(same.map(|run| run.reply_age), setting)));
+        let measured = MeasuredAge::over(same.map(|run| run.reply_age), setting);
+        say(&format!("measured: {}", measured.sentence(&Wording::for_api_key())));
     }
     0
 }

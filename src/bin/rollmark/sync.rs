@@ -82,7 +82,7 @@ pub async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
     let report = sync
         .run_with(flags.request(window), |planned| {
             planned_changes = sentences(&planned.plan.changes, &flags.closed);
-            outputs.prepare(planned, &sync.save_plan(planned))
+            outputs.prepare(planned, || sync.save_plan(planned))
         })
         .await?;
     outputs.finish(&report, stop).await?;
@@ -169,14 +169,14 @@ impl Outputs {
         Ok(outputs)
     }
 
-    fn prepare(&mut self, planned: &Planned, saved: &SavedPlan) -> Result<(), Failure> {
+    fn prepare(&mut self, planned: &Planned, saved: impl FnOnce() -> SavedPlan) -> Result<(), Failure> {
         if let Some(output) = &mut self.marks {
             output.write(|file| {
                 planned.marks_after().iter().try_for_each(|mark| writeln!(file, "{}", json(&mark.to_json_line())))
             })?;
         }
         if let Some(output) = &mut self.plan {
-            let text = json(&serde_json::to_string(saved)?);
+            let text = json(&serde_json::to_string(&saved())?);
             output.write(|file| writeln!(file, "{text}"))?;
         }
         // The report still lacks its last figures; the spaces hold room for them, so that a full disk shows now.

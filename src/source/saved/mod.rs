@@ -229,11 +229,11 @@ impl SavingSource {
         })
     }
 
-    /// Sets whether to replace the ids of students, records and periods, comments, reasons, names of periods and codes, session flags that
-    /// are neither `am` nor `pm`, and codes that the code table does not know by numbered ones, so that every decision and
-    /// every issue stays. Students are numbered and records are kept in an order that chance decides, so that a class's
-    /// roll says nothing of who is who. Times, code ids and letters stay as they are. Holds a fetch in memory until it is
-    /// complete.
+    /// Sets whether to replace the ids of students, records and periods, comments, reasons, names of periods and codes,
+    /// session flags that are neither `am` nor `pm`, and codes that the code table does not know by numbered ones, so that
+    /// every decision and every issue stays. Students are numbered and records are kept in an order that chance decides, so
+    /// that a class's roll says nothing of who is who. Times, code ids and letters stay as they are. Holds a fetch in memory
+    /// until it is complete.
     #[must_use]
     pub fn with_masking(mut self, is_masked: bool) -> Self {
         self.is_masked = is_masked;

@@ -436,12 +436,15 @@ pub(super) fn save_run(transaction: &Transaction<'_>, school: i64, number: i64, 
 
 /// Oldest first.
 pub(super) fn read_runs(connection: &Connection, school: i64, query: &RunQuery) -> Outcome<Vec<Run>> {
+    let most = query.newest().unwrap_or(usize::MAX);
     let mut runs = Vec::new();
-    let sql = "SELECT number, run, checksum FROM runs WHERE school = ?1 ORDER BY number DESC";
-    each(connection, sql, [school], |row| {
-        if query.newest().is_some_and(|most| runs.len() >= most) {
-            return Ok(());
-        }
+    let mut statement =
+        connection.prepare_cached("SELECT number, run, checksum FROM runs WHERE school = ?1 ORDER BY number DESC")?;
+    let mut rows = statement.query([school])?;
+    // The newest are often all that is wanted of years of runs.
+    while runs.len() < most
+        && let Some(row) = rows.next()?
+    {
         let (number, text): (i64, String) = (row.get(0)?, row.get(1)?);
         verify(&(school, number, &text), row.get(2)?)?;
         let run: Run = serde_json::from_str(&text)?;
@@ -451,8 +454,7 @@ pub(super) fn read_runs(connection: &Connection, school: i64, query: &RunQuery) 
         if query.fits(&run) {
             runs.push(run);
         }
-        Ok(())
-    })?;
+    }
     runs.reverse();
     Ok(runs)
 }
