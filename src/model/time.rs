@@ -1,6 +1,6 @@
 use std::fmt;
 
-use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
 use chrono::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
 
@@ -146,20 +146,40 @@ impl std::str::FromStr for FeedTime {
 }
 
 fn parse_clock(text: &str) -> Result<NaiveTime, UnreadableTime> {
+    if let Some(clock) = usual_clock(text.as_bytes()) {
+        return Ok(clock);
+    }
     let format = if text.len() == 5 { "%H:%M" } else { "%H:%M:%S%.f" };
     let clock = NaiveTime::parse_from_str(text, format).map_err(|_| UnreadableTime)?;
     // A leap second has no place on a school's wall.
     if clock.nanosecond() < 1_000_000_000 { Ok(clock) } else { Err(UnreadableTime) }
 }
 
+/// The form that nearly all times have, `08:40:00` with or without a fraction, at a tenth of what a general parser costs.
+fn usual_clock(text: &[u8]) -> Option<NaiveTime> {
+    let (clock, fraction) = text.split_at_checked(8)?;
+    let &[h, hh, b':', m, mm, b':', s, ss] = clock else { return None };
+    let nanoseconds = match fraction {
+        [] => 0,
+        [b'.', digits @ ..] if (1..=9).contains(&digits.len()) => number(digits)? * 10_u32.pow(9 - digits.len() as u32),
+        _ => return None,
+    };
+    NaiveTime::from_hms_nano_opt(number(&[h, hh])?, number(&[m, mm])?, number(&[s, ss])?, nanoseconds)
+}
+
 fn parse_date(text: &str) -> Result<NaiveDate, UnreadableTime> {
-    let shape = text
-        .bytes()
-        .enumerate()
-        .all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() });
-    let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").map_err(|_| UnreadableTime)?;
-    // Four digits without the year 0: a day before or after any such date exists.
-    if shape && date.year() > 0 && date.year() <= 9999 { Ok(date) } else { Err(UnreadableTime) }
+    let &[y, yy, yyy, yyyy, b'-', m, mm, b'-', d, dd] = text.as_bytes() else { return Err(UnreadableTime) };
+    let date = || {
+        let year = number(&[y, yy, yyy, yyyy])?;
+        // Without the year 0: a day before any such date exists.
+        NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, number(&[m, mm])?, number(&[d, dd])?).filter(|_| year > 0)
+    };
+    date().ok_or(UnreadableTime)
+}
+
+/// The number that at most nine digits are.
+fn number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')))
 }
 
 #[cfg(test)]

@@ -14,59 +14,75 @@ use crate::model::{
 /// More rows than one student has in one register.
 const FEW: usize = 16;
 
-/// One student's rows at the earliest time of each session of a date: the session's registration and its duplicates.
+/// One student's rows at the earliest time of one session of a date: the session's registration and its duplicates.
 #[derive(Clone, Debug, Default)]
-struct Day {
-    am: Vec<Registration>,
-    pm: Vec<Registration>,
+struct SessionRows {
+    /// That time. Most rows are later, and this says so without a look at the rows themselves.
+    at: NaiveDateTime,
+    rows: Vec<Registration>,
 }
 
-impl Day {
-    fn rows(&self, session: Session) -> &[Registration] {
-        match session {
-            Session::Am => &self.am,
-            Session::Pm => &self.pm,
+impl SessionRows {
+    fn take(&mut self, row: Registration, at: NaiveDateTime) {
+        if !self.rows.is_empty() {
+            match at.cmp(&self.at) {
+                Ordering::Greater => return,
+                Ordering::Less => self.rows.clear(),
+                // Of many, repeats are told when all are there.
+                Ordering::Equal if self.rows.len() < FEW && self.rows.contains(&row) => return,
+                Ordering::Equal => {}
+            }
         }
-    }
-
-    fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: &Zone) {
-        let rows = match session {
-            Session::Am => &mut self.am,
-            Session::Pm => &mut self.pm,
-        };
-        match rows.first().map(|first| at.cmp(&first.at.school_time(zone))) {
-            Some(Ordering::Greater) => return,
-            Some(Ordering::Less) => rows.clear(),
-            // Of many, repeats are told when all are there.
-            Some(Ordering::Equal) if rows.len() < FEW && rows.contains(&row) => return,
-            _ => {}
-        }
-        if rows.is_empty() {
+        self.at = at;
+        if self.rows.is_empty() {
             // Nearly always the only one.
-            rows.reserve_exact(1);
+            self.rows.reserve_exact(1);
         }
-        rows.push(row);
+        self.rows.push(row);
     }
+}
+
+/// One student's rows of one date.
+#[derive(Clone, Debug)]
+struct Day {
+    date: NaiveDate,
+    am: SessionRows,
+    pm: SessionRows,
 }
 
 /// One student's days, sorted by date. A map's nodes would be many times larger where a student has few.
 #[derive(Clone, Debug, Default)]
-pub(super) struct StudentDays(Vec<(NaiveDate, Day)>);
+pub(super) struct StudentDays(Vec<Day>);
 
 impl StudentDays {
-    fn rows(&self, date: NaiveDate, session: Session) -> &[Registration] {
-        let at = self.0.binary_search_by_key(&date, |(known, _)| *known);
-        at.ok().and_then(|at| self.0.get(at)).map_or(&[], |(_, day)| day.rows(session))
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
-    pub(super) fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session, zone: &Zone) {
+    fn rows(&self, date: NaiveDate, session: Session) -> &[Registration] {
+        let day = self.0.binary_search_by_key(&date, |day| day.date).ok().and_then(|at| self.0.get(at));
+        day.map_or(&[], |day| match session {
+            Session::Am => &day.am.rows,
+            Session::Pm => &day.pm.rows,
+        })
+    }
+
+    pub(super) fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session) {
         let date = at.date();
-        let place = self.0.partition_point(|(known, _)| *known < date);
-        if self.0.get(place).is_none_or(|(known, _)| *known != date) {
-            self.0.insert(place, (date, Day::default()));
+        // Most feeds come date by date, so the last day is looked at first.
+        let place = match self.0.last() {
+            Some(last) if last.date == date => self.0.len() - 1,
+            Some(last) if last.date < date => self.0.len(),
+            _ => self.0.partition_point(|day| day.date < date),
+        };
+        if self.0.get(place).is_none_or(|day| day.date != date) {
+            self.0.insert(place, Day { date, am: SessionRows::default(), pm: SessionRows::default() });
         }
-        if let Some((_, day)) = self.0.get_mut(place) {
-            day.take(row, at, session, zone);
+        if let Some(day) = self.0.get_mut(place) {
+            match session {
+                Session::Am => day.am.take(row, at),
+                Session::Pm => day.pm.take(row, at),
+            }
         }
     }
 }
@@ -106,8 +122,8 @@ impl Register {
     /// Puts the winner of each register first (R4) and counts the losers.
     pub(super) fn settled(mut self) -> Self {
         let zone = self.rules.zone();
-        for (_, day) in self.days.values_mut().flat_map(|days| &mut days.0) {
-            for rows in [&mut day.am, &mut day.pm] {
+        for day in self.days.values_mut().flat_map(|days| &mut days.0) {
+            for rows in [&mut day.am.rows, &mut day.pm.rows] {
                 rows.sort_by(|a, b| compare_duplicates(b, a, zone));
                 rows.dedup();
                 for loser in rows.iter().skip(1) {

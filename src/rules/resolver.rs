@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 
-use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, Utc};
+use chrono::{Days, NaiveDate, NaiveDateTime};
 
 use super::codes::CodeTable;
 use super::register::{FetchFacts, StudentDays};
@@ -8,7 +9,7 @@ use super::span::{End, Span, Versions};
 use super::{PmRule, Register, Rules, Scope, Window};
 use crate::model::{
     Code, FIRST_REAL_YEAR, FeedTime, Issue, Issues, OutOfSchool, PeriodId, Record, RecordId, RecordKind, Registration,
-    RegistrationPeriod, Session, SessionMark, StudentId,
+    RegistrationPeriod, Session, SessionMark, StudentId, Zone,
 };
 
 /// Records from which no register can be resolved.
@@ -34,6 +35,15 @@ pub enum ResolveError {
     BothKinds,
 }
 
+/// What was read of one student.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// A record lies in or reaches into the window on a date on which the school was not closed.
+    is_open: bool,
+    /// The rows that may count, of a student in scope.
+    days: StudentDays,
+}
+
 /// Folds records, in any order, into what a [`Register`] needs.
 ///
 /// Memory grows with students × days, with out-of-school records and with rows that raise an issue, not with rows.
@@ -55,6 +65,7 @@ pub enum ResolveError {
 pub struct Resolver {
     rules: Rules,
     scope: Scope,
+    plausible: PlausibleStamps,
     codes: CodeTable,
     periods: BTreeMap<PeriodId, BTreeSet<RegistrationPeriod>>,
     /// Periods by which a row was already assigned or passed over.
@@ -63,17 +74,18 @@ pub struct Resolver {
     bare_date: bool,
     has_registrations: bool,
     has_session_marks: bool,
-    days: BTreeMap<StudentId, StudentDays>,
+    /// All students of whom a record lies in or reaches into the window, in scope or not.
+    students: HashMap<StudentId, Seen>,
     assigned: BTreeSet<(NaiveDate, Session)>,
+    /// The last that was assigned: most rows are of the same register as the row before.
+    last_assigned: Option<(NaiveDate, Session)>,
+    /// Dates with rows, under the period rule.
     dates: BTreeSet<NaiveDate>,
     /// Rows whose period is not known (yet), of any student.
     unplaced: HashSet<Registration>,
     /// Rows in scope that raise, or may raise, an issue of their content.
     noted: HashSet<Registration>,
     out_of_school: HashSet<OutOfSchool>,
-    /// All students of whom a record lies in or reaches into the window, in scope or not; and whether one does on a date on
-    /// which the school was not closed.
-    students: HashMap<StudentId, bool>,
     /// Whether any record that lies in or reaches into the window has a code.
     has_coded_records: bool,
     /// Whether any record is a day written from midnight to the same midnight, and whether any ends at a later one.
@@ -87,9 +99,11 @@ pub struct Resolver {
 impl Resolver {
     /// A resolver for one school's records and one scope; a [`Window`] is the scope of all students on its dates.
     pub fn new(rules: Rules, scope: impl Into<Scope>) -> Self {
+        let scope = scope.into();
         Self {
+            plausible: PlausibleStamps::new(scope.window()),
             rules,
-            scope: scope.into(),
+            scope,
             codes: CodeTable::default(),
             periods: BTreeMap::new(),
             consulted: HashSet::new(),
@@ -97,13 +111,13 @@ impl Resolver {
             bare_date: false,
             has_registrations: false,
             has_session_marks: false,
-            days: BTreeMap::new(),
+            students: HashMap::new(),
             assigned: BTreeSet::new(),
+            last_assigned: None,
             dates: BTreeSet::new(),
             unplaced: HashSet::new(),
             noted: HashSet::new(),
             out_of_school: HashSet::new(),
-            students: HashMap::new(),
             has_coded_records: false,
             has_whole_days: false,
             has_later_midnights: false,
@@ -141,15 +155,15 @@ impl Resolver {
             return;
         }
         self.has_registrations = true;
-        if self.note_row(&row, at.date()) {
-            self.dates.insert(at.date());
-        }
         match self.rules.pm() {
             PmRule::FirstFrom(pm_start) => {
                 let session = if at.time() < pm_start { Session::Am } else { Session::Pm };
-                self.assign(row, at, session);
+                self.take(row, at, Some(session));
             }
             PmRule::RegistrationPeriods => {
+                if !self.closed.contains(&at.date()) {
+                    self.dates.insert(at.date());
+                }
                 let flag = flag_of(&self.periods, &row);
                 if let Some(period) = row
                     .period
@@ -158,13 +172,15 @@ impl Resolver {
                 {
                     self.consulted.insert(period.clone());
                 }
-                match flag {
-                    Flag::Session(session) => self.assign(row, at, session),
-                    Flag::None => {}
+                let session = match flag {
+                    Flag::Session(session) => Some(session),
+                    Flag::None => None,
                     Flag::UnknownPeriod => {
-                        self.unplaced.insert(row);
+                        self.unplaced.insert(row.clone());
+                        None
                     }
-                }
+                };
+                self.take(row, at, session);
             }
         }
     }
@@ -178,51 +194,36 @@ impl Resolver {
         let session = mark.session;
         let row = mark.into_row();
         let at = row.at.school_time(self.rules.zone());
-        self.note_row(&row, at.date());
-        self.assign(row, at, session);
+        self.take(row, at, Some(session));
     }
 
-    /// Takes what a row says beside its mark, and returns whether the school was open on its date.
-    fn note_row(&mut self, row: &Registration, date: NaiveDate) -> bool {
+    /// Takes a row that is in the window: what it says of the school, and of its session if it is a session's.
+    fn take(&mut self, row: Registration, at: NaiveDateTime, session: Option<Session>) {
+        let date = at.date();
         let is_open = !self.closed.contains(&date);
-        self.note_student(&row.student, is_open);
-        self.has_coded_records |= row.code.is_some();
         if !is_open {
             self.closed_with_rows.insert(date);
         }
-        if self.scope.has_student(&row.student) && self.may_raise_issue(row) {
+        self.has_coded_records |= row.code.is_some();
+        let is_in_scope = self.scope.has_student(&row.student);
+        if is_in_scope && self.may_raise_issue(&row) {
             self.noted.insert(row.clone());
         }
-        is_open
-    }
-
-    fn note_student(&mut self, student: &StudentId, is_open: bool) {
-        match self.students.get_mut(student) {
-            Some(known) => *known |= is_open,
-            None => {
-                self.students.insert(student.clone(), is_open);
-            }
+        let seen = self.students.entry(row.student.clone()).or_default();
+        seen.is_open |= is_open;
+        let Some(session) = session.filter(|_| is_open) else { return };
+        if self.last_assigned != Some((date, session)) {
+            self.last_assigned = Some((date, session));
+            self.assigned.insert((date, session));
         }
-    }
-
-    fn assign(&mut self, row: Registration, at: NaiveDateTime, session: Session) {
-        if self.closed.contains(&at.date()) {
-            return;
-        }
-        self.assigned.insert((at.date(), session));
-        if self.scope.has_student(&row.student) {
-            if !self.days.contains_key(&row.student) {
-                self.days.insert(row.student.clone(), StudentDays::default());
-            }
-            if let Some(days) = self.days.get_mut(&row.student) {
-                days.take(row, at, session, self.rules.zone());
-            }
+        if is_in_scope {
+            seen.days.take(row, at, session);
         }
     }
 
     fn may_raise_issue(&self, row: &Registration) -> bool {
         !row.unreadable.is_empty()
-            || row.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window()))
+            || row.last_updated.is_some_and(|stamp| !self.plausible.contains(stamp, self.rules.zone()))
             || (!row.registered
                 && match &row.code {
                     // A letter can stop being unique, an id stays: rows found by id need no second look.
@@ -239,7 +240,7 @@ impl Resolver {
         if span.reaches_into(self.scope.window()) {
             self.has_coded_records |= span.record.code.is_some();
             let is_open = span.dates_in(self.scope.window()).any(|date| !self.closed.contains(&date));
-            self.note_student(&span.record.student, is_open);
+            self.students.entry(span.record.student.clone()).or_default().is_open |= is_open;
         }
         if is_in_scope {
             self.out_of_school.insert(span.record);
@@ -293,7 +294,7 @@ impl Resolver {
         for row in std::mem::take(&mut self.unplaced) {
             let at = row.at.school_time(self.rules.zone());
             match flag_of(&self.periods, &row) {
-                Flag::Session(session) => self.assign(row, at, session),
+                Flag::Session(session) => self.take(row, at, Some(session)),
                 Flag::None => {}
                 Flag::UnknownPeriod if self.scope.has_student(&row.student) => {
                     issues.raise(Issue::UnknownPeriod, row.id.as_ref().map(RecordId::as_str));
@@ -333,6 +334,15 @@ impl Resolver {
             }
         }
         raise_similar_ids(self.students.keys(), &self.scope, &mut issues);
+        let (mut students, mut days) = (HashSet::new(), BTreeMap::new());
+        for (student, seen) in self.students {
+            if seen.is_open {
+                students.insert(student.clone());
+            }
+            if !seen.days.is_empty() {
+                days.insert(student, seen.days);
+            }
+        }
 
         let zone = self.rules.zone();
         let mut period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>> = BTreeMap::new();
@@ -350,17 +360,13 @@ impl Resolver {
             scope: self.scope,
             codes: self.codes,
             row_kind: if self.has_session_marks { RecordKind::SessionMark } else { RecordKind::Registration },
-            days: self.days,
+            days,
             spans,
             assigned: self.assigned,
             period_times,
             unknown_period_days,
             facts: FetchFacts {
-                students: self
-                    .students
-                    .into_iter()
-                    .filter_map(|(student, is_open)| is_open.then_some(student))
-                    .collect(),
+                students,
                 has_coded_records: self.has_coded_records,
                 midnight_ends_are_meant: self.has_whole_days && self.has_later_midnights,
                 closed_with_rows: self.closed_with_rows,
@@ -421,7 +427,7 @@ impl Resolver {
         if !row.unreadable.is_empty() {
             issues.raise(Issue::BadValue, id);
         }
-        if row.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window())) {
+        if row.last_updated.is_some_and(|stamp| !self.plausible.contains(stamp, self.rules.zone())) {
             issues.raise(Issue::ImplausibleTimestamp, id);
         }
         if !row.registered {
@@ -446,7 +452,7 @@ impl Resolver {
             (matches!(span.end, End::SameMidnight | End::LaterMidnight), Issue::MidnightEnd),
             (!span.is_valid(), Issue::InvalidSpan),
             (
-                record.last_updated.is_some_and(|stamp| is_implausible(stamp, &self.rules, self.scope.window())),
+                record.last_updated.is_some_and(|stamp| !self.plausible.contains(stamp, self.rules.zone())),
                 Issue::ImplausibleTimestamp,
             ),
             (
@@ -495,11 +501,31 @@ fn flag_of(periods: &BTreeMap<PeriodId, BTreeSet<RegistrationPeriod>>, row: &Reg
     }
 }
 
-/// A stamp at or after the midnight that ends today, or before 1990 (R1.3).
-fn is_implausible(stamp: FeedTime, rules: &Rules, window: Window) -> bool {
-    let midnight = |date: NaiveDate| -> DateTime<Utc> { FeedTime::Date(date).instant(rules.zone()) };
-    let stamp = stamp.instant(rules.zone());
-    let end_of_today = window.today().and_then(|today| today.checked_add_days(Days::new(1)));
-    end_of_today.is_some_and(|end| stamp >= midnight(end))
-        || NaiveDate::from_ymd_opt(FIRST_REAL_YEAR, 1, 1).is_some_and(|first| stamp < midnight(first))
+/// The stamps that can be: from 1990 on, and before the midnight that ends today (R1.3).
+#[derive(Clone, Debug)]
+struct PlausibleStamps {
+    from: NaiveDate,
+    /// The date after today.
+    to: Option<NaiveDate>,
+    /// Dates so far inside that no zone's offset matters. Nearly every stamp is of one, and the zone is not asked.
+    surely: Range<NaiveDate>,
+}
+
+impl PlausibleStamps {
+    fn new(window: Window) -> Self {
+        const FAR: Days = Days::new(3);
+        let from = NaiveDate::from_ymd_opt(FIRST_REAL_YEAR, 1, 1).unwrap_or(NaiveDate::MIN);
+        let to = window.today().and_then(|today| today.checked_add_days(Days::new(1)));
+        let surely = from + FAR..to.map_or(NaiveDate::MAX, |to| to.checked_sub_days(FAR).unwrap_or(to));
+        Self { from, to, surely }
+    }
+
+    fn contains(&self, stamp: FeedTime, zone: &Zone) -> bool {
+        if self.surely.contains(&stamp.as_written().date()) {
+            return true;
+        }
+        let midnight = |date: NaiveDate| FeedTime::Date(date).instant(zone);
+        let stamp = stamp.instant(zone);
+        stamp >= midnight(self.from) && self.to.is_none_or(|to| stamp < midnight(to))
+    }
 }
