@@ -19,6 +19,11 @@ pub(super) fn is_message(name: &str) -> bool {
     name.eq_ignore_ascii_case("Message")
 }
 
+/// Whether an element begins a page for people.
+pub(super) fn is_html(name: &str) -> bool {
+    name.eq_ignore_ascii_case("html")
+}
+
 /// Whether an element or a key outside of records says what went wrong, in other words than iSAMS's own.
 pub(super) fn is_refusal(name: &str) -> bool {
     is_message(name) || ["Error", "Errors"].iter().any(|known| name.eq_ignore_ascii_case(known))

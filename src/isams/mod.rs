@@ -38,6 +38,7 @@ mod fields;
 mod json;
 mod message;
 mod page;
+mod plain;
 mod probe;
 mod reply;
 mod rest;

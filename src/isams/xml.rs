@@ -1,6 +1,6 @@
 //! Batch XML, read as events: never more of a feed than one item.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -9,7 +9,8 @@ use super::body::{
     Body, DEEPEST, bad_reply, ended_early, goes_on, is_padding, not_text, read_error, text_for_records, too_large,
     web_page,
 };
-use super::message::{Message, OWN_TEXT, is_message, is_refusal};
+use super::message::{Message, OWN_TEXT, is_html, is_message, is_refusal};
+use super::plain;
 use super::reply::{Fields, Sink, is_around};
 use crate::source::{FetchedKind, SourceError};
 
@@ -22,12 +23,12 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
     }
     let progress = body.progress();
     let mut reader = Reader::from_reader(body);
-    reader.config_mut().expand_empty_elements = true;
     let mut buffer = Vec::new();
     let mut reading = Reading {
         sink,
         depth: 0,
         has_root: false,
+        is_after_tag: false,
         around: 0,
         container: None,
         fields: Fields::default(),
@@ -36,14 +37,27 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
         message: None,
     };
     loop {
+        // Between two items, the parser has no part of the next one.
+        while reading.is_between_items() {
+            let mut stream = reader.stream();
+            let bytes = stream.fill_buf().map_err(|error| read_error(&error))?;
+            let Some(length) = reading.plain_item(bytes)? else { break };
+            stream.consume(length);
+            progress.set(0);
+        }
         buffer.clear();
         let event = match reader.read_event_into(&mut buffer) {
             Ok(event) => event,
             Err(error) => return Err(xml_error(&error, reader.get_ref().is_at_end())),
         };
+        reading.is_after_tag = matches!(event, Event::Start(_) | Event::End(_) | Event::Empty(_));
         match event {
             Event::Start(tag) => reading.start(&tag)?,
             Event::End(_) => reading.end()?,
+            Event::Empty(tag) => {
+                reading.start(&tag)?;
+                reading.end()?;
+            }
             Event::Text(text) => reading.text(&text)?,
             Event::CData(text) => reading.text(&text)?,
             Event::GeneralRef(entity) => {
@@ -74,6 +88,8 @@ struct Reading<'a, S> {
     sink: &'a mut S,
     depth: usize,
     has_root: bool,
+    /// Whether the last event was a tag's.
+    is_after_tag: bool,
     /// How many of the open elements, from the root on, are those around the containers.
     around: usize,
     /// The open container, and its depth.
@@ -86,6 +102,31 @@ struct Reading<'a, S> {
 }
 
 impl<S: Sink> Reading<'_, S> {
+    /// Whether the parser stands directly in a container, after a tag.
+    fn is_between_items(&self) -> bool {
+        self.is_after_tag && self.said_at.is_none() && self.container.is_some_and(|(_, opened)| opened == self.depth)
+    }
+
+    /// Takes the item at the beginning of these bytes if it has the plain form, and returns its length.
+    fn plain_item(&mut self, bytes: &[u8]) -> Result<Option<usize>, SourceError> {
+        let Some((kind, _)) = self.container else { return Ok(None) };
+        let found = plain::item(bytes, &mut self.fields)?;
+        if let Some((name, _)) = found {
+            self.sink.item_name(name);
+            self.take_item(kind)?;
+        }
+        self.fields.clear();
+        Ok(found.map(|(_, length)| length))
+    }
+
+    /// After a message, what is left of a record is none.
+    fn take_item(&mut self, kind: FetchedKind) -> Result<(), SourceError> {
+        match self.message {
+            None => self.sink.item(kind, self.fields.get()),
+            Some(_) => Ok(()),
+        }
+    }
+
     fn start(&mut self, tag: &BytesStart<'_>) -> Result<(), SourceError> {
         if self.has_root && self.depth == 0 {
             return Err(goes_on());
@@ -102,7 +143,7 @@ impl<S: Sink> Reading<'_, S> {
             (Some(opened), _) if self.depth == opened + 1 => self.said.open(name)?,
             (Some(_), _) => {}
             // What goes wrong after the first rows can be said in their midst.
-            (None, None | Some(1)) if name.eq_ignore_ascii_case("html") && (self.depth == 1 || below.is_some()) => {
+            (None, None | Some(1)) if is_html(name) && (self.depth == 1 || below.is_some()) => {
                 return Err(web_page());
             }
             (None, _) if is_message(name) || (below.is_none() && is_refusal(name)) => {
@@ -146,11 +187,8 @@ impl<S: Sink> Reading<'_, S> {
                 self.container = None;
                 self.fields.clear();
             }
-            // After a message, what is left of a record is none.
             (None, Some((kind, opened))) if self.depth == opened + 1 => {
-                if self.message.is_none() {
-                    self.sink.item(kind, self.fields.get())?;
-                }
+                self.take_item(kind)?;
                 self.fields.clear();
             }
             (None, Some((_, opened))) if self.depth == opened + 2 => self.fields.close(),

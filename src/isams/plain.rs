@@ -1,0 +1,101 @@
+//! The form that nearly every item of Batch XML has, read without a parser: attributes, then children that hold nothing but
+//! plain text. Whatever has another form is left to the parser, which costs several times as much.
+
+use memchr::{memchr, memchr2};
+
+use super::message::{is_html, is_message};
+use super::reply::Fields;
+use crate::source::SourceError;
+
+/// Reads the item at the beginning of these bytes, with the white space before it: its element's name, and how long it is.
+/// `None` if it has another form or is not there in whole; what `fields` hold then says nothing.
+pub(super) fn item<'a>(bytes: &'a [u8], fields: &mut Fields) -> Result<Option<(&'a str, usize)>, SourceError> {
+    let mut rest = Rest(bytes.trim_ascii_start());
+    fields.clear();
+    let Some(name) = rest.start_tag().filter(|name| !is_message(name) && !is_html(name)) else { return Ok(None) };
+    while let Some((attribute, value)) = rest.attribute() {
+        // One that stands twice is for the parser to refuse.
+        let stands_twice = fields.get().iter().any(|(known, _)| known == attribute);
+        if stands_twice {
+            return Ok(None);
+        }
+        fields.open(attribute)?;
+        fields.append(value)?;
+        fields.close();
+    }
+    if rest.skip(b">").is_none() {
+        return Ok(None);
+    }
+    loop {
+        if rest.text().is_none() {
+            return Ok(None);
+        }
+        if rest.end_tag(name).is_some() {
+            return Ok(Some((name, bytes.len() - rest.0.len())));
+        }
+        let Some(child) = rest.start_tag().filter(|child| !is_message(child)) else { return Ok(None) };
+        fields.open(child)?;
+        if rest.skip(b">").is_some() {
+            let Some(text) = rest.text() else { return Ok(None) };
+            if rest.end_tag(child).is_none() {
+                return Ok(None);
+            }
+            fields.append(text)?;
+        } else if rest.skip(b"/>").or_else(|| rest.skip(b" />")).is_none() {
+            return Ok(None);
+        }
+        fields.close();
+    }
+}
+
+/// What is still to be read.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn skip(&mut self, expected: &[u8]) -> Option<()> {
+        self.0 = self.0.strip_prefix(expected)?;
+        Some(())
+    }
+
+    /// `<Name`
+    fn start_tag(&mut self) -> Option<&'a str> {
+        self.skip(b"<")?;
+        self.name()
+    }
+
+    /// `</Name>`
+    fn end_tag(&mut self, name: &str) -> Option<()> {
+        let rest = self.0.strip_prefix(b"</")?.strip_prefix(name.as_bytes())?.strip_prefix(b">")?;
+        self.0 = rest;
+        Some(())
+    }
+
+    /// ` Name="value"`
+    fn attribute(&mut self) -> Option<(&'a str, &'a str)> {
+        let mut ahead = Rest(self.0.strip_prefix(b" ")?);
+        let name = ahead.name()?;
+        ahead.skip(b"=\"")?;
+        let (value, rest) = ahead.0.split_at_checked(memchr(b'"', ahead.0)?)?;
+        if memchr2(b'<', b'&', value).is_some() {
+            return None;
+        }
+        self.0 = rest.strip_prefix(b"\"")?;
+        Some((name, std::str::from_utf8(value).ok()?))
+    }
+
+    /// A name in ASCII and without a prefix.
+    fn name(&mut self) -> Option<&'a str> {
+        let is_of_names = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        let length = self.0.iter().position(|byte| !is_of_names(byte))?;
+        let (name, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        std::str::from_utf8(name).ok().filter(|name| name.starts_with(|letter: char| letter.is_ascii_alphabetic()))
+    }
+
+    /// The text up to the next tag, if it is plain.
+    fn text(&mut self) -> Option<&'a str> {
+        let (text, rest) = self.0.split_at_checked(memchr2(b'<', b'&', self.0)?)?;
+        self.0 = rest;
+        std::str::from_utf8(text).ok().filter(|_| rest.first() == Some(&b'<'))
+    }
+}
