@@ -5,44 +5,33 @@ use memchr::{memchr, memchr2};
 
 use super::message::{is_html, is_message};
 use super::reply::Fields;
-use crate::source::SourceError;
 
 /// Reads the item at the beginning of these bytes, with the white space before it: its element's name, and how long it is.
 /// `None` if it has another form or is not there in whole; what `fields` hold then says nothing.
-pub(super) fn item<'a>(bytes: &'a [u8], fields: &mut Fields) -> Result<Option<(&'a str, usize)>, SourceError> {
+pub(super) fn item<'a>(bytes: &'a [u8], fields: &mut Fields) -> Option<(&'a str, usize)> {
     let mut rest = Rest(bytes.trim_ascii_start());
     fields.clear();
-    let Some(name) = rest.start_tag().filter(|name| !is_message(name) && !is_html(name)) else { return Ok(None) };
+    let name = rest.start_tag().filter(|name| !is_message(name) && !is_html(name))?;
     while let Some((attribute, value)) = rest.attribute() {
         // One that stands twice is for the parser to refuse.
-        let stands_twice = fields.get().iter().any(|(known, _)| known == attribute);
-        if stands_twice {
-            return Ok(None);
-        }
-        fields.open(attribute)?;
-        fields.append(value)?;
+        let is_new = fields.get().iter().all(|(known, _)| known != attribute);
+        fields.open(attribute).ok().filter(|()| is_new)?;
+        fields.append(value).ok()?;
         fields.close();
     }
-    if rest.skip(b">").is_none() {
-        return Ok(None);
-    }
+    rest.skip(b">")?;
     loop {
-        if rest.text().is_none() {
-            return Ok(None);
-        }
+        rest.text()?;
         if rest.end_tag(name).is_some() {
-            return Ok(Some((name, bytes.len() - rest.0.len())));
+            return Some((name, bytes.len() - rest.0.len()));
         }
-        let Some(child) = rest.start_tag().filter(|child| !is_message(child)) else { return Ok(None) };
-        fields.open(child)?;
+        let child = rest.start_tag().filter(|child| !is_message(child))?;
+        fields.open(child).ok()?;
         if rest.skip(b">").is_some() {
-            let Some(text) = rest.text() else { return Ok(None) };
-            if rest.end_tag(child).is_none() {
-                return Ok(None);
-            }
-            fields.append(text)?;
-        } else if rest.skip(b"/>").or_else(|| rest.skip(b" />")).is_none() {
-            return Ok(None);
+            fields.append(rest.text()?).ok()?;
+            rest.end_tag(child)?;
+        } else {
+            rest.skip(b"/>").or_else(|| rest.skip(b" />"))?;
         }
         fields.close();
     }

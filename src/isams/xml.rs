@@ -16,6 +16,15 @@ use crate::source::{FetchedKind, SourceError};
 
 /// Reads one reply. A message of the API in it, wherever it stands, is given back, whatever else there is.
 pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Message>, SourceError> {
+    read_with(raw, sink, plain::item)
+}
+
+/// Reads one reply, with this way to read an item of the plain form.
+fn read_with(
+    raw: impl Read,
+    sink: &mut impl Sink,
+    plain_item: impl for<'a> Fn(&'a [u8], &mut Fields) -> Option<(&'a str, usize)>,
+) -> Result<Option<Message>, SourceError> {
     let mut body = Body::new(raw);
     let beginning = body.peek().map_err(|error| read_error(&error))?;
     if !beginning.is_empty() && !beginning.starts_with(b"<") {
@@ -41,7 +50,7 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
         while reading.is_between_items() {
             let mut stream = reader.stream();
             let bytes = stream.fill_buf().map_err(|error| read_error(&error))?;
-            let Some(length) = reading.plain_item(bytes)? else { break };
+            let Some(length) = reading.plain_item(bytes, &plain_item)? else { break };
             stream.consume(length);
             progress.set(0);
         }
@@ -108,9 +117,13 @@ impl<S: Sink> Reading<'_, S> {
     }
 
     /// Takes the item at the beginning of these bytes if it has the plain form, and returns its length.
-    fn plain_item(&mut self, bytes: &[u8]) -> Result<Option<usize>, SourceError> {
+    fn plain_item<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        read: impl Fn(&'a [u8], &mut Fields) -> Option<(&'a str, usize)>,
+    ) -> Result<Option<usize>, SourceError> {
         let Some((kind, _)) = self.container else { return Ok(None) };
-        let found = plain::item(bytes, &mut self.fields)?;
+        let found = read(bytes, &mut self.fields);
         if let Some((name, _)) = found {
             self.sink.item_name(name);
             self.take_item(kind)?;
@@ -226,4 +239,100 @@ fn xml_error(error: &quick_xml::Error, is_at_end: bool) -> SourceError {
 
 fn refused(what: &str) -> SourceError {
     bad_reply(format!("the reply holds {what}, which iSAMS never sends"))
+}
+
+#[cfg(all(test, feature = "__tests"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::isams::reply::container_kind;
+
+    /// What a reply holds, as it comes.
+    #[derive(Debug, Default, PartialEq)]
+    struct Everything(Vec<String>);
+
+    impl Sink for Everything {
+        fn container(&mut self, name: &str) -> Option<FetchedKind> {
+            container_kind(name)
+        }
+
+        fn item_name(&mut self, name: &str) {
+            self.0.push(name.to_owned());
+        }
+
+        fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError> {
+            self.0.push(format!("{kind} {fields:?}"));
+            Ok(())
+        }
+    }
+
+    fn read_both(document: &[u8]) -> [(Everything, String); 2] {
+        let (mut fast, mut slow) = (Everything::default(), Everything::default());
+        let of_fast = read(document, &mut fast);
+        let of_slow = read_with(document, &mut slow, |_, _| None);
+        [(fast, format!("{of_fast:?}")), (slow, format!("{of_slow:?}"))]
+    }
+
+    fn part() -> impl Strategy<Value = String> {
+        let texts = [
+            "",
+            " ",
+            "1",
+            "O'Neil",
+            "é",
+            "&amp;",
+            "&",
+            "<![CDATA[ x ]]>",
+            "<!-- - -->",
+            "<?p?>",
+            "]]>",
+            "\r\n",
+            "\u{0}",
+        ];
+        let names = ["Id", "PupilId", "Late", "n:Code", "Message", "html", "a_b", "1", "É", "RegistrationPeriods"];
+        let (text, name) = (prop::sample::select(texts.to_vec()), prop::sample::select(names.to_vec()));
+        let forms =
+            ["<#>*</#>", "<# />", "<#/>", "<# a=\"1\">*</#>", "<#>*", "</#>", "*", "<#\n>*</# >", "<#><b>*</b></#>"];
+        (prop::sample::select(forms.to_vec()), name, text)
+            .prop_map(|(form, name, text)| form.replace('#', name).replace('*', text))
+    }
+
+    fn item() -> impl Strategy<Value = String> {
+        let tags =
+            ["<Row>", "<Row Id=\"1\">", "<Row Id=\"1\" Id=\"2\">", "<Row a='1' b=\"&lt;\">", "<Message>", "<x:Row>"];
+        let ends = ["</Row>", "</Message>", "</x:Row>", " "];
+        let (tag, end) = (prop::sample::select(tags.to_vec()), prop::sample::select(ends.to_vec()));
+        (tag, prop::collection::vec(part(), 0..6), end).prop_map(|(tag, parts, end)| {
+            let fits = end.trim_start_matches("</").trim_end_matches('>');
+            let end = if tag[1..].starts_with(fits.trim()) { end } else { "</Row>" };
+            format!("{tag}{}{end}", parts.concat())
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn the_plain_form_reads_as_the_parser_reads_it(
+            items in prop::collection::vec(item(), 0..5),
+            between in prop::sample::select(vec!["", "\n  ", "x", "<!-- -->"]),
+            cut in 0..400_usize,
+        ) {
+            let document = format!(
+                "<iSAMS><RegistrationStatuses>{}</RegistrationStatuses><OutOfSchoolPupils /><Other><Row/></Other></iSAMS>",
+                items.join(between)
+            );
+            let [fast, slow] = read_both(document.as_bytes());
+            prop_assert_eq!(fast, slow, "{}", document);
+            // Cut anywhere, and with a byte that is no text.
+            let mut bytes = document.into_bytes();
+            let at = cut.min(bytes.len());
+            let [fast, slow] = read_both(&bytes[..at]);
+            prop_assert_eq!(fast, slow);
+            bytes.insert(at, 0xFF);
+            let [fast, slow] = read_both(&bytes);
+            prop_assert_eq!(fast, slow);
+        }
+    }
 }
