@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rollmark::explain::Question;
-use rollmark::isams::Isams;
+use rollmark::isams::Batch;
 use rollmark::model::{Record, Registration, SchoolId};
 use rollmark::rules::{Freshness, Register, Resolver, Rules, Scope, SyncWindow};
 use rollmark::source::{AttendanceSource, FetchRequest};
@@ -29,7 +29,7 @@ async fn main() {
     let url = serve(feed.clone());
     let mut parsing = Vec::new();
     for _ in 0..ROUNDS {
-        let source = Isams::batch(&url, "key").unwrap().suspicious_rows(None);
+        let source = Batch::new(&url, "key").unwrap().with_suspicious_rows(None);
         let started = Instant::now();
         let items = source.fetch(&FetchRequest::new(scope.window())).await.unwrap();
         assert_eq!(futures::StreamExt::count(items).await as u64, STUDENTS * u64::from(REGISTERS) * 31 + 1);
@@ -38,7 +38,7 @@ async fn main() {
     println!("parse a feed of {} MB: {:?}", feed.len() >> 20, median(&mut parsing));
     let mut diagnosing = Vec::new();
     for _ in 0..ROUNDS {
-        let source = Isams::batch(&url, "key").unwrap().suspicious_rows(None);
+        let source = Batch::new(&url, "key").unwrap().with_suspicious_rows(None);
         let rules = Rules::new("Europe/London".parse().unwrap());
         let sync = AttendanceSync::new(source, MemoryStore::new(), "school", rules);
         let question = Question::about("4733683260", today).with_window(scope.window());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::NaiveDate;
-use rollmark::isams::{Format, Isams};
+use rollmark::isams::{Batch, Format};
 use rollmark::model::{Record, Registration};
 use rollmark::rules::{Resolver, Rules, SyncWindow, Window};
 use rollmark::store::{MarkStore, MemoryStore, SqliteStore};
@@ -127,7 +127,7 @@ fn run(mode: &str, url: &str, registers: u32) {
 
 fn sync(mode: &str, url: &str, registers: u32) {
     let format = if mode.starts_with("json") { Format::Json } else { Format::Xml };
-    let source = Isams::batch(url, "key").unwrap().suspicious_rows(None).format(format);
+    let source = Batch::new(url, "key").unwrap().with_suspicious_rows(None).with_format(format);
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn MarkStore> = match mode.ends_with("sqlite") {
         true => Arc::new(SqliteStore::open(folder.path().join("marks.db")).unwrap()),

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::io::Write;
 
 use chrono::{NaiveDate, TimeDelta, Utc};
-use rollmark::isams::Isams;
+use rollmark::isams::Batch;
 use rollmark::rules::Rules;
 use rollmark::store::MemoryStore;
 use rollmark::sync::{AttendanceSync, PlannedChange, SyncRequest};
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let simulator = Simulator::start(FakeSchool::demo(today)).await?;
     writeln!(out, "A made-up school is served at {}.", simulator.url())?;
-    let source = Isams::batch(&simulator.url(), simulator.api_key())?;
+    let source = Batch::new(&simulator.url(), simulator.api_key())?;
     let sync = AttendanceSync::new(source, MemoryStore::new(), "school", rules);
 
     // As if it had run yesterday, so that what the school changes in between is newer.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use chrono::TimeDelta;
 use common::case::Case;
-use rollmark::isams::Isams;
+use rollmark::isams::Batch;
 use rollmark::rules::Resolver;
 use rollmark::store::{MarkStore, MemoryStore};
 use rollmark::sync::{AttendanceSync, SyncRequest};
@@ -53,8 +53,8 @@ async fn check_sync(path: &Path) {
     case.records().into_iter().for_each(|record| school.add(record));
     let simulator = Simulator::start(school).await.unwrap();
     simulator.shuffle(5);
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
-    let source = source.cache_expiry(TimeDelta::zero()).has_code_table(case.has_codes());
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap();
+    let source = source.with_cache_expiry(TimeDelta::zero()).with_code_table(case.has_codes());
     let store = MemoryStore::new();
     let sync = AttendanceSync::new(source, store.clone(), "school", case.rules());
     let mut request = SyncRequest::targeted(case.scope().window());

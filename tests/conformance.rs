@@ -1,7 +1,7 @@
 //! Every source keeps the contract.
 
 use chrono::TimeDelta;
-use rollmark::isams::{Format, Isams};
+use rollmark::isams::{Batch, Format, Rest};
 use rollmark::model::{FeedTime, Record, SessionMark, Status};
 use rollmark::rules::{Resolver, Rules, Scope, SyncWindow};
 use rollmark::store::{MemoryStore, SqliteStore};
@@ -50,31 +50,31 @@ async fn a_source_of_session_marks() {
 #[tokio::test]
 async fn batch_xml() {
     let simulator = Simulator::start(school()).await.unwrap();
-    every(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap(), &school()).await;
+    every(&Batch::new(&simulator.url(), simulator.api_key()).unwrap(), &school()).await;
     simulator.shuffle(11);
-    every(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap(), &school()).await;
+    every(&Batch::new(&simulator.url(), simulator.api_key()).unwrap(), &school()).await;
 }
 
 #[tokio::test]
 async fn batch_json() {
     let simulator = Simulator::start(school()).await.unwrap();
     simulator.shuffle(11);
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().format(Format::Json);
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap().with_format(Format::Json);
     every(&source, &school()).await;
 }
 
 #[tokio::test]
 async fn batch_in_slices_with_an_oauth_client() {
     let simulator = Simulator::start(school()).await.unwrap();
-    let source = Isams::batch_oauth(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap();
-    every(&source.slice_days(Some(4)), &school()).await;
+    let source = Batch::for_client(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap();
+    every(&source.with_slice_days(Some(4)), &school()).await;
 }
 
 #[tokio::test]
 async fn rest_as_far_as_it_reaches() {
     let simulator = Simulator::start(school()).await.unwrap();
     simulator.shuffle(11);
-    every(&Isams::rest(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap(), &school()).await;
+    every(&Rest::new(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap(), &school()).await;
 }
 
 /// The retrying transport gives the same answers while every third request fails in one of the ways that can pass.
@@ -92,11 +92,11 @@ async fn every_way_in_while_the_tenant_has_its_troubles() {
     simulator.fail_every(3, passing);
     let (url, key, id, secret) =
         (simulator.url(), simulator.api_key(), simulator.client_id(), simulator.client_secret());
-    every(&Isams::batch(&url, &*key).unwrap(), &school()).await;
-    every(&Isams::batch(&url, &*key).unwrap().format(Format::Json).slice_days(Some(7)), &school()).await;
-    every(&Isams::rest(&url, &*id, &*secret).unwrap(), &school()).await;
+    every(&Batch::new(&url, &*key).unwrap(), &school()).await;
+    every(&Batch::new(&url, &*key).unwrap().with_format(Format::Json).with_slice_days(Some(7)), &school()).await;
+    every(&Rest::new(&url, &*id, &*secret).unwrap(), &school()).await;
     simulator.fail_every(3, [Fault::Deadlock, Fault::LockTimeOut]);
-    every(&Isams::batch_oauth(&url, id, secret).unwrap(), &school()).await;
+    every(&Batch::for_client(&url, id, secret).unwrap(), &school()).await;
 }
 
 #[tokio::test]

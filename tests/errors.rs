@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fs;
 
 use common::tenant::{answering, ok, with_status};
-use rollmark::isams::{Format, Isams};
+use rollmark::isams::{Batch, Format, Rest};
 use rollmark::rules::{Rules, Window};
 use rollmark::source::{AttendanceSource, FetchRequest, ReplaySource, SavingSource, SourceError, read_all};
 use rollmark::store::{MemoryStore, SqliteStore};
@@ -65,11 +65,11 @@ async fn errors_of_isams_hold_no_secret() {
     ];
     for (about, reply) in replies {
         let url = answering(reply);
-        let sources = [
-            Isams::batch(&url, KEY).unwrap(),
-            Isams::batch(&url, KEY).unwrap().format(Format::Json),
-            Isams::batch_oauth(&url, "a-client", KEY).unwrap(),
-            Isams::rest(&url, "a-client", KEY).unwrap(),
+        let sources: [Box<dyn AttendanceSource>; 4] = [
+            Box::new(Batch::new(&url, KEY).unwrap()),
+            Box::new(Batch::new(&url, KEY).unwrap().with_format(Format::Json)),
+            Box::new(Batch::for_client(&url, "a-client", KEY).unwrap()),
+            Box::new(Rest::new(&url, "a-client", KEY).unwrap()),
         ];
         for source in sources {
             let error = read_all(&source, &FetchRequest::new(window()), Vec::new).await.unwrap_err();
@@ -80,7 +80,7 @@ async fn errors_of_isams_hold_no_secret() {
     for url in
         [format!("http://127.0.0.1:1/{BODY}?apiKey={KEY}"), format!("nonsense {KEY}"), "http://127.0.0.1:1".into()]
     {
-        let error = match Isams::batch(&url, KEY) {
+        let error = match Batch::new(&url, KEY) {
             Ok(source) => read_all(&source, &FetchRequest::new(window()), Vec::new).await.unwrap_err(),
             Err(error) => error,
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::source::{Item, items};
 use common::tenant::{answering, answering_with, ok, with_status};
-use rollmark::isams::{FieldNames, Format, Isams};
+use rollmark::isams::{Batch, FieldNames, Format};
 use rollmark::model::{Record, Registration, Retry};
 use rollmark::rules::{Rules, Window};
 use rollmark::source::{AttendanceSource, FetchRequest, FetchedKind, SourceError, SourceErrorKind};
@@ -24,13 +24,13 @@ fn window() -> Window {
     Window::between("2026-11-16".parse().unwrap(), "2026-11-20".parse().unwrap()).unwrap()
 }
 
-async fn fetch(source: &Isams) -> Result<Vec<Item>, SourceError> {
+async fn fetch(source: &Batch) -> Result<Vec<Item>, SourceError> {
     let request = FetchRequest::new(window());
     items(source.fetch(&request).await?).await.into_iter().collect()
 }
 
 async fn error_of(url: &str) -> SourceError {
-    let error = fetch(&Isams::batch(url, KEY).unwrap()).await.unwrap_err();
+    let error = fetch(&Batch::new(url, KEY).unwrap()).await.unwrap_err();
     assert!(!error.to_string().contains("secret-key"), "{error}");
     assert!(!error.to_string().contains('\n'), "{error}");
     error
@@ -51,7 +51,7 @@ fn status(inner: &str) -> String {
 }
 
 async fn only_row(body: impl AsRef<[u8]>) -> Registration {
-    let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap()).await.unwrap();
+    let items = fetch(&Batch::new(&answering(ok(body)), KEY).unwrap()).await.unwrap();
     let mut rows = items.into_iter().filter_map(|item| match item {
         Item::Record(Record::Registration(row)) => Some(row),
         _ => None,
@@ -66,7 +66,7 @@ async fn a_school_arrives_as_it_is_with_a_verdict_at_the_end() {
     let today = "2026-11-20".parse().unwrap();
     let school = FakeSchool::demo(today);
     let simulator = Simulator::start(school.clone()).await.unwrap();
-    let items = fetch(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap()).await.unwrap();
+    let items = fetch(&Batch::new(&simulator.url(), simulator.api_key()).unwrap()).await.unwrap();
     let Some((Item::Complete(verdict), records)) = items.split_last() else { panic!("no verdict") };
     assert!(verdict.covers(FetchedKind::Registrations, window()));
     assert!(verdict.covers(FetchedKind::OutOfSchool, window()));
@@ -86,7 +86,7 @@ async fn a_school_arrives_as_it_is_with_a_verdict_at_the_end() {
 #[tokio::test]
 async fn what_can_pass_is_tried_again_and_counted() {
     let simulator = Simulator::start(FakeSchool::new()).await.unwrap();
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap();
     for fault in [Fault::Deadlock, Fault::LockTimeOut, Fault::Status(503, None), Fault::Reset, Fault::HalfDocument] {
         simulator.fail_next(fault);
         let request = FetchRequest::new(window());
@@ -100,7 +100,7 @@ async fn what_can_pass_is_tried_again_and_counted() {
 #[tokio::test]
 async fn what_cannot_pass_is_not_tried_again() {
     let simulator = Simulator::start(FakeSchool::new()).await.unwrap();
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap();
     for fault in [Fault::LoginPage, Fault::EmptyBody, Fault::NotXml, Fault::Status(500, None), Fault::Status(404, None)]
     {
         simulator.fail_next(fault);
@@ -116,7 +116,7 @@ async fn each_failure_has_its_own_error() {
     let simulator = Simulator::start(FakeSchool::new()).await.unwrap();
     assert_eq!(error_of(&simulator.url()).await.kind(), SourceErrorKind::Credentials);
     simulator.allow_methods(["Registration_GetRegistrationCodes"]);
-    let error = fetch(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap()).await.unwrap_err();
+    let error = fetch(&Batch::new(&simulator.url(), simulator.api_key()).unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::NotAllowed);
     assert!(error.to_string().contains("registration_getregistrationstatus"), "{error}");
 
@@ -145,11 +145,11 @@ async fn a_wrong_address_is_refused_at_once() {
     for (url, says) in
         [("http://school.isams.cloud", "use https"), ("school", "not a URL"), ("ftp://x", "not an https")]
     {
-        let error = Isams::batch(url, KEY).unwrap_err();
+        let error = Batch::new(url, KEY).unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Configuration);
         assert!(error.to_string().contains(says), "{error}");
     }
-    assert!(Isams::batch("http://[::1]:80/Main", KEY).is_ok());
+    assert!(Batch::new("http://[::1]:80/Main", KEY).is_ok());
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn a_replaced_field_name_is_found() {
     let body = status("<Mark>17</Mark>");
     let mut names = FieldNames::default();
     names.registration_code = vec!["mark".to_owned()];
-    let source = Isams::batch(&answering(ok(body)), KEY).unwrap().field_names(names);
+    let source = Batch::new(&answering(ok(body)), KEY).unwrap().with_field_names(names);
     let items = fetch(&source).await.unwrap();
     let code = items.iter().find_map(|item| match item {
         Item::Record(Record::Registration(row)) => row.code.clone(),
@@ -253,7 +253,7 @@ async fn an_endless_text_is_stopped_after_a_megabyte() {
 #[tokio::test]
 async fn an_endless_reply_is_stopped_at_the_limit() {
     let url = endless("<iSAMS>", b"<a>x</a>");
-    let error = fetch(&Isams::batch(&url, KEY).unwrap().max_bytes(8 << 20)).await.unwrap_err();
+    let error = fetch(&Batch::new(&url, KEY).unwrap().with_max_bytes(8 << 20)).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::TooLarge);
 }
 
@@ -265,7 +265,7 @@ async fn a_gzip_bomb_is_stopped_by_its_size_after_decompression() {
         bomb.write_all(&b"<a>x</a>".repeat(1 << 17)).unwrap();
     }
     let reply = with_status("200 OK\r\nContent-Encoding: gzip", bomb.finish().unwrap());
-    let error = fetch(&Isams::batch(&answering(reply), KEY).unwrap().max_bytes(8 << 20)).await.unwrap_err();
+    let error = fetch(&Batch::new(&answering(reply), KEY).unwrap().with_max_bytes(8 << 20)).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::TooLarge);
 }
 
@@ -275,22 +275,22 @@ async fn a_reply_that_never_comes_is_given_up_at_the_deadline() {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n<");
         std::thread::park_timeout(Duration::from_secs(20));
     });
-    let source = Isams::batch(&url, KEY).unwrap().total_deadline(Duration::from_millis(300));
+    let source = Batch::new(&url, KEY).unwrap().with_total_deadline(Duration::from_millis(300));
     assert_eq!(fetch(&source).await.unwrap_err().kind(), SourceErrorKind::TimedOut);
 }
 
 #[tokio::test]
 async fn a_reply_with_the_suspicious_number_of_rows_is_asked_for_in_parts() {
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
-    let whole = fetch(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap()).await.unwrap();
+    let whole = fetch(&Batch::new(&simulator.url(), simulator.api_key()).unwrap()).await.unwrap();
     simulator.cap_rows(200);
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().suspicious_rows(Some(200));
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap().with_suspicious_rows(Some(200));
     let parts = fetch(&source).await.unwrap();
     let rows = |items: &[Item]| items.iter().filter(|item| matches!(item, Item::Record(_))).count();
     assert_eq!(rows(&parts), rows(&whole), "no record lies in two parts here");
 
     simulator.cap_rows(100);
-    let source = source.suspicious_rows(Some(100));
+    let source = source.with_suspicious_rows(Some(100));
     let error = fetch(&source).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Incomplete);
     // Several days are asked for at the same time; any of them can be the first to say so.
@@ -328,7 +328,7 @@ async fn no_row_of_a_large_reply_that_breaks_off_counts() {
             let is_first = request.contains("GetRegistrationStatus") && asked.fetch_add(1, Ordering::SeqCst) == 0;
             if is_first { broken.clone() } else { small.clone() }
         });
-        let source = Isams::batch(&url, KEY).unwrap();
+        let source = Batch::new(&url, KEY).unwrap();
         let store = MemoryStore::new();
         let sync = AttendanceSync::new(source, store.clone(), "school", Rules::new("Europe/London".parse().unwrap()));
         let report = sync.run(SyncRequest::targeted(window())).await.unwrap();
@@ -346,7 +346,7 @@ async fn one_deadline_holds_for_a_fetch_however_often_it_is_started_again() {
         if request.contains("GetRegistrationStatus") { broken.clone() } else { small.clone() }
     });
     // The waits between four tries alone are longer; each try alone would keep to it.
-    let source = Isams::batch(&url, KEY).unwrap().total_deadline(Duration::from_millis(1_500));
+    let source = Batch::new(&url, KEY).unwrap().with_total_deadline(Duration::from_millis(1_500));
     let sync = AttendanceSync::new(source, MemoryStore::new(), "school", Rules::new("Europe/London".parse().unwrap()));
     let error = sync.run(SyncRequest::targeted(window())).await.unwrap_err();
     assert!(error.to_string().contains("within the time that is set for a fetch"), "{error}");
@@ -362,7 +362,7 @@ async fn a_large_reply_that_looks_cut_is_asked_for_day_by_day() {
     }
     let simulator = Simulator::start(school).await.unwrap();
     simulator.cap_rows(2_000);
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap();
     let sync =
         AttendanceSync::new(source.clone(), MemoryStore::new(), "school", Rules::new("Europe/London".parse().unwrap()));
     let report = sync.run(SyncRequest::targeted(window())).await.unwrap();
@@ -370,7 +370,7 @@ async fn a_large_reply_that_looks_cut_is_asked_for_day_by_day() {
 
     simulator.cap_rows(1_400);
     let sync = AttendanceSync::new(
-        source.suspicious_rows(Some(1_400)),
+        source.with_suspicious_rows(Some(1_400)),
         MemoryStore::new(),
         "school",
         Rules::new(rollmark::model::Zone::utc()),
@@ -389,7 +389,7 @@ async fn a_status_counts_even_if_its_body_is_broken() {
     ] {
         let reply = format!("HTTP/1.1 {status}\r\nContent-Length: 100\r\nConnection: close\r\n\r\n<Message>");
         let request = FetchRequest::new(window());
-        let source = Isams::batch(&answering(reply), KEY).unwrap();
+        let source = Batch::new(&answering(reply), KEY).unwrap();
         let items = items(source.fetch(&request).await.unwrap()).await;
         assert_eq!(items.last().unwrap().as_ref().unwrap_err().kind(), kind, "{status}");
         assert_eq!(request.counters().tally().requests, requests, "{status}");
@@ -420,18 +420,18 @@ async fn both_formats_read_repeated_nested_and_empty_elements_alike() {
 
 #[tokio::test]
 async fn no_limit_of_time_is_no_limit() {
-    let source = Isams::batch(&answering(ok(document(""))), KEY).unwrap().total_deadline(Duration::MAX);
+    let source = Batch::new(&answering(ok(document(""))), KEY).unwrap().with_total_deadline(Duration::MAX);
     assert_eq!(fetch(&source).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn neither_debug_nor_display_shows_the_key() {
-    let source = Isams::batch("https://school.isams.cloud", KEY).unwrap();
-    assert_eq!(format!("{source} {source:?}"), "iSAMS at school.isams.cloud Isams(Some(\"school.isams.cloud\"))");
+    let source = Batch::new("https://school.isams.cloud", KEY).unwrap();
+    assert_eq!(format!("{source} {source:?}"), "iSAMS at school.isams.cloud Batch(\"school.isams.cloud\")");
 }
 
 async fn json(body: impl AsRef<[u8]>) -> Result<Vec<Item>, SourceError> {
-    fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(Format::Json)).await
+    fetch(&Batch::new(&answering(ok(body)), KEY).unwrap().with_format(Format::Json)).await
 }
 
 #[tokio::test]
@@ -483,7 +483,7 @@ async fn each_failure_of_json_has_its_own_error() {
 #[tokio::test]
 async fn an_oauth_client_gets_one_token_for_all_and_a_fresh_one_when_it_is_refused() {
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
-    let source = Isams::batch_oauth(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap();
+    let source = Batch::for_client(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap();
     let (first, second) = futures::join!(fetch(&source), fetch(&source));
     assert_eq!(first.unwrap(), second.unwrap());
     assert_eq!(simulator.requests(), 5, "one token and four replies");
@@ -498,7 +498,7 @@ async fn an_oauth_client_gets_one_token_for_all_and_a_fresh_one_when_it_is_refus
 #[tokio::test]
 async fn a_refused_oauth_client_is_named_and_its_secret_is_not() {
     let simulator = Simulator::start(FakeSchool::new()).await.unwrap();
-    let source = Isams::batch_oauth(&simulator.url(), simulator.client_id(), KEY).unwrap();
+    let source = Batch::for_client(&simulator.url(), simulator.client_id(), KEY).unwrap();
     let error = fetch(&source).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Credentials);
     assert!(error.to_string().contains("OAuth client") && !error.to_string().contains(KEY), "{error}");
@@ -526,7 +526,7 @@ async fn a_message_is_quoted_without_the_key_in_any_form() {
         &format!("{}\u{00AD}{}\u{E0041}{}", &bare[..10], &bare[10..20], &bare[20..]),
     ] {
         let said = format!("<Message><Title>T {echo}</Title><Description>Got {echo} here.</Description></Message>");
-        let source = Isams::batch(&answering(with_status("500 Oops", said)), key).unwrap();
+        let source = Batch::new(&answering(with_status("500 Oops", said)), key).unwrap();
         let error = fetch(&source).await.unwrap_err();
         assert!(error.to_string().ends_with("T …: Got … here."), "{echo}: {error}");
     }
@@ -537,7 +537,7 @@ async fn a_message_is_quoted_without_the_key_in_any_form() {
             secret.to_uppercase()
         );
         let said = said.replace(' ', "\n");
-        let error = fetch(&Isams::batch(&answering(with_status("500 Oops", said)), secret).unwrap()).await.unwrap_err();
+        let error = fetch(&Batch::new(&answering(with_status("500 Oops", said)), secret).unwrap()).await.unwrap_err();
         assert!(error.to_string().ends_with("T: Got x…x …."), "{error}");
     }
 }
@@ -550,7 +550,7 @@ async fn a_field_whose_name_holds_the_key_is_not_named() {
     for name in [key, "X1b2c3d4e-0000-4000", &escaped, "%31%62%32", "two words", &long, "plain-secret", ""] {
         let body = format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{"Pupil":"1","{name}":"1"}}}}}}}}"#);
         for key in [key, "plain-secret"] {
-            let source = Isams::batch(&answering(ok(&body)), key).unwrap().format(Format::Json);
+            let source = Batch::new(&answering(ok(&body)), key).unwrap().with_format(Format::Json);
             let error = fetch(&source).await.unwrap_err().to_string();
             assert!(error.contains("its fields are:") && error.contains("Pupil"), "{error}");
             assert!(!error.contains(&key[..12]), "{error}");
@@ -566,7 +566,7 @@ async fn a_field_whose_name_holds_the_key_is_not_named() {
 async fn a_long_message_costs_little_and_is_cut() {
     let echoes = "1b2c3d4e-0000-4000-8000-0123456789ab ".repeat(25_000);
     let reply = with_status("500 Oops", format!("<Message><Description>{echoes}</Description></Message>"));
-    let error = fetch(&Isams::batch(&answering(reply), KEY).unwrap()).await.unwrap_err();
+    let error = fetch(&Batch::new(&answering(reply), KEY).unwrap()).await.unwrap_err();
     let said = error.to_string().rsplit(": ").next().unwrap().to_owned();
     assert!(said.chars().count() == 300 && said.chars().all(|letter| matches!(letter, '…' | ' ')), "{error}");
 }
@@ -587,7 +587,7 @@ async fn a_page_for_people_is_named_whatever_its_status() {
         assert!(error.to_string().contains(says), "{error}");
         assert!(error.to_string().contains(&format!("(HTTP status {code}, with an HTML page")), "{error}");
     }
-    let error = fetch(&Isams::batch_oauth(&answering(ok(page)), "id", KEY).unwrap()).await.unwrap_err();
+    let error = fetch(&Batch::for_client(&answering(ok(page)), "id", KEY).unwrap()).await.unwrap_err();
     assert!(error.to_string().contains("HTML page"), "{error}");
 }
 
@@ -641,10 +641,10 @@ async fn what_goes_wrong_in_the_midst_of_rows_is_named() {
 #[tokio::test]
 async fn more_records_than_the_limit_are_too_many() {
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap();
     // 800 rows in a window of five days.
-    assert!(fetch(&source.clone().max_rows_per_day(160)).await.is_ok());
-    let error = fetch(&source.max_rows_per_day(159)).await.unwrap_err();
+    assert!(fetch(&source.clone().with_max_rows_per_day(160)).await.is_ok());
+    let error = fetch(&source.with_max_rows_per_day(159)).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::TooLarge);
     assert!(error.to_string().contains("registrations, so reading stopped there"), "{error}");
     // Out-of-school records are asked for from half a year earlier on, so their days are more.
@@ -653,13 +653,13 @@ async fn more_records_than_the_limit_are_too_many() {
         school.out_of_school(&id.to_string(), "1", "2026-11-16", "2026-11-20");
     });
     let simulator = Simulator::start(school).await.unwrap();
-    assert!(fetch(&Isams::batch(&simulator.url(), simulator.api_key()).unwrap().max_rows_per_day(1)).await.is_ok());
+    assert!(fetch(&Batch::new(&simulator.url(), simulator.api_key()).unwrap().with_max_rows_per_day(1)).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_code_table_that_looks_cut_is_refused() {
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().suspicious_rows(Some(4));
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap().with_suspicious_rows(Some(4));
     let error = fetch(&source).await.unwrap_err();
     assert!(error.to_string().contains("the code table has exactly"), "{error}");
 }
@@ -678,7 +678,7 @@ async fn a_redirect_is_followed_on_the_same_host_and_port_only() {
         "/moved" => ok(&row),
         _ => with_status("307 Temporary Redirect\r\nLocation: /moved", ""),
     });
-    assert_eq!(fetch(&Isams::batch(&url, KEY).unwrap()).await.unwrap().len(), 2);
+    assert_eq!(fetch(&Batch::new(&url, KEY).unwrap()).await.unwrap().len(), 2);
 
     let loses_the_body = with_status("302 Found\r\nLocation: /elsewhere", "");
     let error = error_of(&answering(loses_the_body)).await;
@@ -688,13 +688,13 @@ async fn a_redirect_is_followed_on_the_same_host_and_port_only() {
 #[tokio::test]
 async fn an_error_says_how_often_and_how_long_it_was_tried() {
     let url = answering(with_status("429 Too Many\r\nRetry-After: 3600", ""));
-    let source = Isams::batch(&url, KEY).unwrap().total_deadline(Duration::from_secs(5));
+    let source = Batch::new(&url, KEY).unwrap().with_total_deadline(Duration::from_secs(5));
     let error = fetch(&source).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Throttled);
     assert_eq!(error.retry(), Retry::Exhausted);
     assert!(error.to_string().contains("(tried once in 0.0 s)"), "{error}");
     let silent = answering_with(|_| std::thread::park_timeout(Duration::from_secs(20)));
-    let source = Isams::batch(&silent, KEY).unwrap().total_deadline(Duration::from_millis(300));
+    let source = Batch::new(&silent, KEY).unwrap().with_total_deadline(Duration::from_millis(300));
     let error = fetch(&source).await.unwrap_err();
     assert!(error.to_string().contains("(tried once in 0.3 s)"), "{error}");
 }
@@ -728,7 +728,7 @@ async fn a_token_serves_as_long_as_its_reply_says() {
     ] {
         let reply = format!(r#"{{"access_token":"Token-4711","token_type":"Bearer","expires_in":{expires_in}}}"#);
         let (url, given) = giving_tokens(reply.leak());
-        let source = Isams::batch_oauth(&url, "id", KEY).unwrap();
+        let source = Batch::for_client(&url, "id", KEY).unwrap();
         fetch(&source).await.unwrap();
         fetch(&source).await.unwrap();
         assert_eq!(given.load(Ordering::SeqCst), tokens, "{expires_in}: two fetches of two requests");
@@ -738,7 +738,7 @@ async fn a_token_serves_as_long_as_its_reply_says() {
 #[tokio::test]
 async fn a_token_reply_that_is_cut_off_is_asked_for_again() {
     let (url, given) = giving_tokens(r#"{"access_token":"Token-4711","expi"#);
-    let error = fetch(&Isams::batch_oauth(&url, "id", KEY).unwrap()).await.unwrap_err();
+    let error = fetch(&Batch::for_client(&url, "id", KEY).unwrap()).await.unwrap_err();
     assert!(error.to_string().contains("middle of the document (tried 4 times"), "{error}");
     assert_eq!(given.load(Ordering::SeqCst), 4);
 }
@@ -751,7 +751,7 @@ async fn a_lifetime_as_text_and_a_reply_without_a_token() {
         [(r#"{"access_token":"a","expires_in":"3600"}"#, "not XML"), (r#"{"token_type":"Bearer"}"#, "no token")]
     {
         let url = answering(reply(body));
-        let source = Isams::batch_oauth(&url, "id", KEY).unwrap();
+        let source = Batch::for_client(&url, "id", KEY).unwrap();
         let error = fetch(&source).await.unwrap_err();
         assert!(error.to_string().contains(says), "{says}: {error}");
     }
@@ -776,7 +776,7 @@ async fn a_hostile_reply_in_json_costs_bounded_memory_too() {
         let error = json(&body).await.unwrap_err();
         assert!(error.to_string().contains(says), "{says}: {error}");
     }
-    let source = Isams::batch(&endless(r#"{"iSAMS":{"a":""#, b"endless "), KEY).unwrap().format(Format::Json);
+    let source = Batch::new(&endless(r#"{"iSAMS":{"a":""#, b"endless "), KEY).unwrap().with_format(Format::Json);
     assert_eq!(fetch(&source).await.unwrap_err().kind(), SourceErrorKind::TooLarge);
 }
 
@@ -798,8 +798,8 @@ async fn a_reply_that_drips_without_an_end_is_given_up_at_the_deadline() {
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
     for format in [Format::Xml, Format::Json] {
         simulator.fail_next(Fault::SlowDrip);
-        let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().format(format);
-        let error = fetch(&source.total_deadline(Duration::from_millis(500))).await.unwrap_err();
+        let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap().with_format(format);
+        let error = fetch(&source.with_total_deadline(Duration::from_millis(500))).await.unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::TimedOut, "{error}");
     }
 }
@@ -807,7 +807,7 @@ async fn a_reply_that_drips_without_an_end_is_given_up_at_the_deadline() {
 #[tokio::test]
 async fn the_content_type_of_a_reply_does_not_matter() {
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap();
     let expected = fetch(&source).await.unwrap();
     simulator.fail_next(Fault::WrongContentType);
     simulator.fail_next(Fault::WrongContentType);
@@ -817,25 +817,25 @@ async fn the_content_type_of_a_reply_does_not_matter() {
 #[tokio::test]
 async fn a_tenant_with_other_field_names_is_read_once_they_are_mapped() {
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap();
     let expected = fetch(&source).await.unwrap();
     simulator.rename_field("StartDateTime", "AwayFrom");
     let mut names = FieldNames::default();
     names.out_of_school_from = vec!["AwayFrom".to_owned()];
     for format in [Format::Xml, Format::Json] {
-        let error = fetch(&source.clone().format(format)).await.unwrap_err();
+        let error = fetch(&source.clone().with_format(format)).await.unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::BadRecord);
         for says in ["out-of-school records", "AwayFrom", "EndDateTime", "FieldNames::out_of_school_from"] {
             assert!(error.to_string().contains(says), "{says}: {error}");
         }
-        assert_eq!(fetch(&source.clone().format(format).field_names(names.clone())).await.unwrap(), expected);
+        assert_eq!(fetch(&source.clone().with_format(format).with_field_names(names.clone())).await.unwrap(), expected);
     }
 }
 
 #[tokio::test]
 async fn slices_cover_the_window_once() {
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap();
     let registrations = |items: Vec<Item>| {
         let mut rows: Vec<_> = items
             .into_iter()
@@ -849,7 +849,7 @@ async fn slices_cover_the_window_once() {
     };
     let expected = registrations(fetch(&source).await.unwrap());
     for days in [1, 2, 4, 5, 100] {
-        let items = fetch(&source.clone().slice_days(Some(days))).await.unwrap();
+        let items = fetch(&source.clone().with_slice_days(Some(days))).await.unwrap();
         let Some(Item::Complete(verdict)) = items.last() else { panic!("no verdict") };
         assert!(verdict.covers(FetchedKind::OutOfSchool, window()), "{days} days");
         assert_eq!(registrations(items), expected, "{days} days");
@@ -931,10 +931,10 @@ async fn an_error_object_is_an_error_whatever_its_status_and_whatever_is_beside_
 async fn a_school_without_a_code_table_is_not_asked_for_one() {
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
     simulator.allow_methods(["Registration_GetRegistrationStatus", "Registration_GetOutOfSchoolPupils"]);
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap();
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap();
     assert!(source.capabilities().has_code_table);
     assert_eq!(fetch(&source).await.unwrap_err().kind(), SourceErrorKind::NotAllowed);
-    let source = source.has_code_table(false);
+    let source = source.with_code_table(false);
     assert!(!source.capabilities().has_code_table);
     let items = fetch(&source).await.unwrap();
     assert!(verdict(&items).parts().iter().all(|part| part.kind != FetchedKind::Codes));
@@ -949,7 +949,7 @@ async fn a_stamp_or_code_under_an_unlisted_name_is_not_passed_over() {
         (IDS.map(coded), "Kind", "out_of_school_code", "SavedAt"),
     ] {
         for (format, body) in away(records[..5].to_vec()) {
-            let source = Isams::batch(&answering(ok(body)), KEY).unwrap().format(format);
+            let source = Batch::new(&answering(ok(body)), KEY).unwrap().with_format(format);
             let error = fetch(&source).await.unwrap_err();
             assert_eq!(error.kind(), SourceErrorKind::BadRecord);
             let held = if option == "out_of_school_code" { "codes of the code table" } else { "date-times" };
@@ -957,18 +957,17 @@ async fn a_stamp_or_code_under_an_unlisted_name_is_not_passed_over() {
             for says in ["no record in OutOfSchoolPupils has a", &held, option, "ignored_fields"] {
                 assert!(error.to_string().contains(says), "{says}: {error}");
             }
-            assert!(fetch(&source.clone().ignored_fields([kept])).await.is_err());
-            let items = fetch(&source.clone().ignored_fields([field.to_lowercase()])).await.unwrap();
+            assert!(fetch(&source.clone().with_ignored_fields([kept])).await.is_err());
+            let items = fetch(&source.clone().with_ignored_fields([field.to_lowercase()])).await.unwrap();
             assert!(verdict(&items).undecided_fields().is_empty());
-            let mut names = FieldNames::default();
-            names.set(option, vec![field.to_owned()]).unwrap();
-            let items = fetch(&source.field_names(names)).await.unwrap();
+            let names = FieldNames::default().with_names(option, vec![field.to_owned()]).unwrap();
+            let items = fetch(&source.with_field_names(names)).await.unwrap();
             let Some(Item::Record(Record::OutOfSchool(record))) = items.get(2) else { panic!("{items:?}") };
             assert!(record.last_updated.is_some() && record.code.is_some());
         }
         // Fewer show too little to stop.
         for (format, body) in away(records[..4].to_vec()) {
-            let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap();
+            let items = fetch(&Batch::new(&answering(ok(body)), KEY).unwrap().with_format(format)).await.unwrap();
             assert_eq!(verdict(&items).undecided_fields(), [field]);
         }
     }
@@ -984,7 +983,7 @@ async fn a_field_that_can_be_neither_stamp_nor_code_is_passed_over() {
         ("Year", "9"),
     ] {
         for (format, body) in away(IDS.map(|id| vec![("Id", id), field]).to_vec()) {
-            let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap();
+            let items = fetch(&Batch::new(&answering(ok(body)), KEY).unwrap().with_format(format)).await.unwrap();
             assert!(verdict(&items).undecided_fields().is_empty(), "{field:?}");
         }
     }
@@ -995,7 +994,7 @@ async fn a_field_that_can_be_neither_stamp_nor_code_is_passed_over() {
     records.extend(IDS.map(|id| vec![("Id", id)]));
     records.push(vec![("Kind", "17")]);
     for (format, body) in away(records) {
-        let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap();
+        let items = fetch(&Batch::new(&answering(ok(body)), KEY).unwrap().with_format(format)).await.unwrap();
         assert!(verdict(&items).undecided_fields().is_empty());
     }
 }
@@ -1010,7 +1009,7 @@ async fn the_unlisted_fields_of_a_fetch_count_over_all_its_parts() {
     }
     let simulator = Simulator::start(school.clone()).await.unwrap();
     simulator.rename_field("LastUpdated", "SavedAt");
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().slice_days(Some(1));
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap().with_slice_days(Some(1));
     assert!(fetch(&source).await.unwrap_err().to_string().contains("SavedAt"));
     // One record that lies in every part is one.
     let mut school = FakeSchool::new();
@@ -1024,15 +1023,15 @@ async fn the_unlisted_fields_of_a_fetch_count_over_all_its_parts() {
 
 #[tokio::test]
 async fn a_list_of_names_is_set_by_its_options_name() {
-    let mut names = FieldNames::default();
-    names.set("out_of_school_from", vec![" AwayFrom ".to_owned(), "Since".to_owned()]).unwrap();
+    let names = FieldNames::default();
+    let names = names.with_names("out_of_school_from", vec![" AwayFrom ".to_owned(), "Since".to_owned()]).unwrap();
     assert_eq!(names.out_of_school_from, ["AwayFrom", "Since"]);
     for (list, given) in [("away_from", vec!["X".to_owned()]), ("code_id", vec![]), ("code_id", vec![" ".to_owned()])] {
-        let error = names.set(list, given).unwrap_err();
+        let error = names.clone().with_names(list, given).unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Configuration);
         assert!(error.to_string().contains(list), "{error}");
     }
-    assert!(names.set("x", vec!["X".to_owned()]).unwrap_err().to_string().contains("out_of_school_updated"));
+    assert!(names.with_names("x", vec!["X".to_owned()]).unwrap_err().to_string().contains("out_of_school_updated"));
 }
 
 #[tokio::test]
@@ -1052,7 +1051,7 @@ async fn a_period_without_a_flag_takes_it_from_a_name_that_is_one() {
             ["RegistrationCodes", "RegistrationStatuses", "OutOfSchoolPupils"].map(|name| (name, Vec::new()));
         let periods = ("RegistrationPeriods", vec![period(fields)]);
         for (format, body) in in_both(&[&containers[..], &[periods]].concat()) {
-            let source = Isams::batch(&answering(ok(body)), KEY).unwrap().format(format);
+            let source = Batch::new(&answering(ok(body)), KEY).unwrap().with_format(format);
             let request = FetchRequest::new(window()).with_periods(true);
             let items = items(source.fetch(&request).await.unwrap()).await;
             let Some(Ok(Item::Record(Record::Period(period)))) = items.first() else { panic!("{items:?}") };
@@ -1070,7 +1069,7 @@ async fn rows_with(fields: &[(&str, &str)]) -> [Result<Registration, SourceError
     let containers =
         [("RegistrationCodes", vec![]), ("RegistrationStatuses", vec![row]), ("OutOfSchoolPupils", vec![])];
     let read = in_both(&containers).map(|(format, body)| async move {
-        let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await?;
+        let items = fetch(&Batch::new(&answering(ok(body)), KEY).unwrap().with_format(format)).await?;
         let Some(Item::Record(Record::Registration(row))) = items.into_iter().next() else { panic!("no row") };
         Ok(row)
     });
@@ -1132,7 +1131,7 @@ async fn a_missing_container_is_called_by_its_name_in_the_feed() {
 async fn a_day_that_may_be_cut_is_called_by_its_container_number_and_setting() {
     let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse().unwrap())).await.unwrap();
     simulator.cap_rows(100);
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().suspicious_rows(Some(100));
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap().with_suspicious_rows(Some(100));
     let error = fetch(&source).await.unwrap_err().to_string();
     for says in ["exactly 100 rows", "RegistrationStatuses", "suspicious_rows", "may cut"] {
         assert!(error.contains(says), "{says}: {error}");
@@ -1288,7 +1287,7 @@ async fn an_id_that_is_too_long_is_an_error_that_names_its_field() {
         }
     }
     for (format, body) in in_both(&[("RegistrationCodes", vec![vec![("Id", &*longer), ("Absence", "1")]])]) {
-        let error = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap_err();
+        let error = fetch(&Batch::new(&answering(ok(body)), KEY).unwrap().with_format(format)).await.unwrap_err();
         assert!(error.to_string().contains("in its field Id"), "{error}");
     }
 }
@@ -1311,7 +1310,7 @@ async fn a_text_that_is_too_long_is_cut_and_noted() {
         ("OutOfSchoolPupils", vec![vec![("PupilId", "1"), ("StartDate", "2026-11-20"), ("Notes", &*longer)]]),
     ];
     for (format, body) in in_both(&containers) {
-        let items = fetch(&Isams::batch(&answering(ok(body)), KEY).unwrap().format(format)).await.unwrap();
+        let items = fetch(&Batch::new(&answering(ok(body)), KEY).unwrap().with_format(format)).await.unwrap();
         let [Item::Record(Record::Code(code)), Item::Record(Record::OutOfSchool(record)), Item::Complete(_)] =
             items.as_slice()
         else {
@@ -1339,9 +1338,9 @@ async fn the_texts_of_all_records_of_a_fetch_have_a_ceiling() {
             "<OutOfSchoolPupils />",
             &format!("<OutOfSchoolPupils>{}</OutOfSchoolPupils>", (0..rows).map(row).collect::<String>()),
         );
-        let source = Isams::batch(&answering(ok(body)), KEY).unwrap();
-        assert!(fetch(&source.clone().max_held_bytes(rows as u64 * (each + 8))).await.is_ok());
-        let error = fetch(&source.max_held_bytes(rows as u64 * each)).await.unwrap_err();
+        let source = Batch::new(&answering(ok(body)), KEY).unwrap();
+        assert!(fetch(&source.clone().with_max_held_bytes(rows as u64 * (each + 8))).await.is_ok());
+        let error = fetch(&source.with_max_held_bytes(rows as u64 * each)).await.unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::TooLarge);
         assert!(error.to_string().contains("max_held_bytes"), "{error}");
     }
@@ -1355,10 +1354,10 @@ async fn a_reply_that_is_asked_for_in_parts_counts_once_toward_the_ceiling() {
     }
     let simulator = Simulator::start(school).await.unwrap();
     simulator.cap_rows(200);
-    let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().suspicious_rows(Some(200));
+    let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap().with_suspicious_rows(Some(200));
     // Each of the 300 rows has an id of 5 and a student of 3 bytes.
-    assert!(fetch(&source.clone().max_held_bytes(2_400)).await.is_ok());
-    assert_eq!(fetch(&source.max_held_bytes(2_399)).await.unwrap_err().kind(), SourceErrorKind::TooLarge);
+    assert!(fetch(&source.clone().with_max_held_bytes(2_400)).await.is_ok());
+    assert_eq!(fetch(&source.with_max_held_bytes(2_399)).await.unwrap_err().kind(), SourceErrorKind::TooLarge);
 }
 
 #[tokio::test]
@@ -1372,8 +1371,8 @@ async fn out_of_school_records_without_number_are_refused() {
     };
     // 185 days with 5 records each; on a single day everybody can be away.
     for (look_back, most) in [(180, 1_200), (0, 1_200), (300, 1_525)] {
-        let source = |rows| Isams::batch(&answering(ok(reply(rows))), KEY).unwrap().look_back_days(look_back);
-        let source = |rows| source(rows).max_rows_per_day(600);
+        let source = |rows| Batch::new(&answering(ok(reply(rows))), KEY).unwrap().with_look_back_days(look_back);
+        let source = |rows| source(rows).with_max_rows_per_day(600);
         assert!(fetch(&source(most)).await.is_ok());
         let error = fetch(&source(most + 1)).await.unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::TooLarge);

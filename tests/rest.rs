@@ -5,7 +5,7 @@ mod common;
 use common::source::{Item, items};
 use common::tenant::{answering, answering_by_path, ok, with_status};
 use futures::StreamExt;
-use rollmark::isams::Isams;
+use rollmark::isams::Rest;
 use rollmark::model::{Decision, Record, Registration, Retry, Status, StudentId};
 use rollmark::rules::{Rules, Window};
 use rollmark::source::{AttendanceSource, FetchRequest, FetchedKind, SourceError, SourceErrorKind};
@@ -20,11 +20,11 @@ fn today() -> Window {
     Window::day("2026-11-20".parse().unwrap())
 }
 
-fn rest(simulator: &Simulator) -> Isams {
-    Isams::rest(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap()
+fn rest(simulator: &Simulator) -> Rest {
+    Rest::new(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap()
 }
 
-async fn fetch(source: &Isams) -> Result<Vec<Item>, SourceError> {
+async fn fetch(source: &Rest) -> Result<Vec<Item>, SourceError> {
     items(source.fetch(&FetchRequest::new(today())).await?).await.into_iter().collect()
 }
 
@@ -194,7 +194,7 @@ async fn each_failure_has_its_own_error_without_a_secret() {
         assert!(error.to_string().contains(says), "{error}");
         assert!(!error.to_string().contains("token-"), "{error}");
     }
-    let wrong = Isams::rest(&simulator.url(), simulator.client_id(), "wrong").unwrap();
+    let wrong = Rest::new(&simulator.url(), simulator.client_id(), "wrong").unwrap();
     let error = fetch(&wrong).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Credentials);
     assert!(!format!("{error} {wrong:?} {wrong}").contains("wrong"), "{error}");
@@ -209,8 +209,8 @@ fn tenant(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> String {
     })
 }
 
-fn source(url: &str) -> Isams {
-    Isams::rest(url, "id", SECRET).unwrap()
+fn source(url: &str) -> Rest {
+    Rest::new(url, "id", SECRET).unwrap()
 }
 
 const PERIODS: &str =
@@ -531,7 +531,7 @@ async fn no_error_names_what_was_sent_in_confidence() {
             }
             _ => r#"{"count":8,"rows":[]}"#.to_owned(),
         });
-        let error = fetch(&Isams::rest(&url, "id", secret).unwrap()).await.unwrap_err().to_string();
+        let error = fetch(&Rest::new(&url, "id", secret).unwrap()).await.unwrap_err().to_string();
         assert!(!error.contains(secret) && !error.contains("4711"), "{error}");
         error
     };
@@ -679,7 +679,7 @@ async fn a_period_without_a_flag_is_flagged_by_its_name() {
 async fn a_school_without_a_code_table_is_not_asked_for_one() {
     let url = with_reply(LISTS[0].0, r#"{"message":"This client may not read codes."}"#);
     assert!(fetch(&source(&url)).await.is_err());
-    let without = source(&url).has_code_table(false);
+    let without = source(&url).with_code_table(false);
     assert!(!without.capabilities().has_code_table);
     let items = fetch(&without).await.unwrap();
     let Some(Item::Complete(verdict)) = items.last() else { panic!("no verdict") };

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rollmark::explain::{Certainty, MeasuredAge, ReplyAge};
-use rollmark::isams::Isams;
+use rollmark::isams::Batch;
 use rollmark::rules::Rules;
 use rollmark::store::{MarkStore, MemoryStore, RunQuery};
 use rollmark::sync::{AttendanceSync, SyncReport, SyncRequest};
@@ -31,7 +31,7 @@ impl Portal {
         let clock = TestClock::new(time("2026-11-20T09:00:00Z"));
         let simulator = Simulator::start(school).await.unwrap();
         simulator.cache_for(cached_for, &clock);
-        let source = Isams::batch(&simulator.url(), simulator.api_key()).unwrap().cache_expiry(TimeDelta::hours(1));
+        let source = Batch::new(&simulator.url(), simulator.api_key()).unwrap().with_cache_expiry(TimeDelta::hours(1));
         let store = MemoryStore::new();
         let sync = AttendanceSync::new(source, store.clone(), "school", Rules::new("Europe/London".parse().unwrap()));
         Self { simulator, clock, store, sync }

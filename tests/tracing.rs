@@ -8,8 +8,9 @@ use std::sync::{Mutex, OnceLock};
 
 use chrono::NaiveDate;
 use common::tenant::{answering_to, ok, with_status};
-use rollmark::isams::Isams;
+use rollmark::isams::{Batch, Rest};
 use rollmark::rules::{Rules, Window};
+use rollmark::source::AttendanceSource;
 use rollmark::store::{MarkStore, MemoryStore, SqliteStore};
 use rollmark::sync::{AttendanceSync, SyncError, SyncReport, SyncRequest};
 use rollmark::testing::FakeSchool;
@@ -166,11 +167,15 @@ fn school() -> FakeSchool {
     school
 }
 
-fn batch(simulator: &Simulator) -> Isams {
-    Isams::batch(&simulator.url(), simulator.api_key()).unwrap().cache_expiry(chrono::TimeDelta::zero())
+fn batch(simulator: &Simulator) -> Batch {
+    Batch::new(&simulator.url(), simulator.api_key()).unwrap().with_cache_expiry(chrono::TimeDelta::zero())
 }
 
-async fn run(source: Isams, store: impl MarkStore + 'static, hour: u32) -> Result<SyncReport, SyncError> {
+async fn run(
+    source: impl AttendanceSource + 'static,
+    store: impl MarkStore + 'static,
+    hour: u32,
+) -> Result<SyncReport, SyncError> {
     let sync = AttendanceSync::new(source, store, "made-up-academy", Rules::new("Europe/London".parse().unwrap()));
     let now = date().and_hms_opt(hour, 0, 0).unwrap().and_utc();
     sync.run(SyncRequest::targeted(Window::day(date()).with_today(date())).with_now(now)).await
@@ -210,7 +215,7 @@ async fn a_run_into_a_file_shows_the_same() {
 async fn a_run_over_rest_shows_no_address_of_a_register_and_its_token_within_the_request_that_needs_it() {
     let simulator = Simulator::start(school()).await.unwrap();
     simulator.set_today(date());
-    let source = Isams::rest(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap();
+    let source = Rest::new(&simulator.url(), simulator.client_id(), simulator.client_secret()).unwrap();
     let (report, seen) = watched(run(source, MemoryStore::new(), 18)).await;
     report.unwrap();
     assert_nothing_private(&seen, &[&simulator.client_id(), &simulator.client_secret(), "Bearer"]);
@@ -230,7 +235,7 @@ async fn a_refused_key_stays_hidden_even_where_the_answer_repeats_it() {
         let said = format!("The key {KEY} of Okapi may not ask {asked} of 88310400.");
         with_status("401 Unauthorized", format!("<Message><Description>{said}</Description></Message>"))
     });
-    let (run, seen) = watched(run(Isams::batch(&url, KEY).unwrap(), MemoryStore::new(), 18)).await;
+    let (run, seen) = watched(run(Batch::new(&url, KEY).unwrap(), MemoryStore::new(), 18)).await;
     let error = run.unwrap_err().to_string();
     assert!(error.contains("may not ask"), "the answer is read: {error}");
     assert_nothing_private(&seen, &[KEY]);
@@ -246,7 +251,7 @@ async fn a_redirect_shows_no_key_either() {
         true => ok("<iSAMS><RegistrationStatuses/><OutOfSchoolPupils/><RegistrationCodes/></iSAMS>"),
         false => with_status(&format!("307 Redirect\r\nLocation: /elsewhere?apiKey={KEY}"), ""),
     });
-    let (run, seen) = watched(run(Isams::batch(&url, KEY).unwrap(), MemoryStore::new(), 18)).await;
+    let (run, seen) = watched(run(Batch::new(&url, KEY).unwrap(), MemoryStore::new(), 18)).await;
     run.unwrap();
     assert_nothing_private(&seen, &[KEY]);
 }

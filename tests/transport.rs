@@ -8,24 +8,24 @@ use common::source::{Item, items};
 use common::tenant::{answering, answering_by_path, answering_to, ok, with_status};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rollmark::isams::Isams;
+use rollmark::isams::{Batch, Rest};
 use rollmark::rules::Window;
 use rollmark::source::{AttendanceSource, FetchRequest, SourceError, SourceErrorKind};
 
 const BATCH: &str = "<iSAMS><RegistrationStatuses/><OutOfSchoolPupils/><RegistrationCodes/></iSAMS>";
 const TOKEN: &str = r#"{"access_token":"Token-4711","expires_in":3600}"#;
 
-async fn fetch(source: Isams) -> Result<Vec<Item>, SourceError> {
+async fn fetch(source: impl AttendanceSource) -> Result<Vec<Item>, SourceError> {
     let request = FetchRequest::new(Window::day("2026-11-20".parse().unwrap()));
     items(source.fetch(&request).await?).await.into_iter().collect()
 }
 
 async fn batch(url: &str) -> Result<Vec<Item>, SourceError> {
-    fetch(Isams::batch(url, "5f7e6c1a-0000-4000-8000-0123456789ab").unwrap()).await
+    fetch(Batch::new(url, "5f7e6c1a-0000-4000-8000-0123456789ab").unwrap()).await
 }
 
 async fn rest(url: &str) -> Result<Vec<Item>, SourceError> {
-    fetch(Isams::rest(url, "client", "secret of the client").unwrap()).await
+    fetch(Rest::new(url, "client", "secret of the client").unwrap()).await
 }
 
 /// A REST tenant without a register, that gives this reply for its periods.
@@ -146,6 +146,54 @@ async fn a_redirect_with_a_password_in_its_address_is_not_followed() {
         for read in [batch(&url).await, rest(&url).await] {
             let error = read.unwrap_err().to_string();
             assert!(error.contains("redirect") && !error.contains("pa55word"), "{error}");
+        }
+    }
+}
+
+/// A proxy that refuses everything, and what it was asked.
+#[cfg(feature = "rustls")]
+fn proxy() -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    let asked = std::sync::Arc::<std::sync::Mutex<Vec<String>>>::default();
+    let seen = std::sync::Arc::clone(&asked);
+    let url = answering_to(move |request| {
+        seen.lock().unwrap().push(request.lines().next().unwrap_or_default().to_owned());
+        with_status("403 Forbidden", "")
+    });
+    (url, asked)
+}
+
+#[cfg(feature = "rustls")]
+#[tokio::test]
+async fn a_proxy_stands_before_the_tenant_and_its_token_service() {
+    let deadline = std::time::Duration::from_millis(300);
+    let (url, asked) = proxy();
+    let batch = Batch::new("https://school.example", "key").unwrap().with_proxy(&url).unwrap();
+    assert!(fetch(batch.with_total_deadline(deadline)).await.is_err());
+    assert_eq!(asked.lock().unwrap().first().unwrap(), "CONNECT school.example:443 HTTP/1.1");
+    let (url, asked) = proxy();
+    let rest = Rest::new("https://school.example:8443", "client", "secret").unwrap().with_proxy(&url).unwrap();
+    assert!(fetch(rest.with_total_deadline(deadline)).await.is_err());
+    assert_eq!(asked.lock().unwrap().first().unwrap(), "CONNECT school.example:8443 HTTP/1.1");
+}
+
+#[tokio::test]
+async fn a_tenant_on_this_machine_is_reached_without_a_proxy() {
+    let source = Batch::new(&answering(ok(BATCH)), "key").unwrap().with_proxy("http://127.0.0.1:1").unwrap();
+    assert!(fetch(source).await.is_ok());
+}
+
+#[test]
+fn what_is_no_proxy_and_what_is_no_certificate_are_refused_without_being_quoted() {
+    let source = || Batch::new("https://school.example", "key").unwrap();
+    let error = source().with_proxy("http://user:Passw0rd@").unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Configuration);
+    assert!(!format!("{error:#?}").contains("Passw0rd"), "{error:?}");
+    #[cfg(feature = "rustls")]
+    {
+        assert!(source().with_root_certificate(include_bytes!("fixtures/authority.pem")).is_ok());
+        for pem in ["", "text", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let error = source().with_root_certificate(pem.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), SourceErrorKind::Configuration, "{pem}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,12 +28,12 @@ pub(super) enum Credentials {
 
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum TokenScope {
     Batch,
     Rest,
 }
 
-impl Scope {
+impl TokenScope {
     fn name(self) -> &'static str {
         match self {
             Self::Batch => "apiv1",
@@ -44,10 +44,9 @@ impl Scope {
 
 /// OAuth 2 client credentials (verified; that they go in the form body is assumed).
 pub(super) struct OAuthClient {
-    scope: Scope,
+    scope: TokenScope,
     id: String,
     secret: SecretString,
-    http: Client,
     address: Url,
     /// Held while a token is fetched, so that one fetch serves all who wait.
     token: Mutex<Option<Token>>,
@@ -68,12 +67,11 @@ struct TokenReply {
 }
 
 impl Credentials {
-    pub(super) fn client(url: &Url, scope: Scope, id: String, secret: String) -> Result<Self, SourceError> {
+    pub(super) fn client(url: &Url, scope: TokenScope, id: String, secret: String) -> Self {
         let mut address = url.clone();
         // The path before the API's does not apply here.
         address.set_path("/auth/connect/token");
-        let http = transport::client(url, redirect::Policy::none())?;
-        Ok(Self::Client(OAuthClient { scope, id, secret: secret.into(), http, address, token: Mutex::default() }))
+        Self::Client(OAuthClient { scope, id, secret: secret.into(), address, token: Mutex::default() })
     }
 
     /// Sends a request with the credentials, and says what was in them that must not show in a message. A token can be
@@ -82,6 +80,7 @@ impl Credentials {
     pub(super) async fn send(
         &self,
         mut request: RequestBuilder,
+        token_client: &Client,
         attempt: &Attempt,
     ) -> Result<(Response, Vec<SecretString>), SourceError> {
         let mut secrets = match self {
@@ -93,7 +92,7 @@ impl Credentials {
         let mut waits = std::iter::once(Duration::ZERO).chain(retry::waits(2));
         loop {
             let again = request.try_clone();
-            let (signed, token) = self.sign(request, attempt).await?;
+            let (signed, token) = self.sign(request, token_client, attempt).await?;
             secrets.extend(token.clone());
             let response = transport::send(signed, attempt).await?;
             let (StatusCode::UNAUTHORIZED, Some(token), Some(again)) = (response.status(), token, again) else {
@@ -114,15 +113,16 @@ impl Credentials {
     async fn sign(
         &self,
         request: RequestBuilder,
+        token_client: &Client,
         attempt: &Attempt,
     ) -> Result<(RequestBuilder, Option<SecretString>), SourceError> {
         match self {
             Self::Key(key) => Ok((request.query(&[("apiKey", key.expose_secret())]), None)),
             Self::Client(client) => {
-                let token = client.token(attempt).await?;
+                let token = client.token(token_client, attempt).await?;
                 let request = match client.scope {
-                    Scope::Batch => request.query(&[("apiKey", &client.id)]),
-                    Scope::Rest => request,
+                    TokenScope::Batch => request.query(&[("apiKey", &client.id)]),
+                    TokenScope::Rest => request,
                 };
                 Ok((request.bearer_auth(token.expose_secret()), Some(token)))
             }
@@ -130,7 +130,7 @@ impl Credentials {
     }
 
     /// Gives a held token back (RFC 7009; that iSAMS has such an address is assumed).
-    pub(super) async fn revoke(&self, deadline: Instant) -> Result<(), SourceError> {
+    pub(super) async fn revoke(&self, token_client: &Client, deadline: Instant) -> Result<(), SourceError> {
         let Self::Client(client) = self else { return Ok(()) };
         let held = timeout_at(deadline, client.token.lock()).await.map_err(|_| transport::out_of_time())?.take();
         let Some(token) = held else { return Ok(()) };
@@ -143,7 +143,7 @@ impl Credentials {
             ("client_secret", client.secret.expose_secret()),
         ];
         let attempt = Attempt::new(&address, 1, deadline, FetchCounters::default());
-        let sending = transport::send(client.http.post(address).form(&form), &attempt);
+        let sending = transport::send(token_client.post(address).form(&form), &attempt);
         let response = sending.instrument(attempt.span.clone()).await?;
         match response.status() {
             status if status.is_success() => Ok(()),
@@ -163,17 +163,17 @@ impl Credentials {
 }
 
 impl OAuthClient {
-    async fn token(&self, attempt: &Attempt) -> Result<SecretString, SourceError> {
+    async fn token(&self, token_client: &Client, attempt: &Attempt) -> Result<SecretString, SourceError> {
         let mut known = timeout_at(attempt.deadline, self.token.lock()).await.map_err(|_| transport::out_of_time())?;
         if let Some(token) = known.as_ref().filter(|token| Instant::now() < token.renew_at) {
             return Ok(token.text.clone());
         }
         let own = Attempt::new(&self.address, 1, attempt.deadline, attempt.counters.clone());
-        let token = self.fetch(&own).instrument(own.span.clone()).await?;
+        let token = self.fetch(token_client, &own).instrument(own.span.clone()).await?;
         Ok(known.insert(token).text.clone())
     }
 
-    async fn fetch(&self, attempt: &Attempt) -> Result<Token, SourceError> {
+    async fn fetch(&self, token_client: &Client, attempt: &Attempt) -> Result<Token, SourceError> {
         let form = [
             ("grant_type", "client_credentials"),
             ("scope", self.scope.name()),
@@ -181,7 +181,7 @@ impl OAuthClient {
             ("client_secret", self.secret.expose_secret()),
         ];
         let asked_at = Instant::now();
-        let response = transport::send(self.http.post(self.address.clone()).form(&form), attempt).await?;
+        let response = transport::send(token_client.post(self.address.clone()).form(&form), attempt).await?;
         let status = response.status();
         if matches!(status.as_u16(), 400 | 401) {
             return Err(SourceError::new(

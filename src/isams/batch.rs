@@ -1,16 +1,18 @@
 //! The Batch API: what is asked for, in which parts, and how a reply is accepted.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{Days, NaiveDate};
+use chrono::{Days, NaiveDate, TimeDelta};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use reqwest::{Response, header};
+use reqwest::{Response, Url, header};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -18,18 +20,183 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use tracing::Span;
 use tracing::field::display;
 
+use super::FieldNames;
+use super::auth::{Credentials, TokenScope};
 use super::body::{read_error, too_many, web_page};
 use super::fields::{Item, record};
 use super::message::{Message, hidden};
 use super::reply::{Nothing, Sink, container_kind, container_name};
-use super::source::{Format, Settings};
+use super::settings::{Tenant, stream, tenant_methods};
 use super::transport::{self, Attempt, Budget, Failed, out_of_time};
 use super::undecided::Undecided;
 use super::{json, xml};
+use crate::explain::Wording;
 use crate::model::Record;
 use crate::source::{
-    Completeness, FetchItem, FetchRequest, FetchedKind, Part, RecordBatch, SourceError, SourceErrorKind,
+    AttendanceSource, Capabilities, Completeness, FetchItem, FetchRequest, FetchedKind, Part, RecordBatch,
+    RecordStream, SourceError, SourceErrorKind,
 };
+
+/// In which form the Batch API answers; the data are the same (verified).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// `xml.ashx`
+    #[default]
+    Xml,
+    /// `json.ashx`
+    Json,
+}
+
+/// A school's iSAMS, read over the Batch API: registers, out-of-school records, periods and codes of any dates.
+///
+/// ```
+/// use chrono::TimeDelta;
+/// use rollmark::isams::Batch;
+///
+/// let source = Batch::new("https://school.isams.cloud", "00000000-0000-0000-0000-000000000000")?
+///     .with_cache_expiry(TimeDelta::hours(6));
+/// assert_eq!(source.to_string(), "iSAMS at school.isams.cloud");
+/// # Ok::<(), rollmark::source::SourceError>(())
+/// ```
+#[derive(Clone)]
+pub struct Batch {
+    pub(super) tenant: Tenant,
+    pub(super) format: Format,
+    pub(super) names: FieldNames,
+    ignored_fields: Vec<String>,
+    cache_expiry: TimeDelta,
+    max_held_bytes: u64,
+    suspicious_rows: Option<u64>,
+    look_back_days: u32,
+    slice_days: Option<u32>,
+    /// A large reply was found to be cut after rows of it were out. The next fetch, which starts again from the beginning,
+    /// asks day by day at once; clones remember it together.
+    asks_by_day: Arc<AtomicBool>,
+}
+
+impl Batch {
+    /// The Batch API with an API key. The address's path, if it has one, comes before the API's.
+    ///
+    /// # Errors
+    /// The address is no URL, or is plain http to another host than this machine.
+    pub fn new(url: &str, api_key: impl Into<String>) -> Result<Self, SourceError> {
+        let url = transport::parse_url(url)?;
+        Self::reading(url, Credentials::Key(SecretString::from(api_key.into().trim())))
+    }
+
+    /// The Batch API with an OAuth client (scope `apiv1`). Its token is fetched when it is needed, renewed ahead of its end,
+    /// and fetched anew if it is refused.
+    ///
+    /// # Errors
+    /// The address is no URL, or is plain http to another host than this machine.
+    pub fn for_client(
+        url: &str,
+        client_id: impl Into<String>,
+        client_secret: impl Into<String>,
+    ) -> Result<Self, SourceError> {
+        let url = transport::parse_url(url)?;
+        let credentials = Credentials::client(&url, TokenScope::Batch, client_id.into(), client_secret.into());
+        Self::reading(url, credentials)
+    }
+
+    fn reading(url: Url, credentials: Credentials) -> Result<Self, SourceError> {
+        Ok(Self {
+            tenant: Tenant::new(url, credentials, true)?,
+            format: Format::Xml,
+            names: FieldNames::default(),
+            ignored_fields: Vec::new(),
+            cache_expiry: TimeDelta::hours(24),
+            max_held_bytes: 512 << 20,
+            suspicious_rows: Some(2_000),
+            look_back_days: 180,
+            slice_days: None,
+            asks_by_day: Arc::default(),
+        })
+    }
+
+    /// Sets in which form the Batch API answers. The default is XML, the only one in which a missing container shows.
+    #[must_use]
+    pub fn with_format(mut self, format: Format) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Sets what the key's cache expiry is set to in iSAMS. The default is iSAMS's own: 24 hours.
+    #[must_use]
+    pub fn with_cache_expiry(mut self, expiry: TimeDelta) -> Self {
+        self.cache_expiry = expiry;
+        self
+    }
+
+    /// Sets how many bytes a fetch may hold: about what a sync holds of its records. That is the texts of all records, and
+    /// for each out-of-school record four times its size besides. The default is 512 MiB.
+    #[must_use]
+    pub fn with_max_held_bytes(mut self, most: u64) -> Self {
+        self.max_held_bytes = most;
+        self
+    }
+
+    /// Sets the number of rows at which a reply is suspected to be cut (assumed: 2,000); `None` suspects nothing.
+    #[must_use]
+    pub fn with_suspicious_rows(mut self, rows: Option<u64>) -> Self {
+        self.suspicious_rows = rows;
+        self
+    }
+
+    /// Sets how many days before the window out-of-school records are asked for (assumed to be filtered by their
+    /// beginning). The default is 180.
+    #[must_use]
+    pub fn with_look_back_days(mut self, days: u32) -> Self {
+        self.look_back_days = days;
+        self
+    }
+
+    /// Sets in slices of how many days (at least 1) the API is asked for a window, 3 slices at a time; `None`, the default,
+    /// asks for the whole window at once.
+    #[must_use]
+    pub fn with_slice_days(mut self, days: Option<u32>) -> Self {
+        self.slice_days = days;
+        self
+    }
+
+    /// Sets under which names the fields of each record are looked for.
+    #[must_use]
+    pub fn with_field_names(mut self, names: FieldNames) -> Self {
+        self.names = names;
+        self
+    }
+
+    /// Names fields that decide nothing. A field of out-of-school records that no list of [`FieldNames`] has and that looks
+    /// like a time of update or a code stops a fetch where no record has one under a listed name, unless it is named here.
+    #[must_use]
+    pub fn with_ignored_fields(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.ignored_fields = names.into_iter().map(Into::into).collect();
+        self
+    }
+}
+
+tenant_methods!(Batch, "Batch");
+
+#[async_trait]
+impl AttendanceSource for Batch {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new().with_code_table(self.tenant.has_code_table).with_cache_expiry(self.cache_expiry)
+    }
+
+    fn wording(&self) -> Wording {
+        wording()
+    }
+
+    async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
+        Ok(stream(|sender| Fetch::new(Arc::new(self.clone()), request.clone(), sender).run()))
+    }
+}
+
+/// What iSAMS's things are called.
+pub(super) fn wording() -> Wording {
+    Wording::for_api_key().with_code_table("code table (RegistrationCodes)")
+}
 
 /// A reply up to this size is read whole before a row of it is let out, so it can be asked for again or in parts.
 const SMALL: usize = 4 << 20;
@@ -136,26 +303,24 @@ pub(super) fn body<'a>(asked: impl Iterator<Item = (&'a str, Option<(&'a str, Na
 
 /// Sends a request with this body; the answer's status is a success. With it comes what must not show in a message.
 pub(super) async fn send(
-    settings: &Settings,
+    batch: &Batch,
     body: String,
     attempt: &Attempt,
 ) -> Result<(Response, Vec<SecretString>), Failed> {
-    let mut url = settings.url.clone();
-    let page = match settings.format {
+    let page = match batch.format {
         Format::Xml => "xml.ashx",
         Format::Json => "json.ashx",
     };
-    let path = format!("{}/api/batch/1.0/{page}", url.path().trim_end_matches('/'));
-    url.set_path(&path);
-    let request = settings.client.post(url).header(header::CONTENT_TYPE, "application/xml").body(body);
-    let (response, secrets) = settings.credentials.send(request, attempt).await?;
+    let request = batch.tenant.request(["api", "batch", "1.0", page]);
+    let request = request.header(header::CONTENT_TYPE, "application/xml").body(body);
+    let (response, secrets) = batch.tenant.send(request, attempt).await?;
     let (status, headers) = (response.status(), response.headers().clone());
     if status.is_success() {
         return Ok((response, secrets));
     }
     // A body that breaks off takes nothing from what the status says.
     let body = transport::whole(response, SMALL as u64, attempt).await.unwrap_or_default();
-    let read = read(settings.format, body.as_slice(), &mut Nothing);
+    let read = read(batch.format, body.as_slice(), &mut Nothing);
     let is_page = read.as_ref().is_err_and(|error| error.to_string() == web_page().to_string());
     Err(transport::failure(status, &headers, read.unwrap_or_default(), is_page, &secrets).into())
 }
@@ -220,7 +385,7 @@ struct Learned {
 }
 
 pub(super) struct Fetch {
-    settings: Arc<Settings>,
+    batch: Arc<Batch>,
     request: FetchRequest,
     sender: Sender,
     budget: Budget,
@@ -231,9 +396,9 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    pub(super) fn new(settings: Arc<Settings>, request: FetchRequest, sender: Sender) -> Self {
-        let budget = Budget::new(settings.total_deadline, request.counters().clone(), request.began().into());
-        Self { settings, request, sender, budget, codes: Arc::default(), held: Arc::default() }
+    pub(super) fn new(batch: Arc<Batch>, request: FetchRequest, sender: Sender) -> Self {
+        let budget = Budget::new(batch.tenant.total_deadline, request.counters().clone(), request.began().into());
+        Self { batch, request, sender, budget, codes: Arc::default(), held: Arc::default() }
     }
 
     /// Everything that the request asks for, then the verdict.
@@ -241,7 +406,7 @@ impl Fetch {
         let window = self.request.window();
         let mut parts = Vec::new();
         let tables =
-            [(FetchedKind::Codes, self.settings.has_code_table), (FetchedKind::Periods, self.request.periods())];
+            [(FetchedKind::Codes, self.batch.tenant.has_code_table), (FetchedKind::Periods, self.request.periods())];
         let tables: Vec<_> = tables.into_iter().filter_map(|(kind, is_needed)| is_needed.then_some(kind)).collect();
         // Codes and periods come first, so that a registration is understood as it arrives.
         if !tables.is_empty() {
@@ -258,9 +423,9 @@ impl Fetch {
     fn rows(&self) -> Vec<Ask> {
         let window = self.request.window();
         let kinds = vec![FetchedKind::Registrations, FetchedKind::OutOfSchool];
-        let whole = Ask { kinds, from: window.from(), to: window.to(), look_back: self.settings.look_back_days };
-        match self.settings.slice_days {
-            _ if self.settings.start_split.load(Ordering::Relaxed) => whole.slices(1),
+        let whole = Ask { kinds, from: window.from(), to: window.to(), look_back: self.batch.look_back_days };
+        match self.batch.slice_days {
+            _ if self.batch.asks_by_day.load(Ordering::Relaxed) => whole.slices(1),
             Some(days) => whole.slices(days),
             None => vec![whole],
         }
@@ -305,7 +470,7 @@ impl Fetch {
 
     /// The container that looks cut, the code table first: it can't be asked for in parts.
     fn suspect(&self, reply: &Reply) -> Option<FetchedKind> {
-        let is_cut = |rows: u64| rows > 0 && self.settings.suspicious_rows == Some(rows);
+        let is_cut = |rows: u64| rows > 0 && self.batch.suspicious_rows == Some(rows);
         let cut = reply.rows.iter().filter(|(_, rows)| is_cut(*rows)).map(|(kind, _)| *kind);
         cut.max_by_key(|kind| *kind == FetchedKind::Codes)
     }
@@ -321,24 +486,24 @@ impl Fetch {
             format!(
                 "{what} has exactly {} rows in {}, at which iSAMS may cut; if there really are so many, set suspicious_rows \
                  to another number, or to none",
-                self.settings.suspicious_rows.unwrap_or_default(),
+                self.batch.suspicious_rows.unwrap_or_default(),
                 container_name(kind)
             ),
         )
     }
 
     async fn ask(&self, ask: Ask) -> Result<(Reply, Ask), SourceError> {
-        let reply = self.budget.retry(&self.settings.url, |attempt| self.attempt(&ask, attempt)).await?;
+        let reply = self.budget.retry(&self.batch.tenant.url, |attempt| self.attempt(&ask, attempt)).await?;
         Ok((reply, ask))
     }
 
     async fn attempt(&self, ask: &Ask, attempt: Attempt) -> Result<Reply, Failed> {
-        let settings = &self.settings;
+        let batch = &self.batch;
         let span = attempt.span.clone();
         span.record("from", display(ask.from)).record("to", display(ask.to));
-        let (response, secrets) = send(settings, ask.body(), &attempt).await?;
+        let (response, secrets) = send(batch, ask.body(), &attempt).await?;
         let status = response.status().as_u16();
-        let mut chunks = transport::chunks(response, settings.max_bytes, attempt);
+        let mut chunks = transport::chunks(response, batch.tenant.max_bytes, attempt);
 
         let mut beginning: Vec<Bytes> = Vec::new();
         let mut length = 0;
@@ -379,11 +544,11 @@ impl Fetch {
             return Err(Failed { error: message.into_error(status, &secrets), rows_are_out: !is_whole });
         }
         // In JSON an empty container can be left out (verified), so that nothing tells it from one that is missing.
-        let must_be_there = if settings.format == Format::Xml { &*ask.kinds } else { &[] };
+        let must_be_there = if batch.format == Format::Xml { &*ask.kinds } else { &[] };
         if let Some(missing) = must_be_there.iter().find(|kind| !reply.rows.iter().any(|(found, _)| found == *kind)) {
             let cure = match missing {
                 FetchedKind::Codes => {
-                    "let the API key read the code table, or say that there is none with has_code_table (--no-code-table)"
+                    "let the API key read the code table, or say that there is none (--no-code-table, with_code_table)"
                 }
                 _ => "check the key's methods",
             };
@@ -402,7 +567,7 @@ impl Fetch {
                 return Err(Failed { error, rows_are_out: true });
             }
             // The whole fetch starts again, day by day.
-            settings.start_split.store(true, Ordering::Relaxed);
+            batch.asks_by_day.store(true, Ordering::Relaxed);
             let error = SourceError::temporary(error.kind(), error.to_string());
             return Err(Failed { error, rows_are_out: true });
         }
@@ -416,7 +581,7 @@ impl Fetch {
         ask: &Ask,
         sender: Option<Sender>,
     ) -> Result<Reply, Failed> {
-        let (settings, codes) = (Arc::clone(&self.settings), Arc::clone(&self.codes));
+        let (batch, codes) = (Arc::clone(&self.batch), Arc::clone(&self.codes));
         let held = Held { own: 0, of_fetch: Arc::clone(&self.held) };
         let ask = ask.clone();
         // What the connection says while the rest of a reply is read belongs to the request too.
@@ -425,8 +590,8 @@ impl Fetch {
             let _entered = span.entered();
             let learned = Learned::default();
             let reply = Reply { rows: Vec::new(), message: None, records: RecordBatch::new(), learned, held };
-            let mut collector = Collector { settings, codes, ask, reply, sender, rows_are_out: false };
-            let format = collector.settings.format;
+            let mut collector = Collector { batch, codes, ask, reply, sender, rows_are_out: false };
+            let format = collector.batch.format;
             match read(format, body, &mut collector).and_then(|message| collector.flush().map(|()| message)) {
                 Ok(message) => Ok(Reply { message, ..collector.reply }),
                 Err(error) => Err(Failed { error, rows_are_out: collector.rows_are_out }),
@@ -482,7 +647,7 @@ fn held_bytes(record: &Record) -> u64 {
 
 /// Turns items into records, and lets them out in batches if it may.
 struct Collector {
-    settings: Arc<Settings>,
+    batch: Arc<Batch>,
     codes: Arc<BTreeSet<Box<str>>>,
     ask: Ask,
     reply: Reply,
@@ -513,17 +678,17 @@ impl Sink for Collector {
         if !self.ask.kinds.contains(&kind) {
             return Ok(());
         }
-        let Settings { names, ignored_fields, .. } = &*self.settings;
+        let Batch { names, ignored_fields, .. } = &*self.batch;
         let item = Item { kind, fields, ignored: ignored_fields };
         let record = record(&item, names)?;
         if let Some((_, rows)) = self.reply.rows.iter_mut().find(|(found, _)| *found == kind) {
             *rows += 1;
-            let most = most_rows(kind, self.settings.max_rows_per_day, self.ask.days(kind));
+            let most = most_rows(kind, self.batch.tenant.max_rows_per_day, self.ask.days(kind));
             if *rows > most {
                 return Err(too_many(kind, most));
             }
         }
-        self.reply.held.add(held_bytes(&record), self.settings.max_held_bytes)?;
+        self.reply.held.add(held_bytes(&record), self.batch.max_held_bytes)?;
         match &record {
             Record::Code(code) => {
                 self.reply.learned.codes.extend([code.id.as_str().into()].into_iter().chain(code.letter.clone()));

@@ -41,7 +41,7 @@ macro_rules! field_names {
             ///
             /// # Errors
             /// There is no such list, or a name is empty, or none is given.
-            pub fn set(&mut self, list: &str, names: Vec<String>) -> Result<(), SourceError> {
+            pub fn with_names(mut self, list: &str, names: Vec<String>) -> Result<Self, SourceError> {
                 let refused = |message| Err(SourceError::new(SourceErrorKind::Configuration, message));
                 if names.is_empty() || names.iter().any(|name| name.trim().is_empty()) {
                     return refused(format!("the list {} needs at least one name, and no empty one", printable(list)));
@@ -54,7 +54,7 @@ macro_rules! field_names {
                     }
                 };
                 *list = names.into_iter().map(|name| name.trim().to_owned()).collect();
-                Ok(())
+                Ok(self)
             }
         }
 

@@ -18,14 +18,14 @@
 //!
 //! **Bounds.** Ids have up to 64 characters; longer ones are errors. Names are cut after 100 characters and free texts after
 //! 250 (issue `bad_value`). Records of a kind, bytes of a reply and bytes that one fetch holds have limits
-//! ([`Isams::max_rows_per_day`], [`Isams::max_bytes`], [`Isams::max_held_bytes`]).
+//! ([`Batch::with_max_rows_per_day`], [`Batch::with_max_bytes`], [`Batch::with_max_held_bytes`]).
 //!
 //! **Failures.** A request is tried up to 4 times within the deadline of its fetch, if another try can help: after broken
 //! connections and documents, deadlocks, lock time-outs and the statuses 408, 429, 502, 503 and 504, after a wait that about
 //! doubles, or that the tenant asks for if that is longer (60 seconds at most). A connection may take 10 seconds, a pause in a reply 2 minutes.
 //! Redirects are followed on the same host and port only.
 //!
-//! The **REST API** ([`Isams::rest`]) is an OAuth client's. Verified are its paths, its paging, and the fields of periods,
+//! The **REST API** ([`Rest`]) is an OAuth client's. Verified are its paths, its paging, and the fields of periods,
 //! registers and codes. It gives no times of update and no out-of-school records, and lists the current day only
 //! (inferred): a sync over it narrows its window to today, every mark is iSAMS's own verdict, and nothing older is made up.
 //! Assumed: a register's time is the field `time`, else `start`; every absence code counts as an absence.
@@ -42,11 +42,12 @@ mod plain;
 mod probe;
 mod reply;
 mod rest;
-mod source;
+mod settings;
 mod transport;
 mod undecided;
 mod xml;
 
+pub use batch::{Batch, Format};
 pub use fields::FieldNames;
 pub use probe::{ContainerShape, EndDate, FieldShape, MethodShape, Probe};
-pub use source::{Format, Isams};
+pub use rest::Rest;

@@ -68,8 +68,9 @@ impl<'a> Rest<'a> {
         if memchr2(b'<', b'&', value).is_some() {
             return None;
         }
+        let value = std::str::from_utf8(value).ok()?;
         self.0 = rest.strip_prefix(b"\"")?;
-        Some((name, std::str::from_utf8(value).ok()?))
+        Some((name, value))
     }
 
     /// A name in ASCII and without a prefix.

@@ -9,12 +9,13 @@ use secrecy::SecretString;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::Batch;
 use super::batch;
 use super::body::too_large;
 use super::fields::{REQUIRED, unknown_name};
 use super::message::{hidden, is_message};
 use super::reply::{Sink, container_kind, is_around};
-use super::source::{Interface, Isams, Settings};
+
 use super::transport::{self, Attempt, Budget, Failed};
 use crate::model::FeedTime;
 use crate::rules::Window;
@@ -108,26 +109,19 @@ pub enum EndDate {
     Unknown,
 }
 
-impl Isams {
+impl Batch {
     /// Asks for every method of the Batch API, each on its own and for a sixth of the total deadline at most, and gives the
     /// replies' shape. Choose a window of a few school days in the past.
     ///
     /// # Errors
-    /// No method answers; the error is the first one's. The source reads REST, whose shape is documented.
+    /// No method answers; the error is the first one's.
     pub async fn probe(&self, window: Window) -> Result<Probe, SourceError> {
-        let settings = self.settings();
-        if settings.interface == Interface::Rest {
-            return Err(SourceError::new(
-                SourceErrorKind::Configuration,
-                "a probe reads the Batch interface; give it an API key or a client of the Batch interface",
-            ));
-        }
-        Asking { settings }.everything(window).await
+        Asking { batch: self }.everything(window).await
     }
 }
 
 struct Asking<'a> {
-    settings: &'a Settings,
+    batch: &'a Batch,
 }
 
 /// What one reply held: its shape, and what is needed to compare it with others.
@@ -206,19 +200,19 @@ impl Asking<'_> {
     async fn ask(&self, method: &str, filter: Option<(&str, NaiveDate, NaiveDate)>) -> Result<Reply, SourceError> {
         let body = batch::body([(method, filter)].into_iter());
         // A method that never answers leaves the others their time.
-        let share = self.settings.total_deadline / METHODS.len() as u32;
+        let share = self.batch.tenant.total_deadline / METHODS.len() as u32;
         let budget = Budget::new(share, FetchCounters::default(), Instant::now());
-        budget.retry(&self.settings.url, |attempt| self.attempt(body.clone(), attempt)).await
+        budget.retry(&self.batch.tenant.url, |attempt| self.attempt(body.clone(), attempt)).await
     }
 
     async fn attempt(&self, body: String, attempt: Attempt) -> Result<Reply, Failed> {
-        let settings = self.settings;
-        let (response, secrets) = batch::send(settings, body, &attempt).await?;
+        let batch = self.batch;
+        let (response, secrets) = batch::send(batch, body, &attempt).await?;
         let status = response.status().as_u16();
-        let most = settings.max_bytes.min(MOST_BYTES);
+        let most = batch.tenant.max_bytes.min(MOST_BYTES);
         let body = transport::whole(response, most, &attempt).await?;
-        let mut sink = Shapes { settings, secrets, reply: Reply::default() };
-        match batch::read(settings.format, Cursor::new(&body), &mut sink)? {
+        let mut sink = Shapes { batch, secrets, reply: Reply::default() };
+        match batch::read(batch.format, Cursor::new(&body), &mut sink)? {
             Some(message) => Err(message.into_error(status, &sink.secrets).into()),
             None => {
                 sink.finish();
@@ -245,7 +239,7 @@ fn next(date: NaiveDate) -> NaiveDate {
 
 /// Takes the shape of a reply.
 struct Shapes<'a> {
-    settings: &'a Settings,
+    batch: &'a Batch,
     secrets: Vec<SecretString>,
     reply: Reply,
 }
@@ -270,7 +264,7 @@ impl Sink for Shapes<'_> {
     }
 
     fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError> {
-        let names = &self.settings.names;
+        let names = &self.batch.names;
         if kind == FetchedKind::Registrations {
             let find = |names: &[String]| {
                 let find = |name: &String| fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name));
@@ -304,7 +298,7 @@ impl Shapes<'_> {
 
     /// Says which field is read by which option.
     fn finish(&mut self) {
-        let lists = self.settings.names.lists();
+        let lists = self.batch.names.lists();
         for container in &mut self.reply.containers {
             let prefix = match container_kind(&container.name) {
                 Some(FetchedKind::Registrations) => "registration_",

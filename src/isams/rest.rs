@@ -1,14 +1,19 @@
 //! The REST API: today's registers, read one by one.
 
 use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use chrono::{Datelike, NaiveDate, NaiveTime};
+use async_trait::async_trait;
+use chrono::{Datelike, NaiveDate, NaiveTime, TimeDelta};
 use futures::StreamExt;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
 
+use super::auth::{Credentials, TokenScope};
+use super::batch::wording;
 use super::body::{bad_reply, is_page, text_of, too_large, too_many};
 use super::fields::{
     LONGEST_LETTER, LONGEST_NAME, LONGEST_TEXT, bad_record, clipped, flag, is_at_most, is_id, listed, minutes,
@@ -16,12 +21,16 @@ use super::fields::{
 };
 use super::message::{Message, hidden};
 use super::page::{ListName, Object, Page, Paging, Unreadable, object};
-use super::source::Settings;
+use super::settings::{Tenant, stream, tenant_methods};
 use super::transport::{self, Attempt, Budget, Failed};
+use crate::explain::Wording;
 use crate::model::{
     Code, FIRST_REAL_YEAR, FeedTime, PeriodId, Record, Registration, RegistrationPeriod, SourceVerdict, UnreadableField,
 };
-use crate::source::{Completeness, FetchItem, FetchRequest, FetchedKind, SourceError, SourceErrorKind};
+use crate::source::{
+    AttendanceSource, Capabilities, Completeness, FetchItem, FetchRequest, FetchedKind, RecordStream, SourceError,
+    SourceErrorKind,
+};
 
 /// Registers that are read at the same time.
 const AT_ONCE: usize = 4;
@@ -38,8 +47,67 @@ const MOST_PAGES: u64 = 1_000;
 /// A list is held whole, and a few at a time; one of 5,000 students has 2 MiB.
 const MOST_LIST_BYTES: u64 = 8 << 20;
 
-pub(super) struct Fetch {
-    settings: Arc<Settings>,
+/// A school's iSAMS, read over the REST API with an OAuth client (scope `restapi`). It reaches today only, register by
+/// register.
+///
+/// It has neither times of update nor out-of-school records: each mark is iSAMS's own verdict, which its decision says
+/// ([`judged_by_source`](crate::model::Decision::judged_by_source)). Its absence codes do not say whether they count as
+/// absences; they are taken to (assumed). Replies are taken not to be cached (assumed).
+///
+/// ```
+/// use rollmark::isams::Rest;
+///
+/// let source = Rest::new("https://school.isams.cloud", "client", "secret")?;
+/// assert_eq!(source.to_string(), "iSAMS at school.isams.cloud");
+/// # Ok::<(), rollmark::source::SourceError>(())
+/// ```
+#[derive(Clone)]
+pub struct Rest {
+    tenant: Tenant,
+    cache_expiry: TimeDelta,
+}
+
+impl Rest {
+    /// The REST API. The address's path, if it has one, comes before the API's. The client's token is fetched when it is
+    /// needed, renewed ahead of its end, and fetched anew if it is refused.
+    ///
+    /// # Errors
+    /// The address is no URL, or is plain http to another host than this machine.
+    pub fn new(url: &str, client_id: impl Into<String>, client_secret: impl Into<String>) -> Result<Self, SourceError> {
+        let url = transport::parse_url(url)?;
+        let credentials = Credentials::client(&url, TokenScope::Rest, client_id.into(), client_secret.into());
+        Ok(Self { tenant: Tenant::new(url, credentials, false)?, cache_expiry: TimeDelta::zero() })
+    }
+
+    /// Sets how old replies can be where something between here and iSAMS keeps them. The default is 0.
+    #[must_use]
+    pub fn with_cache_expiry(mut self, expiry: TimeDelta) -> Self {
+        self.cache_expiry = expiry;
+        self
+    }
+}
+
+tenant_methods!(Rest, "Rest");
+
+#[async_trait]
+impl AttendanceSource for Rest {
+    fn capabilities(&self) -> Capabilities {
+        let capabilities =
+            Capabilities::new().with_code_table(self.tenant.has_code_table).with_cache_expiry(self.cache_expiry);
+        capabilities.with_stamps(false).with_out_of_school(false).with_today_only(true)
+    }
+
+    fn wording(&self) -> Wording {
+        wording()
+    }
+
+    async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
+        Ok(stream(|sender| Fetch::new(self.tenant.clone(), request.clone(), sender).run()))
+    }
+}
+
+struct Fetch {
+    tenant: Tenant,
     request: FetchRequest,
     sender: mpsc::Sender<FetchItem>,
     budget: Budget,
@@ -49,13 +117,13 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    pub(super) fn new(settings: Arc<Settings>, request: FetchRequest, sender: mpsc::Sender<FetchItem>) -> Self {
-        let budget = Budget::new(settings.total_deadline, request.counters().clone(), request.began().into());
-        Self { settings, request, sender, budget, hashing: RandomState::new(), secrets: Mutex::default() }
+    fn new(tenant: Tenant, request: FetchRequest, sender: mpsc::Sender<FetchItem>) -> Self {
+        let budget = Budget::new(tenant.total_deadline, request.counters().clone(), request.began().into());
+        Self { tenant, request, sender, budget, hashing: RandomState::new(), secrets: Mutex::default() }
     }
 
     /// Codes, periods and registers of today, then the verdict.
-    pub(super) async fn run(self) -> Result<(), SourceError> {
+    async fn run(self) -> Result<(), SourceError> {
         let read = self.read().await;
         let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
         // An error can name fields and periods, and the tenant can call them anything.
@@ -79,7 +147,7 @@ impl Fetch {
                 "iSAMS's REST interface gives today only; ask for today alone, or read the Batch interface",
             ));
         }
-        let codes = match self.settings.has_code_table {
+        let codes = match self.tenant.has_code_table {
             true => Some(self.list(&["absencecodes"], ListName::Known("absenceCodes"), code).await?),
             false => None,
         };
@@ -119,8 +187,8 @@ impl Fetch {
         while let Some(register) = registers.next().await {
             let register = register?;
             rows += register.len() as u64;
-            if rows > self.settings.max_rows_per_day {
-                return Err(too_many(FetchedKind::Registrations, self.settings.max_rows_per_day));
+            if rows > self.tenant.max_rows_per_day {
+                return Err(too_many(FetchedKind::Registrations, self.tenant.max_rows_per_day));
             }
             self.send(register).await;
         }
@@ -179,7 +247,7 @@ impl Fetch {
             // The pages of a list all have it under one name.
             let name = found.as_deref().map_or(name, ListName::Known);
             let ask = Ask { path, name, page, size, most_bytes: MOST_LIST_BYTES - length };
-            let reply = self.budget.retry(&self.settings.url, |attempt| self.attempt(&ask, read, attempt)).await?;
+            let reply = self.budget.retry(&self.tenant.url, |attempt| self.attempt(&ask, read, attempt)).await?;
             found = reply.list_name.or(found);
             length += reply.length;
             let about = reply.paging;
@@ -245,13 +313,9 @@ impl Fetch {
         read: &impl Fn(&Object<'_>) -> Result<T, SourceError>,
         attempt: Attempt,
     ) -> Result<Reply<T>, Failed> {
-        let settings = &self.settings;
-        let mut url = settings.url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(["api", "registration"]).extend(ask.path);
-        }
-        let request = settings.client.get(url).query(&[("page", ask.page), ("pageSize", ask.size)]);
-        let (response, secrets) = settings.credentials.send(request, &attempt).await?;
+        let request = self.tenant.request(["api", "registration"].into_iter().chain(ask.path.iter().copied()));
+        let request = request.query(&[("page", ask.page), ("pageSize", ask.size)]);
+        let (response, secrets) = self.tenant.send(request, &attempt).await?;
         self.keep_hidden(&secrets);
         let (status, headers) = (response.status(), response.headers().clone());
         if !status.is_success() {
@@ -260,10 +324,10 @@ impl Fetch {
             let said = Some(words).filter(|words| *words != Message::default());
             return Err(transport::failure(status, &headers, said, is_page(&body), &secrets).into());
         }
-        let body = transport::whole(response, settings.max_bytes.min(ask.most_bytes), &attempt).await;
+        let body = transport::whole(response, self.tenant.max_bytes.min(ask.most_bytes), &attempt).await;
         let body = body.map_err(|error| match error.kind() {
             SourceErrorKind::TooLarge => {
-                too_large(&format!("a list of more than {} bytes", settings.max_bytes.min(MOST_LIST_BYTES)))
+                too_large(&format!("a list of more than {} bytes", self.tenant.max_bytes.min(MOST_LIST_BYTES)))
             }
             _ => error,
         })?;

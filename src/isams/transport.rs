@@ -63,22 +63,56 @@ pub(super) fn same_host(url: &Url, is_post: bool) -> redirect::Policy {
     })
 }
 
-pub(super) fn client(url: &Url, redirects: redirect::Policy) -> Result<Client, SourceError> {
-    let accepted = [(header::ACCEPT_ENCODING, header::HeaderValue::from_static("gzip"))];
-    let mut builder = Client::builder()
-        .default_headers(accepted.into_iter().collect())
-        // Decompressed here, whatever features another crate switches on.
-        .no_gzip()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
-        .redirect(redirects)
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .user_agent(concat!("rollmark/", env!("CARGO_PKG_VERSION")));
-    if is_loopback(url) {
-        builder = builder.no_proxy();
+/// How a tenant is reached, beside its address.
+#[derive(Clone, Default)]
+pub(super) struct Connection {
+    proxy: Option<reqwest::Proxy>,
+    #[cfg(feature = "rustls")]
+    root_certificates: Vec<reqwest::Certificate>,
+}
+
+impl Connection {
+    pub(super) fn set_proxy(&mut self, url: &str) -> Result<(), SourceError> {
+        let proxy = reqwest::Proxy::all(url.trim())
+            .map_err(|_| configuration("the proxy's address is not a URL; http://proxy.school.example:8080 is one"))?;
+        self.proxy = Some(proxy);
+        Ok(())
     }
-    builder.build().map_err(|_| configuration("this machine's TLS set-up does not work; check its certificates"))
+
+    #[cfg(feature = "rustls")]
+    pub(super) fn add_root_certificate(&mut self, pem: &[u8]) -> Result<(), SourceError> {
+        let refused = || configuration("the root certificate can't be read; give an authority's certificate in PEM");
+        let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| refused())?;
+        if certificates.is_empty() {
+            return Err(refused());
+        }
+        self.root_certificates.extend(certificates);
+        Ok(())
+    }
+
+    pub(super) fn client(&self, url: &Url, redirects: redirect::Policy) -> Result<Client, SourceError> {
+        let accepted = [(header::ACCEPT_ENCODING, header::HeaderValue::from_static("gzip"))];
+        let mut builder = Client::builder()
+            .default_headers(accepted.into_iter().collect())
+            // Decompressed here, whatever features another crate switches on.
+            .no_gzip()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .redirect(redirects)
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .user_agent(concat!("rollmark/", env!("CARGO_PKG_VERSION")));
+        #[cfg(feature = "rustls")]
+        {
+            builder = builder.tls_certs_merge(self.root_certificates.iter().cloned());
+        }
+        if let Some(proxy) = self.proxy.clone().filter(|_| !is_loopback(url)) {
+            builder = builder.proxy(proxy);
+        } else if is_loopback(url) {
+            builder = builder.no_proxy();
+        }
+        builder.build().map_err(|_| configuration("this machine's TLS set-up does not work; check its certificates"))
+    }
 }
 
 /// How often one request is tried.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
-use rollmark::isams::{FieldNames, Format, Isams};
+use rollmark::isams::{Batch, FieldNames, Format, Rest};
 use rollmark::model::{StudentId, Zone};
 use rollmark::rules::{MidnightEnd, PmRule, Rules, SyncWindow, TieBreak, Window};
 use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError, newest_zone};
@@ -66,7 +66,7 @@ impl SourceFlags {
     /// The tenant that the flags name, if they name one.
     ///
     /// The error is a wrong flag.
-    pub fn tenant(&self) -> Result<Option<Isams>, String> {
+    pub fn tenant(&self) -> Result<Option<Tenant>, String> {
         // An empty environment variable is one that is not set.
         let given = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
         let secret = |flag: &str, value: &Option<String>, of_file: &Option<String>| match (given(value), of_file) {
@@ -85,36 +85,53 @@ impl SourceFlags {
             };
         };
         let is_rest = matches!(self.format, Interface::Rest);
+        if is_rest && !(self.fields.is_empty() && self.ignored_fields.is_empty()) {
+            return Err(
+                "--field and --ignore-field are for the Batch interface; the fields of --format rest are known"
+                    .to_owned(),
+            );
+        }
         let tenant = match credentials {
             (Some(_), None, None) if is_rest => {
                 return Err(
                     "--format rest needs --client-id and --client-secret; an API key does not open it".to_owned()
                 );
             }
-            (Some(key), None, None) => Isams::batch(&url, key),
-            (None, Some(id), Some(secret)) if is_rest => Isams::rest(&url, id, secret),
-            (None, Some(id), Some(secret)) => Isams::batch_oauth(&url, id, secret),
+            (Some(key), None, None) => {
+                Batch::new(&url, key).and_then(|batch| self.set_up(batch)).map(|batch| Tenant::Batch(Box::new(batch)))
+            }
+            (None, Some(id), Some(secret)) if is_rest => Rest::new(&url, id, secret).map(|rest| {
+                let rest = rest.with_code_table(!self.no_code_table);
+                Tenant::Rest(Box::new(match self.cache_expiry {
+                    Some(expiry) => rest.with_cache_expiry(expiry),
+                    None => rest,
+                }))
+            }),
+            (None, Some(id), Some(secret)) => Batch::for_client(&url, id, secret)
+                .and_then(|batch| self.set_up(batch))
+                .map(|batch| Tenant::Batch(Box::new(batch))),
             _ => return Err("a --url needs either --api-key, or --client-id and --client-secret".to_owned()),
         };
-        tenant.and_then(|tenant| self.set_up(tenant)).map(Some).map_err(|error| error.to_string())
+        tenant.map(Some).map_err(|error| error.to_string())
     }
 
-    fn set_up(&self, source: Isams) -> Result<Isams, SourceError> {
-        let mut names = FieldNames::default();
-        for (list, fields) in &self.fields {
-            names.set(list, fields.clone())?;
-        }
-        let source = source.field_names(names).ignored_fields(&self.ignored_fields).has_code_table(!self.no_code_table);
-        let source = match self.format {
-            Interface::Xml => source.format(Format::Xml),
-            Interface::Json => source.format(Format::Json),
-            Interface::Rest => source,
-        };
+    fn set_up(&self, batch: Batch) -> Result<Batch, SourceError> {
+        let no_names = Ok(FieldNames::default());
+        let names = self.fields.iter().fold(no_names, |names, (list, fields)| names?.with_names(list, fields.clone()));
+        let format = if matches!(self.format, Interface::Json) { Format::Json } else { Format::Xml };
+        let batch = batch.with_format(format).with_field_names(names?).with_ignored_fields(&self.ignored_fields);
+        let batch = batch.with_code_table(!self.no_code_table);
         Ok(match self.cache_expiry {
-            Some(expiry) => source.cache_expiry(expiry),
-            None => source,
+            Some(expiry) => batch.with_cache_expiry(expiry),
+            None => batch,
         })
     }
+}
+
+/// A tenant, by the interface that is read.
+pub enum Tenant {
+    Batch(Box<Batch>),
+    Rest(Box<Rest>),
 }
 
 /// Replies that are kept, or read instead of a tenant.
@@ -190,7 +207,8 @@ pub fn source(
         return Ok(Arc::new(replay));
     }
     match flags.tenant().unwrap_or_else(|error| wrong_flags(error)) {
-        Some(tenant) => Ok(Arc::new(tenant)),
+        Some(Tenant::Batch(batch)) => Ok(Arc::from(batch as Box<dyn AttendanceSource>)),
+        Some(Tenant::Rest(rest)) => Ok(Arc::from(rest as Box<dyn AttendanceSource>)),
         None => wrong_flags(NO_SOURCE.to_owned()),
     }
 }
@@ -404,7 +422,7 @@ fn parse_field(text: &str) -> Result<(String, Vec<String>), String> {
     let (list, names) = text.split_once('=').ok_or("no names; out_of_school_updated=SavedAt gives a list one name")?;
     let names: Vec<String> = names.split(',').map(str::to_owned).collect();
     // What is wrong shows here, with all lists' names.
-    FieldNames::default().set(&covered(list), names.clone()).map_err(|error| error.to_string())?;
+    FieldNames::default().with_names(&covered(list), names.clone()).map_err(|error| error.to_string())?;
     Ok((list.to_owned(), names))
 }
 

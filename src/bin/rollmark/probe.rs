@@ -1,7 +1,7 @@
 use clap::Args;
 use rollmark::rules::SyncWindow;
 
-use crate::flags::{SourceFlags, WindowFlags};
+use crate::flags::{SourceFlags, Tenant, WindowFlags};
 use crate::output::{say, say_json};
 use crate::program::{Failure, wrong_flags};
 
@@ -26,8 +26,11 @@ pub async fn run(flags: Flags) -> Result<u8, Failure> {
     let few_days = SyncWindow::default().with_days(6);
     let window = flags.window.window_or(&zone, few_days).unwrap_or_else(|error| wrong_flags(error));
     let tenant = flags.source.tenant().unwrap_or_else(|error| wrong_flags(error));
-    let tenant = tenant.unwrap_or_else(|| wrong_flags("there is no tenant; name it with --url".to_owned()));
-    let probe = tenant.probe(window).await?;
+    let probe = match tenant {
+        Some(Tenant::Batch(batch)) => batch.probe(window).await?,
+        Some(Tenant::Rest(_)) => wrong_flags("a probe reads the Batch interface; leave --format rest out".to_owned()),
+        None => wrong_flags("there is no tenant; name it with --url".to_owned()),
+    };
     if flags.json {
         say_json(&probe)?;
     } else {

@@ -1,0 +1,193 @@
+//! What both interfaces of a tenant have in common: its address, who asks, and how much a fetch may take.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use reqwest::{Client, RequestBuilder, Response, Url, redirect};
+use secrecy::SecretString;
+use tokio::sync::mpsc;
+
+use super::auth::Credentials;
+use super::transport::{self, Attempt, Connection};
+use crate::source::{FetchItem, RecordStream, SourceError};
+
+/// How long giving back a token may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Batches of records that wait to be resolved.
+const WAITING: usize = 8;
+
+/// A school's iSAMS, whichever interface is read.
+#[derive(Clone)]
+pub(super) struct Tenant {
+    pub(super) url: Url,
+    connection: Connection,
+    /// Whether requests are POSTs.
+    posts: bool,
+    client: Client,
+    /// For tokens: it follows no redirect.
+    token_client: Client,
+    credentials: Arc<Credentials>,
+    pub(super) has_code_table: bool,
+    pub(super) total_deadline: Duration,
+    pub(super) max_bytes: u64,
+    pub(super) max_rows_per_day: u64,
+}
+
+impl Tenant {
+    pub(super) fn new(url: Url, credentials: Credentials, posts: bool) -> Result<Self, SourceError> {
+        let connection = Connection::default();
+        Ok(Self {
+            client: connection.client(&url, transport::same_host(&url, posts))?,
+            token_client: connection.client(&url, redirect::Policy::none())?,
+            url,
+            connection,
+            posts,
+            credentials: Arc::new(credentials),
+            has_code_table: true,
+            total_deadline: Duration::from_secs(180),
+            max_bytes: 2 << 30,
+            max_rows_per_day: 60_000,
+        })
+    }
+
+    /// Changes how the tenant is reached.
+    pub(super) fn reconnect(
+        &mut self,
+        change: impl FnOnce(&mut Connection) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
+        change(&mut self.connection)?;
+        self.client = self.connection.client(&self.url, transport::same_host(&self.url, self.posts))?;
+        self.token_client = self.connection.client(&self.url, redirect::Policy::none())?;
+        Ok(())
+    }
+
+    /// A request for this path below the tenant's address.
+    pub(super) fn request<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> RequestBuilder {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        if self.posts { self.client.post(url) } else { self.client.get(url) }
+    }
+
+    /// Sends a request with the tenant's credentials, and says what was in them that must not show in a message.
+    pub(super) async fn send(
+        &self,
+        request: RequestBuilder,
+        attempt: &Attempt,
+    ) -> Result<(Response, Vec<SecretString>), SourceError> {
+        self.credentials.send(request, &self.token_client, attempt).await
+    }
+
+    pub(super) async fn close(&self) -> Result<(), SourceError> {
+        let deadline = tokio::time::Instant::now() + CLOSE_TIMEOUT;
+        self.credentials.revoke(&self.token_client, deadline).await
+    }
+
+    pub(super) fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
+}
+
+/// The stream of a fetch, which runs as the stream is read, and stops with it.
+pub(super) fn stream<F>(fetch: impl FnOnce(mpsc::Sender<FetchItem>) -> F) -> RecordStream
+where
+    F: Future<Output = Result<(), SourceError>> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let running = futures::stream::once(fetch(sender).boxed()).filter_map(async |result| result.err().map(Err));
+    let rows = futures::stream::unfold(receiver, async |mut receiver| {
+        let item = receiver.recv().await?;
+        Some((Ok(item), receiver))
+    });
+    RecordStream::new(futures::stream::select(rows, running))
+}
+
+/// What the types of both interfaces offer.
+macro_rules! tenant_methods {
+    ($type:ident, $name:literal) => {
+        impl $type {
+            /// Sets the proxy through which iSAMS and its token service are reached, such as `http://proxy.school.example:8080`.
+            /// A name and a password can stand in it. A tenant on this machine is reached without.
+            ///
+            /// Without this setting, the proxy is the one that the environment names (`HTTPS_PROXY`).
+            ///
+            /// # Errors
+            /// It is no proxy's address.
+            pub fn with_proxy(mut self, url: &str) -> Result<Self, SourceError> {
+                self.tenant.reconnect(|connection| connection.set_proxy(url))?;
+                Ok(self)
+            }
+
+            /// Trusts one more authority, given as its certificate in PEM, such as that of a school's proxy that looks into TLS
+            /// connections. Can be called for several.
+            ///
+            /// # Errors
+            /// It is no certificate in PEM.
+            #[cfg(feature = "rustls")]
+            pub fn with_root_certificate(mut self, pem: &[u8]) -> Result<Self, SourceError> {
+                self.tenant.reconnect(|connection| connection.add_root_certificate(pem))?;
+                Ok(self)
+            }
+
+            /// Sets how long a whole fetch may take, with every retry, counted from when its request was made. The default is 3
+            /// minutes.
+            #[must_use]
+            pub fn with_total_deadline(mut self, longest: Duration) -> Self {
+                self.tenant.total_deadline = longest;
+                self
+            }
+
+            /// Sets how many bytes a reply may have, after decompression. The default is 2 GiB; a list of the REST API may have
+            /// 8 MiB at most.
+            #[must_use]
+            pub fn with_max_bytes(mut self, most: u64) -> Self {
+                self.tenant.max_bytes = most;
+                self
+            }
+
+            /// Sets how many registrations a reply may hold for each day that was asked for (over REST, all registers together),
+            /// which bounds the memory that a sync of it takes. The default is 60,000: 5,000 students with 12 registers a day. Of
+            /// registration periods a reply may hold a 30th of it for each day, of out-of-school records a 120th for each day and
+            /// twice as many as this in any case, of codes a 12th.
+            #[must_use]
+            pub fn with_max_rows_per_day(mut self, most: u64) -> Self {
+                self.tenant.max_rows_per_day = most;
+                self
+            }
+
+            /// Sets whether the school has a code table, which it has unless this says otherwise. iSAMS is not asked for one then,
+            /// and every code counts as an absence.
+            #[must_use]
+            pub fn with_code_table(mut self, has_one: bool) -> Self {
+                self.tenant.has_code_table = has_one;
+                self
+            }
+
+            /// Gives back the OAuth token, if one is held; a later fetch gets another. Dropping the source leaves it to run out.
+            ///
+            /// # Errors
+            /// iSAMS can't be reached or has no such service (assumed to be there). The token is forgotten all the same.
+            pub async fn close(&self) -> Result<(), SourceError> {
+                self.tenant.close().await
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "iSAMS at {}", self.tenant.host())
+            }
+        }
+
+        /// Shows the host only, never a credential.
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple($name).field(&self.tenant.host()).finish()
+            }
+        }
+    };
+}
+
+pub(super) use tenant_methods;
