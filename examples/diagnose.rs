@@ -10,6 +10,7 @@ use rollmark::explain::Question;
 use rollmark::model::Session::{Am, Pm};
 use rollmark::rules::Rules;
 use rollmark::store::MemoryStore;
+use rollmark::support::Support;
 use rollmark::sync::{AttendanceSync, SyncRequest};
 use rollmark::testing::{FakeSchool, FakeSource, TestClock};
 
@@ -21,11 +22,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let clock = TestClock::new(synced);
     let source = FakeSource::new(school()).with_cache(TimeDelta::hours(6), &clock);
     let rules = Rules::new("Europe/London".parse()?);
-    let sync = AttendanceSync::new(source.clone(), MemoryStore::new(), "school", rules);
-
+    let (store, key) = (MemoryStore::new(), "school".into());
+    let sync = AttendanceSync::new(source.clone(), store.clone(), &key, rules.clone());
     sync.run(SyncRequest::overnight(today).with_now(synced)).await?;
+    let support = Support::new(&source, &rules).with_store(&store, &key);
     // From now on the source's cache answers for today alone, too.
-    sync.diagnose(Question::about("1", today), synced).await?;
+    support.with_now(synced).diagnose(&Question::about("1", today)).await?;
     source.change(|school| {
         correct(school, "1 am", "2026-11-20T15:10:00");
         correct(school, "4 am", "2026-11-20T15:20:00");
@@ -41,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ("6", "The register holds two rows for the student", "2026-11-20", Am, "I"),
     ] {
         let question = Question::about(student, date.parse()?).with_session(session).expecting(expected);
-        let diagnosis = sync.diagnose(question, asked).await?;
+        let diagnosis = support.with_now(asked).diagnose(&question).await?;
         writeln!(std::io::stdout(), "\n{student}. {cause}. The school expects {expected}.")?;
         for finding in diagnosis.sessions.iter().flat_map(|answer| &answer.findings) {
             writeln!(std::io::stdout(), "{}\n→ {}", finding.summary, finding.advice)?;

@@ -42,6 +42,7 @@
 //! | `isams` | the iSAMS source over HTTP |
 //! | `store` | where marks live: the trait, memory, SQLite |
 //! | `sync` | fetch → resolve → plan → guard → apply → report |
+//! | `support` | the desk: diagnosis, audit and check from a source, with or without a store |
 //! | `testing` | the fake school and source, the mock, the iSAMS simulator, what every source and every store must do |
 //!
 //! `model`, `rules` and `explain` know no I/O, no async and no clock; they are all of the crate with default features
@@ -60,6 +61,8 @@ pub mod rules;
 pub mod source;
 #[cfg(feature = "sync")]
 pub mod store;
+#[cfg(feature = "sync")]
+pub mod support;
 #[cfg(feature = "sync")]
 pub mod sync;
 #[cfg(feature = "testing")]

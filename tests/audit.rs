@@ -5,8 +5,7 @@ use rollmark::explain::{PmAudit, PmAuditor, Question};
 use rollmark::model::{Record, Session};
 use rollmark::rules::{PmRule, Rules, SyncWindow, Window};
 use rollmark::source::{SourceError, SourceErrorKind};
-use rollmark::store::MemoryStore;
-use rollmark::sync::AttendanceSync;
+use rollmark::support::Support;
 use rollmark::testing::{FakeSchool, FakeSource};
 
 fn clock(text: &str) -> NaiveTime {
@@ -115,36 +114,37 @@ fn of_many_register_times_those_of_most_dates_are_tried() {
 
 #[tokio::test]
 async fn what_if_lists_the_marks_that_other_rules_would_change() {
-    let sync = AttendanceSync::new(FakeSource::new(school(true)), MemoryStore::new(), "school", rules());
-    let other = rules().with_pm(PmRule::FirstFrom(clock("13:30:00")));
-    let differences = sync.what_if(other, window()).await.unwrap();
+    let (source, rules) = (FakeSource::new(school(true)), rules());
+    let support = Support::new(&source, &rules);
+    let other = rules.clone().with_pm(PmRule::FirstFrom(clock("13:30:00")));
+    let differences = support.what_if(&other, window()).await.unwrap();
     let texts: Vec<String> = differences.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["1 2026-11-09 PM: I (illness) → present", "1 2026-11-16 PM: I (illness) → present"]);
     assert_eq!(differences[0].mark().unwrap().session, Session::Pm);
-    assert!(sync.what_if(rules(), window()).await.unwrap().is_empty());
-    assert_eq!(sync.audit_pm(window()).await.unwrap(), audit(true));
+    assert!(support.what_if(&rules, window()).await.unwrap().is_empty());
+    assert_eq!(support.audit_pm(window()).await.unwrap(), audit(true));
 }
 
 #[tokio::test]
 async fn an_empty_code_table_under_records_with_codes_is_refused_as_a_sync_refuses_it() {
     let mut without_codes = FakeSchool::new();
     school(true).records().filter(|record| !matches!(record, Record::Code(_))).for_each(|row| without_codes.add(row));
-    let sync = AttendanceSync::new(FakeSource::new(without_codes.clone()), MemoryStore::new(), "school", rules());
+    let (source, rules) = (FakeSource::new(without_codes.clone()), rules());
+    let support = Support::new(&source, &rules).with_now("2026-11-20T18:00:00Z".parse().unwrap());
     let monday = "2026-11-16".parse().unwrap();
-    let now = "2026-11-20T18:00:00Z".parse().unwrap();
     let refused = [
-        sync.audit_pm(window()).await.map(drop),
-        sync.what_if(rules(), window()).await.map(drop),
-        sync.diagnose(Question::about("1", monday).with_window(window()), now).await.map(drop),
+        support.audit_pm(window()).await.map(drop),
+        support.what_if(&rules, window()).await.map(drop),
+        support.diagnose(&Question::about("1", monday).with_window(window())).await.map(drop),
     ];
     for result in refused {
         let error = result.unwrap_err();
         assert_eq!(error.source_error().map(SourceError::kind), Some(SourceErrorKind::Incomplete), "{error}");
     }
     let friday = Question::about("1", "2026-11-20".parse().unwrap()).with_window(window());
-    assert!(sync.diagnose(friday, now).await.is_ok(), "nobody has a code on that date");
+    assert!(support.diagnose(&friday).await.is_ok(), "nobody has a code on that date");
 
-    let mut auditor = PmAuditor::new(rules(), window());
+    let mut auditor = PmAuditor::new(rules, window());
     auditor.extend(without_codes.records());
     let audit = auditor.finish().unwrap();
     assert!(audit.lacks_code_table);

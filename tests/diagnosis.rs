@@ -12,6 +12,7 @@ use rollmark::model::{Mark, OutOfSchool, Record, Session, SessionMark, Status, S
 use rollmark::rules::{Freshness, MidnightEnd, PmRule, Resolver, Rules, Scope, SyncWindow, TieBreak, Window};
 use rollmark::source::{AttendanceSource, Capabilities, FetchItem, FetchRequest, RecordStream, SourceError};
 use rollmark::store::MemoryStore;
+use rollmark::support::Support;
 use rollmark::sync::{AttendanceSync, SyncRequest};
 use rollmark::testing::{FakeSchool, FakeSource};
 
@@ -468,9 +469,10 @@ async fn fields_that_may_hold_the_time_of_update_or_the_code_are_named_where_it_
     let advice = async |code: Option<&str>, expected: &str| {
         let mut school = school();
         school.out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00").code = code.map(Into::into);
-        let sync = AttendanceSync::new(Undecided(FakeSource::new(school)), MemoryStore::new(), "school", rules());
+        let (source, rules) = (Undecided(FakeSource::new(school)), rules());
+        let support = Support::new(&source, &rules).with_now(now());
         let question = question().with_session(Session::Am).expecting(expected);
-        sync.diagnose(question, now()).await.unwrap().sessions.remove(0).findings.remove(0).advice
+        support.diagnose(&question).await.unwrap().sessions.remove(0).findings.remove(0).advice
     };
     let stamp = advice(Some("17"), "M").await;
     assert!(stamp.contains("--field out_of_school_updated=NAME; it may be one of: Reference and SavedAt)"), "{stamp}");
@@ -817,14 +819,13 @@ async fn no_mark_is_expected_of_a_date_that_the_last_sync_was_told_is_closed() {
         .out_of_school("901", AMELIA, "2026-11-20T08:00:00", "2026-11-20T12:00:00")
         .coded("17")
         .updated("2026-11-19T16:00:00");
-    let sync = AttendanceSync::new(FakeSource::new(school), MemoryStore::new(), "school", rules());
+    let (source, store, key, rules) = (FakeSource::new(school), MemoryStore::new(), "school".into(), rules());
+    let sync = AttendanceSync::new(source.clone(), store.clone(), &key, rules.clone());
+    let support = Support::new(&source, &rules).with_store(&store, &key).with_now(now());
     let request = |closed: &[NaiveDate]| {
         SyncRequest::targeted(window()).with_closed_dates(closed.iter().copied()).with_now(now())
     };
-    let first = |question: Question| {
-        let answer = sync.diagnose(question, now());
-        async { answer.await.unwrap().sessions.remove(0) }
-    };
+    let first = async |question: Question| support.diagnose(&question).await.unwrap().sessions.remove(0);
     sync.run(request(&[])).await.unwrap();
     sync.run(request(&[today()])).await.unwrap();
     // A later run that does not cover the student and date says nothing of them.

@@ -167,7 +167,14 @@ async fn an_erased_student_leaves_nothing_but_an_entry_of_the_feed() {
         assert_eq!((runs[0].marks.added, runs[1].marks.changed), (3, 1));
         assert_eq!(runs[3].scope.students(), Some(&BTreeSet::from([StudentId::new(BEN)])));
         let saved = saved.lock().unwrap().take().unwrap();
-        assert_eq!(sync.apply_saved(&saved).await.unwrap_err().kind(), SyncErrorKind::PlanOutdated);
+        assert_eq!(
+            saved
+                .apply(&store, &"school".into(), std::time::Duration::ZERO, std::future::pending())
+                .await
+                .unwrap_err()
+                .kind(),
+            SyncErrorKind::PlanOutdated
+        );
 
         let after = store.changes(&school(), before.last().map(FeedEntry::cursor), 99).await.unwrap();
         assert!(matches!(&after[..], [FeedEntry::Erased { student, .. }] if student.as_str() == AMELIA));

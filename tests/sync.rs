@@ -189,10 +189,19 @@ async fn a_saved_plan_applies_once_and_only_to_the_state_it_was_made_from() {
     .unwrap();
     let text = saved.lock().unwrap().take().unwrap();
     let plan: SavedPlan = serde_json::from_str(&text).unwrap();
-    assert_eq!(sync.apply_saved(&plan).await.unwrap(), 1);
+    assert_eq!(
+        plan.apply(&store, &"school".into(), std::time::Duration::ZERO, std::future::pending()).await.unwrap(),
+        1
+    );
     let before = all(&store, "school").await;
     assert_eq!(before.marks().len(), plan.plan.changes.len());
-    assert_eq!(sync.apply_saved(&plan).await.unwrap_err().kind(), SyncErrorKind::PlanOutdated);
+    assert_eq!(
+        plan.apply(&store, &"school".into(), std::time::Duration::ZERO, std::future::pending())
+            .await
+            .unwrap_err()
+            .kind(),
+        SyncErrorKind::PlanOutdated
+    );
     assert_eq!(all(&store, "school").await, before);
 }
 

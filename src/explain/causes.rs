@@ -182,11 +182,11 @@ impl SessionDay<'_> {
         let cures = [cure].into_iter().chain(unnamed).collect();
 
         let fetched_at = self.facts.freshness.fetched_at;
-        let expiry = self.facts.freshness.cache_expiry();
+        let as_of_earliest = self.facts.freshness.as_of_earliest();
+        let age = fetched_at - as_of_earliest;
         let (student, date) = (self.facts.question.student.clone(), self.facts.question.date);
-        if expiry > TimeDelta::zero() {
-            let sure_from = fetched_at.checked_add_signed(expiry).unwrap_or(fetched_at);
-            let as_of_earliest = self.facts.freshness.as_of_earliest();
+        if age > TimeDelta::zero() {
+            let sure_from = fetched_at.checked_add_signed(age).unwrap_or(fetched_at);
             Some((Evidence::CacheMayBeStale { as_of_earliest, fetched_at, sure_from, reason, store_agrees }, cures))
         } else {
             is_first.then(|| (Evidence::NothingExpected { student, date, fetched_at, reason, store_agrees }, cures))

@@ -1,4 +1,4 @@
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
 use super::day::{Contender, DayRecord, Facts, SessionDay};
@@ -98,6 +98,13 @@ impl Diagnoser {
     #[must_use]
     pub fn with_wording(mut self, wording: Wording) -> Self {
         self.wording = wording;
+        self
+    }
+
+    /// Sets the instant as of which the source says that its answer shows the school; see [`Freshness::with_as_of`].
+    #[must_use]
+    pub fn with_as_of(mut self, as_of: Option<DateTime<Utc>>) -> Self {
+        self.facts.freshness = self.facts.freshness.with_as_of(as_of);
         self
     }
 

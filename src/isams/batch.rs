@@ -25,10 +25,11 @@ use super::auth::{Credentials, TokenScope};
 use super::body::{read_error, too_many, web_page};
 use super::fields::{Item, record};
 use super::message::{Message, hidden};
-use super::reply::{Nothing, Sink, container_kind, container_name};
+use super::reply::{Nothing, Sink};
 use super::settings::{Tenant, stream, tenant_methods};
 use super::transport::{self, Attempt, Budget, Failed, out_of_time};
 use super::undecided::Undecided;
+use super::vocabulary::{container_name, contents_of, method_of};
 use super::{json, xml};
 use crate::explain::Wording;
 use crate::model::Record;
@@ -272,14 +273,8 @@ impl Ask {
     fn body(&self) -> String {
         let end = self.to.succ_opt().unwrap_or(self.to);
         let method = |kind: &FetchedKind| {
-            let (method, filter) = match kind {
-                FetchedKind::Registrations => ("GetRegistrationStatus", Some("RegistrationStatus")),
-                FetchedKind::OutOfSchool => ("GetOutOfSchoolPupils", Some("OutOfSchoolPupils")),
-                FetchedKind::Periods => ("GetRegistrationPeriods", Some("RegistrationPeriods")),
-                FetchedKind::Codes => ("GetRegistrationCodes", None),
-                FetchedKind::SessionMarks => return None,
-            };
-            Some((method, filter.map(|filter| (filter, self.start_of(*kind), end))))
+            let method = method_of(*kind)?;
+            Some((method.name, method.filter.map(|filter| (filter, self.start_of(*kind), end))))
         };
         body(self.kinds.iter().filter_map(method))
     }
@@ -667,7 +662,7 @@ impl Collector {
 
 impl Sink for Collector {
     fn container(&mut self, name: &str) -> Option<FetchedKind> {
-        let kind = container_kind(name)?;
+        let kind = contents_of(name).map(|contents| contents.kind)?;
         if !self.reply.rows.iter().any(|(found, _)| *found == kind) {
             self.reply.rows.push((kind, 0));
         }

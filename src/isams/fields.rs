@@ -4,7 +4,7 @@ use chrono::Datelike;
 
 use super::escapes::NO_CHARACTER;
 use super::message::may_be_secret;
-use super::reply::container_name;
+use super::vocabulary::container_name;
 use crate::model::{
     Code, FIRST_REAL_YEAR, FeedTime, OutOfSchool, RawCode, Record, Registration, RegistrationPeriod, Session,
     UnreadableField,

@@ -15,7 +15,8 @@ use super::body::{Body, bad_reply, ended_early, goes_on, is_padding, read_error,
 use super::escapes::Escapes;
 use super::fields::unknown_name;
 use super::message::{Message, is_message, is_refusal};
-use super::reply::{Fields, MOST_FIELDS, Nothing, Sink, is_around};
+use super::reply::{Fields, MOST_FIELDS, Nothing, Sink};
+use super::vocabulary::is_around;
 use super::xml;
 use crate::source::{FetchedKind, SourceError};
 

@@ -45,6 +45,7 @@ mod rest;
 mod settings;
 mod transport;
 mod undecided;
+mod vocabulary;
 mod xml;
 
 pub use batch::{Batch, Format};

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::Cursor;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use reqwest::header;
 use secrecy::SecretString;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -14,7 +15,8 @@ use super::batch;
 use super::body::too_large;
 use super::fields::{REQUIRED, unknown_name};
 use super::message::{hidden, is_message};
-use super::reply::{Sink, container_kind, is_around};
+use super::reply::Sink;
+use super::vocabulary::{METHODS, Method, contents_of, is_around};
 
 use super::transport::{self, Attempt, Budget, Failed};
 use crate::model::FeedTime;
@@ -27,16 +29,6 @@ const MOST_BYTES: u64 = 64 << 20;
 /// More names than any reply has.
 const MOST_CONTAINERS: usize = 64;
 const MOST_NAMES: usize = 1_024;
-
-/// Every method with its filter element (verified).
-const METHODS: [(&str, Option<&str>); 6] = [
-    ("GetRegistrationStatus", Some("RegistrationStatus")),
-    ("GetOutOfSchoolPupils", Some("OutOfSchoolPupils")),
-    ("GetRegistrationPeriods", Some("RegistrationPeriods")),
-    ("GetRegistrationCodes", None),
-    ("GetPresentCodes", None),
-    ("GetDatesAndTimes", None),
-];
 
 /// What a tenant's replies look like: names, counts and kinds of value, never a value. Made to be pasted into a support
 /// case: `Display` is a plain text, and it serialises.
@@ -55,6 +47,9 @@ pub struct Probe {
     /// How many whole hours before the request the newest record was updated: the reply was no older. School time is taken
     /// for UTC here, so that the school's offset is in the figure.
     pub newest_update_hours: Option<i64>,
+    /// By how many seconds the tenant's clock (the header `Date`) is ahead of this machine's, as far as a request's duration
+    /// lets it show.
+    pub clock_difference_seconds: Option<i64>,
 }
 
 /// What one method answers.
@@ -132,6 +127,7 @@ struct Reply {
     /// Registrations of each date.
     dates: BTreeMap<NaiveDate, u64>,
     newest: Option<DateTime<Utc>>,
+    clock_difference_seconds: Option<i64>,
 }
 
 impl Asking<'_> {
@@ -141,13 +137,17 @@ impl Asking<'_> {
         let mut registrations = None;
         let end = next(window.to());
         let asked_at = Utc::now();
-        for (method, filter) in METHODS {
+        let mut clock_difference_seconds = None;
+        for method in &METHODS {
             let mut shape =
-                MethodShape { method: format!("Registration_{method}"), failure: None, containers: Vec::new() };
-            match self.ask(method, filter.map(|filter| (filter, window.from(), end))).await {
+                MethodShape { method: format!("Registration_{}", method.name), failure: None, containers: Vec::new() };
+            match self.ask(method, window.from(), end).await {
                 Ok(reply) => {
                     shape.containers.clone_from(&reply.containers);
-                    registrations = registrations.or(Some(reply).filter(|_| method == METHODS[0].0));
+                    clock_difference_seconds = clock_difference_seconds.or(reply.clock_difference_seconds);
+                    if is_of_registrations(method) {
+                        registrations = Some((method, reply));
+                    }
                 }
                 // What fails the first method so fails them all.
                 Err(error) if methods.is_empty() && concerns_all(error.kind()) => {
@@ -169,17 +169,24 @@ impl Asking<'_> {
             identical_requests_agree: None,
             different_ranges_agree: None,
             newest_update_hours: None,
+            clock_difference_seconds,
         };
-        if let Some(reply) = registrations {
-            self.compare(&mut probe, &reply, window, asked_at).await;
+        if let Some((method, reply)) = registrations {
+            self.compare(&mut probe, method, &reply, window, asked_at).await;
         }
         Ok(probe)
     }
 
     /// Asks for registrations again, the same and other ranges. What fails here stays unknown.
-    async fn compare(&self, probe: &mut Probe, first: &Reply, window: Window, asked_at: DateTime<Utc>) {
-        let registrations =
-            async |from, end| self.ask(METHODS[0].0, Some(("RegistrationStatus", from, end))).await.ok();
+    async fn compare(
+        &self,
+        probe: &mut Probe,
+        method: &Method,
+        first: &Reply,
+        window: Window,
+        asked_at: DateTime<Utc>,
+    ) {
+        let registrations = async |from, end| self.ask(method, from, end).await.ok();
         let again = registrations(window.from(), next(window.to())).await;
         probe.identical_requests_agree = again.map(|again| again.body == first.body);
         probe.newest_update_hours = first.newest.map(|newest| (asked_at - newest).num_hours());
@@ -197,8 +204,9 @@ impl Asking<'_> {
         };
     }
 
-    async fn ask(&self, method: &str, filter: Option<(&str, NaiveDate, NaiveDate)>) -> Result<Reply, SourceError> {
-        let body = batch::body([(method, filter)].into_iter());
+    async fn ask(&self, method: &Method, from: NaiveDate, end: NaiveDate) -> Result<Reply, SourceError> {
+        let filter = method.filter.map(|filter| (filter, from, end));
+        let body = batch::body([(method.name, filter)].into_iter());
         // A method that never answers leaves the others their time.
         let share = self.batch.tenant.total_deadline / METHODS.len() as u32;
         let budget = Budget::new(share, FetchCounters::default(), Instant::now());
@@ -209,6 +217,9 @@ impl Asking<'_> {
         let batch = self.batch;
         let (response, secrets) = batch::send(batch, body, &attempt).await?;
         let status = response.status().as_u16();
+        let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+        let clock = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+        let clock_difference_seconds = clock.map(|clock| (clock.to_utc() - Utc::now()).num_seconds());
         let most = batch.tenant.max_bytes.min(MOST_BYTES);
         let body = transport::whole(response, most, &attempt).await?;
         let mut sink = Shapes { batch, secrets, reply: Reply::default() };
@@ -216,7 +227,7 @@ impl Asking<'_> {
             Some(message) => Err(message.into_error(status, &sink.secrets).into()),
             None => {
                 sink.finish();
-                Ok(Reply { body, ..sink.reply })
+                Ok(Reply { body, clock_difference_seconds, ..sink.reply })
             }
         }
     }
@@ -231,6 +242,10 @@ fn without_words(error: &SourceError, method: &str) -> SourceError {
 fn concerns_all(failure: SourceErrorKind) -> bool {
     use SourceErrorKind::{Configuration, Connection, Credentials, TimedOut};
     matches!(failure, Configuration | Connection | Credentials | TimedOut)
+}
+
+fn is_of_registrations(method: &Method) -> bool {
+    method.read.as_ref().is_some_and(|contents| contents.kind == FetchedKind::Registrations)
 }
 
 fn next(date: NaiveDate) -> NaiveDate {
@@ -253,7 +268,7 @@ impl Sink for Shapes<'_> {
         let shape = ContainerShape { name: self.name(name), ..ContainerShape::default() };
         self.reply.containers.push(shape);
         // Which kind does not matter to a shape, but an unknown container has none.
-        Some(container_kind(name).unwrap_or(FetchedKind::Codes))
+        Some(contents_of(name).map_or(FetchedKind::Codes, |contents| contents.kind))
     }
 
     fn item_name(&mut self, name: &str) {
@@ -300,14 +315,8 @@ impl Shapes<'_> {
     fn finish(&mut self) {
         let lists = self.batch.names.lists();
         for container in &mut self.reply.containers {
-            let prefix = match container_kind(&container.name) {
-                Some(FetchedKind::Registrations) => "registration_",
-                Some(FetchedKind::OutOfSchool) => "out_of_school_",
-                Some(FetchedKind::Periods) => "period_",
-                Some(FetchedKind::Codes) => "code_",
-                Some(FetchedKind::SessionMarks) | None => continue,
-            };
-            for (option, names) in lists.iter().filter(|(option, _)| option.starts_with(prefix)) {
+            let Some(contents) = contents_of(&container.name) else { continue };
+            for (option, names) in lists.iter().filter(|(option, _)| option.starts_with(contents.options)) {
                 let find =
                     |name: &String| container.fields.keys().find(|field| field.eq_ignore_ascii_case(name)).cloned();
                 match names.iter().find_map(find).and_then(|field| container.fields.get_mut(&field)) {
@@ -410,8 +419,12 @@ impl fmt::Display for Probe {
             )
         )?;
         match self.newest_update_hours {
-            Some(hours) => write!(f, "newest update: {hours} hours before the request"),
-            None => write!(f, "newest update: can't tell"),
+            Some(hours) => writeln!(f, "newest update: {hours} hours before the request")?,
+            None => writeln!(f, "newest update: can't tell")?,
+        }
+        match self.clock_difference_seconds {
+            Some(seconds) => write!(f, "the tenant's clock: {seconds} seconds ahead of this machine's"),
+            None => write!(f, "the tenant's clock: can't tell"),
         }
     }
 }

@@ -29,27 +29,6 @@ impl Sink for Nothing {
     }
 }
 
-/// The container of each kind; the items of the last two are assumed, so every child counts as one.
-const CONTAINERS: [(&str, FetchedKind); 4] = [
-    ("RegistrationStatuses", FetchedKind::Registrations),
-    ("RegistrationCodes", FetchedKind::Codes),
-    ("OutOfSchoolPupils", FetchedKind::OutOfSchool),
-    ("RegistrationPeriods", FetchedKind::Periods),
-];
-
-/// Whether an element is around the containers (verified).
-pub(super) fn is_around(name: &str) -> bool {
-    ["iSAMS", "RegistrationManager"].iter().any(|known| known.eq_ignore_ascii_case(name))
-}
-
-pub(super) fn container_kind(name: &str) -> Option<FetchedKind> {
-    CONTAINERS.iter().find(|(container, _)| container.eq_ignore_ascii_case(name)).map(|(_, kind)| *kind)
-}
-
-pub(super) fn container_name(kind: FetchedKind) -> &'static str {
-    CONTAINERS.iter().find(|(_, known)| *known == kind).map_or("", |(container, _)| container)
-}
-
 /// The fields of one item, kept for the next to save allocations.
 #[derive(Default)]
 pub(super) struct Fields {

@@ -11,7 +11,8 @@ use super::body::{
 };
 use super::message::{Message, OWN_TEXT, is_html, is_message, is_refusal};
 use super::plain;
-use super::reply::{Fields, Sink, is_around};
+use super::reply::{Fields, Sink};
+use super::vocabulary::is_around;
 use crate::source::{FetchedKind, SourceError};
 
 /// Reads one reply. A message of the API in it, wherever it stands, is given back, whatever else there is.
@@ -246,7 +247,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::isams::reply::container_kind;
+    use crate::isams::vocabulary::contents_of;
 
     /// What a reply holds, as it comes.
     #[derive(Debug, Default, PartialEq)]
@@ -254,7 +255,7 @@ mod tests {
 
     impl Sink for Everything {
         fn container(&mut self, name: &str) -> Option<FetchedKind> {
-            container_kind(name)
+            contents_of(name).map(|contents| contents.kind)
         }
 
         fn item_name(&mut self, name: &str) {

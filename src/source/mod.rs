@@ -16,14 +16,13 @@ use chrono::TimeDelta;
 
 pub use error::{SourceError, SourceErrorKind};
 pub use reading::read_all;
-pub(crate) use reading::{Progress, read_watched};
+pub(crate) use reading::{Progress, read_watched, refuse_if_codes_are_missing};
 pub use request::{Completeness, Coverage, FetchCounters, FetchRequest, FetchedKind, Part, Tally};
-
 pub use saved::{ReplaySource, SavingSource};
 pub use stream::{FetchItem, RecordBatch, RecordStream};
 pub use zone::newest_zone;
 
-use crate::explain::Wording;
+pub use crate::explain::Wording;
 use crate::model::setters;
 
 /// What a source can give.

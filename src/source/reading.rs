@@ -8,6 +8,7 @@ use tracing::{Instrument, info_span};
 use super::{
     AttendanceSource, Completeness, Coverage, FetchItem, FetchRequest, FetchedKind, SourceError, SourceErrorKind, retry,
 };
+use crate::explain::Wording;
 use crate::model::Record;
 
 /// How often a fetch that broke off is started again.
@@ -160,4 +161,23 @@ fn other_kind(promised: FetchedKind, streamed: FetchedKind) -> SourceError {
              and say which (gives_session_marks)"
         ),
     )
+}
+
+/// Refuses a fetch in which records have codes but the source's code table is empty (R11.6): every absence would lose its
+/// letter, every visit would be one.
+pub(crate) fn refuse_if_codes_are_missing(
+    source: &dyn AttendanceSource,
+    lacks_code_table: bool,
+) -> Result<(), SourceError> {
+    if !lacks_code_table || !source.capabilities().has_code_table {
+        return Ok(());
+    }
+    let Wording { code_table, access, .. } = source.wording();
+    Err(SourceError::new(
+        SourceErrorKind::Incomplete,
+        format!(
+            "the {code_table} is empty, but records have codes; let the {access} read the registration codes, or say that \
+             there is no code table (--no-code-table)"
+        ),
+    ))
 }

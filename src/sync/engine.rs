@@ -11,12 +11,12 @@ use tracing::{Instrument, info_span, warn};
 use super::lease::{Stop, under_lease, unless_stopped};
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
 use super::{Plan, SyncError, SyncRequest, advice};
-use crate::explain::{MeasuredAge, ReplyAge, Wording};
+use crate::explain::{MeasuredAge, ReplyAge};
 use crate::model::{Issue, Record, SchoolId};
 use crate::rules::{Freshness, MidnightEnd, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{
-    AttendanceSource, Completeness, FetchRequest, FetchedKind, Progress, SourceError, SourceErrorKind, Tally,
-    read_watched,
+    AttendanceSource, Completeness, FetchRequest, FetchedKind, Progress, SourceError, Tally, read_watched,
+    refuse_if_codes_are_missing,
 };
 use crate::store::{
     ChangeSet, LeaseToken, MarkCounts, MarkStore, Run, RunPurpose, RunQuery, Snapshot, StoreError, StoreErrorKind,
@@ -213,7 +213,8 @@ impl AttendanceSync {
             loop {
                 let planned = unless_stopped(&self.stop, self.plan(&request, &resolved, started, tries)).await?;
                 prepare(&planned).map_err(SyncError::prepare)?;
-                match self.apply(planned.snapshot.revision(), &planned.plan, &planned.run, lease).await {
+                let revision = planned.snapshot.revision();
+                match apply(&*self.store, &self.school, revision, &planned.plan, &planned.run, lease).await {
                     Err(error) if error.kind() == StoreErrorKind::Moved && tries < TRIES => {
                         warn!("the store has changed since the plan was made, which is made anew");
                         tries += 1;
@@ -262,7 +263,7 @@ impl AttendanceSync {
         let freshness = freshness.with_as_of(completeness.as_of(freshness.as_of_earliest()));
         let span = info_span!("rollmark.resolve");
         let register = Arc::new(aside(move || span.in_scope(|| resolver.finish())).await?);
-        self.refuse_if(register.lacks_code_table())?;
+        refuse_if_codes_are_missing(&*self.source, register.lacks_code_table())?;
         advice.extend(advice::on_closed_dates(&request.closed, &register));
         advice.extend(advice::on_undecided_fields(&completeness, &wording));
         if register.midnight_ends_are_meant() && self.rules.midnight_end() == MidnightEnd::Excluded {
@@ -271,17 +272,8 @@ impl AttendanceSync {
         Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters().tally(), advice })
     }
 
-    /// Refuses a fetch in which records have codes but the source's code table is empty (R11.6): every absence would lose
-    /// its letter, every visit would be one.
-    pub(super) fn refuse_if(&self, lacks_code_table: bool) -> Result<(), SyncError> {
-        match lacks_code_table && self.source.capabilities().has_code_table {
-            true => Err(no_code_table(&self.source.wording()).into()),
-            false => Ok(()),
-        }
-    }
-
     /// Reads a complete fetch into what `start` makes, and tells the listener.
-    pub(super) async fn read<S: Extend<Record>>(
+    async fn read<S: Extend<Record>>(
         &self,
         fetch: &FetchRequest,
         start: impl Fn() -> S,
@@ -416,21 +408,6 @@ impl AttendanceSync {
         ReplyAge::of(freshness.fetched_at, plan.newest_stamp, previous_fetch, appeared, is_unchanged)
     }
 
-    pub(super) async fn apply(
-        &self,
-        revision: u64,
-        plan: &Plan,
-        run: &Run,
-        lease: LeaseToken,
-    ) -> Result<u64, StoreError> {
-        let changes = ChangeSet::new(revision, run.clone())
-            .with_writes(plan.writes())
-            .with_withheld(plan.withheld.clone())
-            .with_lease(lease);
-        let span = info_span!("rollmark.apply", rows = changes.writes().len());
-        self.store.apply(&self.school, &changes).instrument(span).await
-    }
-
     fn tell(&self, event: SyncEvent) {
         if let Some(listener) = &self.listener {
             listener(event);
@@ -449,16 +426,21 @@ impl Debug for AttendanceSync {
     }
 }
 
-/// An empty code table where records have codes (R11.6): every absence would lose its letter, every visit would be one.
-fn no_code_table(wording: &Wording) -> SourceError {
-    let Wording { code_table, access, .. } = wording;
-    SourceError::new(
-        SourceErrorKind::Incomplete,
-        format!(
-            "the {code_table} is empty, but records have codes; let the {access} read the registration codes, or say that \
-             there is no code table (--no-code-table)"
-        ),
-    )
+/// Writes a plan and its run in one transaction, and returns the run's number.
+pub(super) async fn apply(
+    store: &dyn MarkStore,
+    school: &SchoolId,
+    revision: u64,
+    plan: &Plan,
+    run: &Run,
+    lease: LeaseToken,
+) -> Result<u64, StoreError> {
+    let changes = ChangeSet::new(revision, run.clone())
+        .with_writes(plan.writes())
+        .with_withheld(plan.withheld.clone())
+        .with_lease(lease);
+    let span = info_span!("rollmark.apply", rows = changes.writes().len());
+    store.apply(school, &changes).instrument(span).await
 }
 
 /// Does long work on a thread of its own, so that the lease is renewed meanwhile.
@@ -466,7 +448,7 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     spawn_blocking(work).await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
 }
 
-pub(super) fn narrow_to_today(window: Window) -> Result<Window, SyncError> {
+pub(crate) fn narrow_to_today(window: Window) -> Result<Window, SyncError> {
     let today = window.today().filter(|today| window.contains(*today)).ok_or(SyncError::NOT_TODAY)?;
     Ok(Window::day(today).with_today(today))
 }

@@ -26,7 +26,6 @@
 //! Put nothing between that records whole URLs (an HTTP tracing middleware, a proxy's log): the key is in their query.
 
 mod advice;
-mod diagnose;
 mod engine;
 mod error;
 mod lease;
@@ -38,6 +37,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
+pub(crate) use engine::narrow_to_today;
 pub use engine::{AttendanceSync, Planned, SyncEvent};
 pub use error::{SyncError, SyncErrorKind};
 pub use plan::{Guards, MassChange, Plan, PlannedChange};

@@ -1,13 +1,16 @@
 use std::fmt::Write;
+use std::time::Duration;
 
+use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::engine::apply;
 use super::lease::under_lease;
 use super::{AttendanceSync, Plan, Planned, SyncError};
 use crate::model::SchoolId;
 use crate::rules::Rules;
-use crate::store::{Run, Snapshot, StoreErrorKind};
+use crate::store::{MarkStore, Run, Snapshot, StoreErrorKind};
 
 /// A plan that can be kept as JSON, shown to somebody, and applied later.
 ///
@@ -31,19 +34,29 @@ impl AttendanceSync {
             plan: planned.plan.clone(),
         }
     }
+}
 
-    /// Applies a saved plan and returns the run's number. Applied twice, the second time is refused: the store has moved.
+impl SavedPlan {
+    /// Writes the plan and returns the run's number. It waits for another run of the school for so long, and ends when `stop`
+    /// becomes ready ([`std::future::pending`] never does). A second time it is refused: the store has moved.
     ///
     /// # Errors
-    /// [`SyncErrorKind::PlanOutdated`](super::SyncErrorKind::PlanOutdated) if the school, the rules or the school's marks are
-    /// not those it was made from.
-    pub async fn apply_saved(&self, saved: &SavedPlan) -> Result<u64, SyncError> {
-        under_lease(&*self.store, &self.school, self.wait_for_other_run, &self.stop, |lease| async move {
-            let snapshot = self.store.read(&self.school, &saved.run.scope).await?;
-            if basis(&self.school, &self.rules, &snapshot) != saved.basis {
+    /// [`SyncErrorKind::PlanOutdated`](super::SyncErrorKind::PlanOutdated) if the school or its marks are not those that the
+    /// plan was made from, or the plan was altered.
+    pub async fn apply(
+        &self,
+        store: &dyn MarkStore,
+        school: &SchoolId,
+        wait_for_other_run: Duration,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<u64, SyncError> {
+        let stop = stop.boxed().shared();
+        under_lease(store, school, wait_for_other_run, &stop, |lease| async move {
+            let snapshot = store.read(school, &self.run.scope).await?;
+            if basis(school, &self.run.rules, &snapshot) != self.basis {
                 return Err(SyncError::PLAN_OUTDATED);
             }
-            let applied = self.apply(snapshot.revision(), &saved.plan, &saved.run, lease).await;
+            let applied = apply(store, school, snapshot.revision(), &self.plan, &self.run, lease).await;
             applied.map_err(|error| match error.kind() {
                 StoreErrorKind::Moved => SyncError::PLAN_OUTDATED,
                 _ => error.into(),

@@ -2,8 +2,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use futures::FutureExt;
-use rollmark::sync::{AttendanceSync, SavedPlan};
-use rollmark::testing::{FakeSchool, FakeSource};
+use rollmark::model::SchoolId;
+use rollmark::sync::SavedPlan;
 use serde::Serialize;
 
 use crate::flags::{LONGEST_WAIT, StorePlace, parse_kept_store};
@@ -44,12 +44,8 @@ pub async fn run(flags: Flags, stop: &Stop) -> Result<u8, Failure> {
     let text = std::fs::read(&flags.plan).map_err(|error| format!("can't read the plan {place}: {error}"))?;
     let saved: SavedPlan = serde_json::from_slice(&text)
         .map_err(|_| format!("{place} holds no plan; sync --dry-run --save-plan writes one"))?;
-    // A plan needs no source any more.
-    let source = FakeSource::new(FakeSchool::new());
-    let sync = AttendanceSync::new(source, flags.store.open(false)?, flags.school.as_str(), saved.run.rules.clone())
-        .with_wait_for_other_run(LONGEST_WAIT)
-        .with_stop(stop.clone().map(|_| ()));
-    let run = sync.apply_saved(&saved).await?;
+    let (store, school) = (flags.store.open(false)?, SchoolId::new(&flags.school));
+    let run = saved.apply(&*store, &school, LONGEST_WAIT, stop.clone().map(|_| ())).await?;
     let marks = saved.plan.counts;
     if flags.json {
         say_json(&Applied { run, marks })?;

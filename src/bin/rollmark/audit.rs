@@ -1,10 +1,9 @@
 use clap::Args;
-use rollmark::store::MemoryStore;
-use rollmark::sync::AttendanceSync;
+use rollmark::support::Support;
 
-use crate::flags::{ReplyFlags, RuleFlags, SourceFlags, WindowFlags, source};
+use crate::flags::ReadFlags;
 use crate::output::{say, say_json};
-use crate::program::{Failure, wrong_flags};
+use crate::program::Failure;
 
 /// Compares PM starts with the session flags of the registration periods, before a school goes live.
 #[derive(Args)]
@@ -13,25 +12,18 @@ Example:
   ISAMS_API_KEY=… rollmark audit --url https://school.isams.cloud")]
 pub struct Flags {
     #[command(flatten)]
-    source: SourceFlags,
-    #[command(flatten)]
-    replies: ReplyFlags,
-    #[command(flatten)]
-    rules: RuleFlags,
-    #[command(flatten)]
-    window: WindowFlags,
+    read: ReadFlags,
     /// Prints JSON
     #[arg(long)]
     json: bool,
 }
 
 pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
-    let source = source(&flags.source, &flags.replies, &mut flags.window)?;
-    let rules = flags.rules.rules();
-    let window = flags.window.window(rules.zone()).unwrap_or_else(|error| wrong_flags(error));
-    let (source, _) = flags.replies.keeping(source, flags.window.now())?;
-    let sync = AttendanceSync::new(source, MemoryStore::new(), "school", rules);
-    let audit = sync.audit_pm(window).await?;
+    let source = flags.read.source()?;
+    let rules = flags.read.rules();
+    let window = flags.read.window();
+    let (source, _) = flags.read.keeping(source)?;
+    let audit = Support::new(&source, &rules).audit_pm(window).await?;
     if flags.json {
         say_json(&audit)?;
         return Ok(0);

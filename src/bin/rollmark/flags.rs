@@ -167,8 +167,7 @@ impl ReplyFlags {
         }))
     }
 
-    /// The source, with its replies kept if the flags say so; and what keeps them.
-    pub fn keeping(
+    fn keeping(
         &self,
         source: Arc<dyn AttendanceSource>,
         now: DateTime<Utc>,
@@ -196,20 +195,57 @@ impl Kept {
     }
 }
 
-/// The tenant or the kept replies that the flags name. Kept replies set the moment of the run.
-pub fn source(
-    flags: &SourceFlags,
-    replies: &ReplyFlags,
-    window: &mut WindowFlags,
-) -> Result<Arc<dyn AttendanceSource>, SourceError> {
-    if let Some(replay) = replies.replay(flags)? {
-        window.default_now(replay.fetched_at());
-        return Ok(Arc::new(replay));
+/// What is read, by which rules, when, and of which dates.
+#[derive(Args, Clone)]
+pub struct ReadFlags {
+    #[command(flatten)]
+    source: SourceFlags,
+    #[command(flatten)]
+    pub replies: ReplyFlags,
+    #[command(flatten)]
+    rules: RuleFlags,
+    #[command(flatten)]
+    window: WindowFlags,
+}
+
+impl ReadFlags {
+    /// The tenant or the kept replies that the flags name. Kept replies set the moment of the run.
+    pub fn source(&mut self) -> Result<Arc<dyn AttendanceSource>, SourceError> {
+        if let Some(replay) = self.replies.replay(&self.source)? {
+            self.window.now.get_or_insert(replay.fetched_at());
+            return Ok(Arc::new(replay));
+        }
+        match self.source.tenant().unwrap_or_else(|error| wrong_flags(error)) {
+            Some(Tenant::Batch(batch)) => Ok(Arc::from(batch as Box<dyn AttendanceSource>)),
+            Some(Tenant::Rest(rest)) => Ok(Arc::from(rest as Box<dyn AttendanceSource>)),
+            None => wrong_flags(NO_SOURCE.to_owned()),
+        }
     }
-    match flags.tenant().unwrap_or_else(|error| wrong_flags(error)) {
-        Some(Tenant::Batch(batch)) => Ok(Arc::from(batch as Box<dyn AttendanceSource>)),
-        Some(Tenant::Rest(rest)) => Ok(Arc::from(rest as Box<dyn AttendanceSource>)),
-        None => wrong_flags(NO_SOURCE.to_owned()),
+
+    /// The source, with its replies kept if the flags say so; and what keeps them.
+    pub fn keeping(&self, source: Arc<dyn AttendanceSource>) -> Result<(Arc<dyn AttendanceSource>, Kept), SourceError> {
+        self.replies.keeping(source, self.now())
+    }
+
+    /// The tenant, if its Batch interface is read.
+    pub fn batch(&self) -> Option<Box<Batch>> {
+        match self.source.tenant() {
+            Ok(Some(Tenant::Batch(batch))) if self.replies.replay.is_none() => Some(batch),
+            _ => None,
+        }
+    }
+
+    pub fn rules(&self) -> Rules {
+        self.rules.rules()
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        self.window.now()
+    }
+
+    /// The dates; a wrong flag ends the program.
+    pub fn window(&self) -> Window {
+        self.window.window_or(&self.rules.timezone, SyncWindow::default()).unwrap_or_else(|error| wrong_flags(error))
     }
 }
 
@@ -255,7 +291,7 @@ enum MidnightEndName {
 }
 
 impl RuleFlags {
-    pub fn rules(&self) -> Rules {
+    fn rules(&self) -> Rules {
         let pm_rule = match self.pm_rule {
             PmRuleName::Time => PmRule::FirstFrom(self.pm_start),
             PmRuleName::Periods => PmRule::RegistrationPeriods,
@@ -296,12 +332,7 @@ pub struct WindowFlags {
 }
 
 impl WindowFlags {
-    /// Sets the moment of the run where the flags don't.
-    fn default_now(&mut self, now: DateTime<Utc>) {
-        self.now.get_or_insert(now);
-    }
-
-    pub fn now(&self) -> DateTime<Utc> {
+    fn now(&self) -> DateTime<Utc> {
         self.now.unwrap_or_else(Utc::now)
     }
 
@@ -309,12 +340,7 @@ impl WindowFlags {
         self.today.unwrap_or_else(|| zone.wall_time(self.now()).date())
     }
 
-    /// The error is a wrong flag.
-    pub fn window(&self, zone: &Zone) -> Result<Window, String> {
-        self.window_or(zone, SyncWindow::default())
-    }
-
-    /// The window of the flags, or this one.
+    /// The window of the flags, or this one. The error is a wrong flag.
     pub fn window_or(&self, zone: &Zone, default: SyncWindow) -> Result<Window, String> {
         let today = self.today(zone);
         match (self.from, self.to) {

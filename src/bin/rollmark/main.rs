@@ -2,6 +2,7 @@
 
 mod apply;
 mod audit;
+mod check;
 mod diagnose;
 mod flags;
 mod history;
@@ -29,6 +30,7 @@ struct Rollmark {
 enum Command {
     Sync(sync::Flags),
     Diagnose(diagnose::Flags),
+    Check(check::Flags),
     Audit(audit::Flags),
     History(history::Flags),
     Probe(probe::Flags),
@@ -59,6 +61,7 @@ async fn run(command: Command, stop: &Stop) -> Result<u8, Failure> {
     match command {
         Command::Sync(flags) => sync::run(flags, stop).await,
         Command::Diagnose(flags) => unless_stopped(stop, diagnose::run(flags)).await,
+        Command::Check(flags) => unless_stopped(stop, check::run(flags)).await,
         Command::Audit(flags) => unless_stopped(stop, audit::run(flags)).await,
         Command::History(flags) => unless_stopped(stop, history::run(flags)).await,
         Command::Probe(flags) => unless_stopped(stop, probe::run(flags)).await,

@@ -10,7 +10,7 @@ use rollmark::model::{SchoolId, StudentId};
 use rollmark::rules::Window;
 use rollmark::sync::{AttendanceSync, Guards, Planned, PlannedChange, SavedPlan, SyncEvent, SyncReport, SyncRequest};
 
-use crate::flags::{LONGEST_WAIT, ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date, source};
+use crate::flags::{LONGEST_WAIT, ReadFlags, StorePlace, parse_date};
 use crate::output::{Output, check_targets, is_standard_output, json, plain, say, tell};
 use crate::program::{Failure, Stop, unless_stopped, wrong_flags};
 
@@ -23,13 +23,7 @@ Example:
 Exit codes: 0 done, 1 error, 2 wrong flags, 3 done, but something was withheld.")]
 pub struct Flags {
     #[command(flatten)]
-    source: SourceFlags,
-    #[command(flatten)]
-    replies: ReplyFlags,
-    #[command(flatten)]
-    rules: RuleFlags,
-    #[command(flatten)]
-    window: WindowFlags,
+    read: ReadFlags,
     /// Only this student; can be repeated [default: all]
     #[arg(long = "student", value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     students: Vec<String>,
@@ -66,13 +60,13 @@ pub struct Flags {
 }
 
 pub async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
-    let source = source(&flags.source, &flags.replies, &mut flags.window)?;
-    let rules = flags.rules.rules();
-    let window = flags.window.window(rules.zone()).unwrap_or_else(|error| wrong_flags(error));
-    check_targets(&flags.targets(), flags.store.file(), flags.replies.folder())
+    let source = flags.read.source()?;
+    let rules = flags.read.rules();
+    let window = flags.read.window();
+    check_targets(&flags.targets(), flags.store.file(), flags.read.replies.folder())
         .unwrap_or_else(|error| wrong_flags(error));
     let mut outputs = unless_stopped(stop, Outputs::open(&flags)).await?;
-    let (source, kept) = flags.replies.keeping(source, flags.window.now())?;
+    let (source, kept) = flags.read.keeping(source)?;
     let store = flags.store.open(flags.dry_run)?;
     let sync = AttendanceSync::new(source, store, SchoolId::new(&flags.school), rules)
         .with_wait_for_other_run(LONGEST_WAIT)
@@ -104,7 +98,7 @@ impl Flags {
             .with_guards(guards)
             .with_closed_dates(self.closed.iter().copied())
             .with_dry_run(self.dry_run)
-            .with_now(self.window.now());
+            .with_now(self.read.now());
         if self.students.is_empty() { request } else { request.with_students(self.students.iter().map(String::as_str)) }
     }
 

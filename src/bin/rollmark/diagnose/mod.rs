@@ -2,7 +2,6 @@ mod page;
 mod table;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use chrono::NaiveDate;
 use clap::Args;
@@ -11,9 +10,9 @@ use page::page;
 use rollmark::explain::{Diagnosis, Expected, Question};
 use rollmark::model::{SchoolId, Session};
 use rollmark::store::{Change, MarkKey, MarkStore, RunQuery};
-use rollmark::sync::AttendanceSync;
+use rollmark::support::Support;
 
-use crate::flags::{ReplyFlags, RuleFlags, SourceFlags, StorePlace, WindowFlags, parse_date, source};
+use crate::flags::{ReadFlags, StorePlace, parse_date};
 use crate::output::{Output, check_targets, is_standard_output, say, say_json, tell};
 use crate::program::{Failure, wrong_flags};
 
@@ -36,13 +35,7 @@ pub struct Flags {
     #[arg(long, value_name = "CODE", value_parser = parse_expected)]
     expected: Option<Expected>,
     #[command(flatten)]
-    source: SourceFlags,
-    #[command(flatten)]
-    replies: ReplyFlags,
-    #[command(flatten)]
-    rules: RuleFlags,
-    #[command(flatten)]
-    window: WindowFlags,
+    read: ReadFlags,
     /// The school's key in the store
     #[arg(long, value_name = "ID", default_value = "school")]
     school: String,
@@ -58,23 +51,22 @@ pub struct Flags {
 }
 
 pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
-    let source = source(&flags.source, &flags.replies, &mut flags.window)?;
-    let window = flags.window.window(flags.rules.rules().zone()).unwrap_or_else(|error| wrong_flags(error));
+    let source = flags.read.source()?;
+    let window = flags.read.window();
     let html = flags.html.as_deref();
     if flags.json && html.is_some_and(is_standard_output) {
         wrong_flags("--json and --html would both write to standard output; give the page a file".to_owned());
     }
-    check_targets(html.as_slice(), flags.store.file(), flags.replies.folder())
+    check_targets(html.as_slice(), flags.store.file(), flags.read.replies.folder())
         .unwrap_or_else(|error| wrong_flags(error));
     let page_output = match html {
         Some(path) => Some(Output::open(path).await?),
         None => None,
     };
-    let (source, kept) = flags.replies.keeping(source, flags.window.now())?;
+    let (source, kept) = flags.read.keeping(source)?;
     let store = flags.store.open(true)?;
     let school = SchoolId::new(&flags.school);
-    let rules = flags.rules.rules();
-    let sync = AttendanceSync::new(source, Arc::clone(&store), school.clone(), rules.clone());
+    let rules = flags.read.rules();
     if matches!(flags.store, StorePlace::Sqlite(_))
         && store.runs(&school, &RunQuery::all().with_newest(1)).await?.is_empty()
     {
@@ -85,7 +77,8 @@ pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
     let mut question = Question::about(flags.student.as_str(), flags.date).with_window(window);
     question.session = flags.session;
     question.expected = flags.expected.clone();
-    let diagnosis = sync.diagnose(question, flags.window.now()).await?;
+    let support = Support::new(&source, &rules).with_store(&*store, &school).with_now(flags.read.now());
+    let diagnosis = support.diagnose(&question).await?;
     kept.tell([diagnosis.student.clone()]);
     if let Some(mut output) = page_output {
         let complaint = match &flags.expected {

@@ -1,0 +1,95 @@
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use chrono::{Datelike, Weekday};
+use clap::Args;
+use rollmark::isams::{Batch, MethodShape};
+use rollmark::model::SchoolId;
+use rollmark::rules::{PmRule, Window};
+use rollmark::source::AttendanceSource;
+use rollmark::support::{Check, CheckEvidence, CheckName, Support, Verdict};
+use serde::Serialize;
+
+use crate::flags::{ReadFlags, StorePlace};
+use crate::output::{plain, say, say_json};
+use crate::program::Failure;
+
+/// Checks a school's set-up in one go: what the known causes of wrong marks look like there.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  ISAMS_API_KEY=… rollmark check --url https://school.isams.cloud --store sqlite:marks.db
+
+Exit codes: 0 all ok, 1 error, 2 wrong flags, 3 something to look at or wrong.")]
+pub struct Flags {
+    #[command(flatten)]
+    read: ReadFlags,
+    /// The school's key in the store
+    #[arg(long, value_name = "ID", default_value = "school")]
+    school: String,
+    /// The portal's store, which is only read: memory is none, or sqlite:PATH
+    #[arg(long, default_value = "memory")]
+    store: StorePlace,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Checks {
+    checks: Vec<Check>,
+}
+
+pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
+    let source = flags.read.source()?;
+    let (rules, window) = (flags.read.rules(), flags.read.window());
+    let (source, _) = flags.read.keeping(source)?;
+    let (store, school) = (flags.store.open(true)?, SchoolId::new(&flags.school));
+    let support = Support::new(&source, &rules).with_store(&*store, &school).with_now(flags.read.now());
+    let mut checks = support.check(window).await?;
+    if let Some(batch) = flags.read.batch() {
+        add_probe(&mut checks, &batch, window, rules.pm() == PmRule::RegistrationPeriods).await;
+    }
+    let is_ok = checks.iter().all(|check| check.verdict == Verdict::Ok);
+    if flags.json {
+        say_json(&Checks { checks })?;
+    } else {
+        checks.iter().for_each(|check| say(&plain(&check.to_string())));
+    }
+    Ok(if is_ok { 0 } else { 3 })
+}
+
+/// What a probe of one school day tells of the tenant's access and fields. One that fails adds nothing: the window was read.
+async fn add_probe(checks: &mut [Check], batch: &Batch, window: Window, needs_periods: bool) {
+    let mut day = window.today().unwrap_or(window.to()).min(window.to());
+    while matches!(day.weekday(), Weekday::Sat | Weekday::Sun) && day > window.from() {
+        day = day.pred_opt().unwrap_or(day);
+    }
+    let Ok(probe) = batch.probe(Window::day(day)).await else { return };
+    let has_codes = batch.capabilities().has_code_table;
+    let is_needed = |method: &&MethodShape| match method.method.as_str() {
+        "Registration_GetRegistrationStatus" | "Registration_GetOutOfSchoolPupils" => true,
+        "Registration_GetRegistrationPeriods" => needs_periods,
+        "Registration_GetRegistrationCodes" => has_codes,
+        _ => false,
+    };
+    let needed = probe.methods.iter().filter(is_needed);
+    let refused =
+        needed.clone().filter(|method| method.failure.is_some()).map(|method| method.method.clone()).collect();
+    let access = Check::access(refused, probe.clock_difference_seconds);
+    let (mut unmatched, mut read_by) = (Vec::new(), BTreeMap::new());
+    for container in needed.flat_map(|method| &method.containers) {
+        unmatched.extend(container.unmatched.iter().cloned());
+        for (name, field) in &container.fields {
+            read_by.extend(field.read_by.iter().map(|option| (option.clone(), name.clone())));
+        }
+    }
+    for check in checks.iter_mut() {
+        if check.name == CheckName::Access {
+            *check = access.clone();
+        } else if let CheckEvidence::Fields { undecided, .. } = &check.evidence {
+            *check = Check::fields(undecided.clone(), std::mem::take(&mut unmatched), std::mem::take(&mut read_by));
+        }
+    }
+    checks.sort_by_key(|check| (Reverse(check.verdict), check.name));
+}

@@ -1,0 +1,626 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use chrono::{Datelike, NaiveDate, NaiveTime, TimeDelta};
+use serde::Serialize;
+
+use super::{Both, Support};
+use crate::explain::words::counted;
+use crate::explain::{MeasuredAge, PmAudit, PmAuditor, Wording};
+use crate::model::{FeedTime, Issue, LoserReason, Record, RecordKind, Status, StudentId, Zone, names};
+use crate::rules::{Freshness, PmRule, Register, Resolver, Rules, Scope, Window};
+use crate::source::Completeness;
+use crate::store::{Run, RunQuery};
+use crate::sync::SyncError;
+
+/// What of a school's set-up is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum CheckName {
+    /// Whether the source answers, and by which clock.
+    Access,
+    /// How old replies can be, and how old they were (R9).
+    Cache,
+    /// The PM rule in use against the session flags of the registration periods (R3).
+    Pm,
+    /// Sessions in which an out-of-school record lost to a registration (R6).
+    Precedence,
+    /// How many days back the school corrects, against the window (R8).
+    Window,
+    /// Codes that the code table does not know (R2).
+    Codes,
+    /// Fields under unknown names that may decide.
+    Fields,
+    /// Days that look cut, and registers that were not taken (R11).
+    Completeness,
+    /// Students whose ids are alike, and those of whom nothing is read any more.
+    Students,
+}
+
+names!(CheckName, "a check", {
+    Access => "access",
+    Cache => "cache",
+    Pm => "pm",
+    Precedence => "precedence",
+    Window => "window",
+    Codes => "codes",
+    Fields => "fields",
+    Completeness => "completeness",
+    Students => "students",
+});
+
+/// What a check comes to. Sorts from the best to the worst; there will be no fourth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Nothing to do.
+    Ok,
+    /// Somebody should look at it: it can be right.
+    Look,
+    /// Marks are wrong or will be.
+    Wrong,
+}
+
+names!(Verdict, "a verdict", { Ok => "ok", Look => "look", Wrong => "wrong", });
+
+/// What a check rests on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum CheckEvidence {
+    /// Of [`CheckName::Access`].
+    #[non_exhaustive]
+    Access {
+        /// What was asked for and not answered.
+        refused: Vec<String>,
+        /// By how many seconds the source's clock is ahead of this machine's, where it says.
+        clock_difference_seconds: Option<i64>,
+    },
+    /// Of [`CheckName::Cache`].
+    #[non_exhaustive]
+    Cache {
+        /// The cache expiry that is set.
+        setting_seconds: i64,
+        /// A reply was so old or older, over the store's runs of the last two weeks.
+        at_least_seconds: Option<i64>,
+        /// The runs that were looked at.
+        runs: u64,
+    },
+    /// Of [`CheckName::Pm`].
+    #[non_exhaustive]
+    Pm {
+        /// The rule in use: a PM start, or none under the period rule.
+        pm_start: Option<NaiveTime>,
+        /// The start that agrees best with the flags; none where no period has a flag.
+        best: Option<NaiveTime>,
+        /// Marks that the rule in use decides otherwise than the flags do, by weekday.
+        differing: BTreeMap<String, u64>,
+        /// Dates on which a weekday's registers changed.
+        changes: Vec<NaiveDate>,
+    },
+    /// Of [`CheckName::Precedence`]: sessions in which an out-of-school record lost to a registration that says otherwise.
+    #[non_exhaustive]
+    Precedence {
+        /// To a newer registration.
+        older: u64,
+        /// Since it has no time of update.
+        no_timestamp: u64,
+        /// By the rule for ties.
+        tie: u64,
+        /// Records of any kind without a time of update.
+        missing_stamps: u64,
+    },
+    /// Of [`CheckName::Window`].
+    #[non_exhaustive]
+    Window {
+        /// The days before today that the window holds.
+        days: i64,
+        /// The latest that a record of the fetch was updated, in days after its date.
+        latest_correction_days: i64,
+        /// Records that were updated when their date lay a week before the window's end or further back.
+        late_corrections: u64,
+    },
+    /// Of [`CheckName::Codes`].
+    #[non_exhaustive]
+    Codes {
+        /// Marks with a code that the table does not know, by the code as it was read.
+        unknown: BTreeMap<String, u64>,
+        /// Whether a code table was read.
+        has_code_table: bool,
+    },
+    /// Of [`CheckName::Fields`].
+    #[non_exhaustive]
+    Fields {
+        /// Fields that no list of names has and that may hold a time of update or a code.
+        undecided: Vec<String>,
+        /// Settings for required fields of which no listed name was found.
+        unmatched: Vec<String>,
+        /// Which field each setting reads, where the source tells.
+        read_by: BTreeMap<String, String>,
+    },
+    /// Of [`CheckName::Completeness`].
+    #[non_exhaustive]
+    Completeness {
+        /// School days with less than half of the students that such a weekday usually has.
+        thin_dates: Vec<NaiveDate>,
+        /// Marks of past dates whose register was not taken.
+        not_taken: u64,
+        /// The dates that have any, the oldest first.
+        not_taken_dates: Vec<NaiveDate>,
+    },
+    /// Of [`CheckName::Students`].
+    #[non_exhaustive]
+    Students {
+        /// Pairs of ids that differ in the case of letters only.
+        similar: u64,
+        /// Students with a mark in the store of whom nothing is read, at most ten of them.
+        vanished: Vec<StudentId>,
+        /// How many there are.
+        vanished_students: u64,
+    },
+}
+
+/// One check: what was found, and what to do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Check {
+    /// What was checked.
+    pub name: CheckName,
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// What was found, as sentences.
+    pub summary: String,
+    /// What to do, as sentences; empty where there is nothing to do.
+    pub advice: String,
+    /// What it rests on.
+    pub evidence: CheckEvidence,
+}
+
+impl Check {
+    fn new(name: CheckName, evidence: CheckEvidence, summary: String) -> Self {
+        Self { name, verdict: Verdict::Ok, summary, advice: String::new(), evidence }
+    }
+
+    fn advise(mut self, verdict: Verdict, advice: impl Into<String>) -> Self {
+        self.verdict = verdict;
+        self.advice = advice.into();
+        self
+    }
+
+    /// The check of a source's access: what it did not answer, and how far its clock is ahead of this machine's.
+    pub fn access(refused: Vec<String>, clock_difference_seconds: Option<i64>) -> Self {
+        /// More than networks and schedules explain.
+        const FAR: i64 = 120;
+        let clock = match clock_difference_seconds {
+            None => String::new(),
+            Some(seconds) if seconds.abs() <= FAR => " Its clock agrees with this machine's.".to_owned(),
+            Some(seconds) => {
+                let side = if seconds > 0 { "ahead of" } else { "behind" };
+                format!(" Its clock is {} {side} this machine's.", counted(seconds.unsigned_abs(), "second"))
+            }
+        };
+        let is_far = clock_difference_seconds.is_some_and(|seconds| seconds.abs() > FAR);
+        let answered = match refused.is_empty() {
+            true => "The source answers everything that it was asked.".to_owned(),
+            false => format!("The source does not answer {}.", refused.join(", ")),
+        };
+        let is_refused = !refused.is_empty();
+        let check = Self::new(
+            CheckName::Access,
+            CheckEvidence::Access { refused, clock_difference_seconds },
+            answered + &clock,
+        );
+        match (is_refused, is_far) {
+            (true, _) => check.advise(Verdict::Wrong, "Let the key or client read what it does not answer."),
+            (false, true) => check.advise(
+                Verdict::Look,
+                "Correct the clock that is wrong: which record is newer is told by these clocks.",
+            ),
+            (false, false) => check,
+        }
+    }
+
+    /// The check of a source's fields: those that may decide under unknown names, required settings whose field was not found,
+    /// and which field each setting reads.
+    pub fn fields(undecided: Vec<String>, unmatched: Vec<String>, read_by: BTreeMap<String, String>) -> Self {
+        let mut said = Vec::new();
+        if !unmatched.is_empty() {
+            said.push(format!("No field was found for {}.", unmatched.join(", ")));
+        }
+        if !undecided.is_empty() {
+            let names = undecided.join(", ");
+            said.push(format!("These fields may hold a time of update or a code, and are not read: {names}."));
+        }
+        if said.is_empty() {
+            said.push("Every field that decides is read.".to_owned());
+        }
+        let (is_unmatched, is_undecided) = (!unmatched.is_empty(), !undecided.is_empty());
+        let check =
+            Self::new(CheckName::Fields, CheckEvidence::Fields { undecided, unmatched, read_by }, said.join(" "));
+        match (is_unmatched, is_undecided) {
+            (true, _) => check.advise(Verdict::Wrong, "Say under which names these fields stand."),
+            (false, true) => {
+                check.advise(Verdict::Look, "Name the fields that hold them, or say that they are nothing of the kind.")
+            }
+            (false, false) => check,
+        }
+    }
+}
+
+/// `ok cache: …`
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<5} {}: {}", self.verdict.name(), self.name, self.summary)?;
+        if self.advice.is_empty() { Ok(()) } else { write!(f, " {}", self.advice) }
+    }
+}
+
+impl Support<'_> {
+    /// Checks a school's set-up: what the known causes of wrong marks look like there, the worst first, of equals in the order
+    /// of [`CheckName`]. It reads these dates once, and the store if there is one.
+    ///
+    /// [`CheckName::Access`] says that the source answered; what else of it can be told is for the source's own probe to
+    /// add ([`Check::access`], [`Check::fields`]). All records are held until every check is done.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub async fn check(&self, window: Window) -> Result<Vec<Check>, SyncError> {
+        let now = self.now();
+        let capabilities = self.source.capabilities();
+        let freshness = Freshness::new(now, capabilities.cache_expiry);
+        let start = || {
+            let resolver = Resolver::new(self.rules.clone(), Scope::all(window));
+            let corrections = Corrections::new(self.rules.zone(), window);
+            Both(Both(resolver, corrections), PmAuditor::new(self.rules.clone(), window))
+        };
+        let (Both(Both(resolver, corrections), auditor), completeness) = self.read_with_periods(window, start).await?;
+        let (register, audit) = (resolver.finish()?, auditor.finish()?);
+        let (mut runs, mut held) = (Vec::new(), BTreeSet::new());
+        if let Some((store, school)) = self.store {
+            let since = now.checked_sub_signed(TimeDelta::days(14)).unwrap_or(now);
+            runs = store.runs(school, &RunQuery::all().with_since(since)).await?;
+            let snapshot = store.read(school, &Scope::all(window)).await?;
+            held = snapshot.marks().iter().map(|stored| stored.key.student.clone()).collect();
+        }
+        let wording = self.source.wording();
+        let mut checks = vec![
+            Check::access(Vec::new(), None),
+            cache(freshness, &runs, &wording),
+            pm(self.rules, &audit, capabilities.has_period_flags),
+            precedence(&register, corrections.missing_stamps, capabilities.has_stamps),
+            corrections.check(capabilities.today_only),
+            codes(&register, capabilities.has_code_table, &wording),
+            Check::fields(completeness.undecided_fields().to_vec(), Vec::new(), BTreeMap::new()),
+            completeness_of(&register, &completeness, window),
+            students(&register, held),
+        ];
+        checks.sort_by_key(|check| (std::cmp::Reverse(check.verdict), check.name));
+        Ok(checks)
+    }
+}
+
+fn cache(freshness: Freshness, runs: &[Run], wording: &Wording) -> Check {
+    let setting = freshness.cache_expiry();
+    let same = runs.iter().filter(|run| run.freshness.cache_expiry() == setting);
+    let measured = MeasuredAge::over(same.map(|run| run.reply_age), setting);
+    let evidence = CheckEvidence::Cache {
+        setting_seconds: setting.num_seconds(),
+        at_least_seconds: measured.at_least.map(|age| age.num_seconds()),
+        runs: measured.runs,
+    };
+    let hours = setting.num_minutes() as f64 / 60.0;
+    let mut summary = match setting.is_zero() {
+        true => "Replies are not kept.".to_owned(),
+        false => format!("Replies can be {hours} hours old."),
+    };
+    if measured.runs > 0 {
+        summary += &format!(" Measured: {}.", measured.sentence(wording));
+    }
+    let check = Check::new(CheckName::Cache, evidence, summary);
+    match measured.is_worse_than_setting() || freshness.is_advised_against() {
+        true => check.advise(Verdict::Wrong, wording.cache_advice.clone()),
+        false => check,
+    }
+}
+
+fn pm(rules: &Rules, audit: &PmAudit, has_flags: bool) -> Check {
+    let pm_start = match rules.pm() {
+        PmRule::FirstFrom(start) => Some(start),
+        PmRule::RegistrationPeriods => None,
+    };
+    let in_use = audit.starts.iter().find(|start| Some(start.pm_start) == pm_start);
+    let in_use = in_use.filter(|_| audit.best.is_some());
+    let marks = in_use.map_or(0, |start| start.differing);
+    let mut weekdays = Vec::new();
+    let mut differing: BTreeMap<String, u64> = BTreeMap::new();
+    // The cells come by weekday.
+    for cell in in_use.into_iter().flat_map(|start| &start.cells) {
+        let weekday = cell.weekday.to_string();
+        if weekdays.last() != Some(&weekday) {
+            weekdays.push(weekday.clone());
+        }
+        *differing.entry(weekday).or_default() += cell.differing;
+    }
+    let weekdays = weekdays.join(", ");
+    let evidence = CheckEvidence::Pm {
+        pm_start,
+        best: audit.best,
+        differing,
+        changes: audit.changes.iter().map(|change| change.date).collect(),
+    };
+    let check = |summary: String| Check::new(CheckName::Pm, evidence, summary);
+    match (pm_start, audit.best) {
+        (None, Some(_)) => {
+            check("The session flags of the registration periods decide, and they are there.".to_owned())
+        }
+        (None, None) => {
+            check("The session flags of the registration periods decide, but no period has one.".to_owned())
+                .advise(Verdict::Wrong, "Distinguish AM and PM by time (pm_start), or set the flags.")
+        }
+        (Some(start), None) => {
+            let reason = if has_flags { "no registration period has a session flag" } else { "the source has none" };
+            check(format!("PM begins at {}; {reason} to compare it with.", start.format("%H:%M")))
+                .advise(Verdict::Look, "Compare it with the time of the school's PM registration.")
+        }
+        (Some(start), Some(_)) if marks == 0 => {
+            check(format!("PM begins at {}, which agrees with the session flags everywhere.", start.format("%H:%M")))
+        }
+        (Some(start), Some(best)) => {
+            let summary = format!(
+                "With PM from {}, {} differ from the session flags of the registration periods ({weekdays}).",
+                start.format("%H:%M"),
+                counted(marks, "mark")
+            );
+            let best_marks = audit.starts.iter().find(|one| one.pm_start == best).map_or(0, |one| one.differing);
+            let advice = if best_marks < marks {
+                let rest = match best_marks {
+                    0 => "which agrees everywhere".to_owned(),
+                    rest => format!("with which {} still differ", counted(rest, "mark")),
+                };
+                format!(
+                    "Set the PM start to {}, {rest}, or let the session flags decide (--pm-rule periods).",
+                    best.format("%H:%M")
+                )
+            } else {
+                "No start agrees better: let the session flags decide (--pm-rule periods).".to_owned()
+            };
+            check(summary).advise(Verdict::Wrong, advice)
+        }
+    }
+}
+
+fn precedence(register: &Register, missing_stamps: u64, has_stamps: bool) -> Check {
+    let (mut older, mut no_timestamp, mut tie) = (0, 0, 0);
+    for mark in register.marks().filter(|mark| mark.decision.winner.kind == RecordKind::Registration) {
+        // A registration that says absent does not hide that the student is away.
+        if matches!(mark.status, Status::Absent | Status::NotRequired) {
+            continue;
+        }
+        let lost = mark.decision.losers.iter().find(|loser| loser.record.kind == RecordKind::OutOfSchool);
+        match lost.map(|loser| loser.why) {
+            Some(LoserReason::Older) => older += 1,
+            Some(LoserReason::NoTimestamp) => no_timestamp += 1,
+            Some(LoserReason::Tie) => tie += 1,
+            _ => {}
+        }
+    }
+    let evidence = CheckEvidence::Precedence { older, no_timestamp, tie, missing_stamps };
+    if !has_stamps {
+        let summary = "The source has no times of update: it decides itself which record counts.";
+        return Check::new(CheckName::Precedence, evidence, summary.to_owned());
+    }
+    if older + no_timestamp + tie == 0 {
+        let summary = "No out-of-school record is hidden by a registration that says present.";
+        return Check::new(CheckName::Precedence, evidence, summary.to_owned());
+    }
+    let parts = [(older, "to a newer registration"), (no_timestamp, "for want of a time of update"), (tie, "in a tie")];
+    let parts: Vec<String> =
+        parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}")).collect();
+    let total = counted(older + no_timestamp + tie, "session");
+    Check::new(
+        CheckName::Precedence,
+        evidence,
+        format!("In {total} an out-of-school record lost to a registration that says present: {}.", parts.join(", ")),
+    )
+    .advise(
+        Verdict::Look,
+        "Look at some with a diagnosis. Where the student was away, save the out-of-school record again: the one that was \
+         saved last is shown.",
+    )
+}
+
+/// How long after its date each record was updated.
+#[derive(Debug)]
+struct Corrections {
+    zone: Zone,
+    window: Window,
+    latest_days: i64,
+    late: u64,
+    missing_stamps: u64,
+}
+
+impl Corrections {
+    /// So many days before the end of the window's reach, corrections show that others come later.
+    const NEAR: i64 = 7;
+
+    fn new(zone: &Zone, window: Window) -> Self {
+        Self { zone: zone.clone(), window, latest_days: 0, late: 0, missing_stamps: 0 }
+    }
+
+    fn days(&self) -> i64 {
+        (self.window.today().unwrap_or(self.window.to()) - self.window.from()).num_days()
+    }
+
+    fn take(&mut self, date: NaiveDate, updated: Option<FeedTime>) {
+        let Some(updated) = updated else {
+            self.missing_stamps += 1;
+            return;
+        };
+        let updated = updated.school_time(&self.zone).date();
+        // What was updated before the window or after its today says nothing of what syncs of this length miss.
+        if updated < self.window.from() || updated > self.window.today().unwrap_or(self.window.to()) {
+            return;
+        }
+        let days = (updated - date).num_days();
+        self.latest_days = self.latest_days.max(days);
+        self.late += u64::from(days > self.days() - Self::NEAR && days > 0);
+    }
+
+    fn check(&self, today_only: bool) -> Check {
+        let (days, latest) = (self.days(), self.latest_days);
+        let evidence = CheckEvidence::Window { days, latest_correction_days: latest, late_corrections: self.late };
+        let check = |summary: String| Check::new(CheckName::Window, evidence, summary);
+        if today_only {
+            return check("The source reaches today only.".to_owned())
+                .advise(Verdict::Look, "Read earlier days another way: corrections of them are never seen.");
+        }
+        let far = format!("The latest correction was made {} after its date.", counted(latest.unsigned_abs(), "day"));
+        let reach = format!("Syncs reach back {}.", counted(days.unsigned_abs(), "day"));
+        if latest > days {
+            let advice = format!("Sync a longer window (--days {}), or the corrected dates on their own.", latest + 7);
+            return check(format!("{far} {reach}")).advise(Verdict::Wrong, advice);
+        }
+        if self.late > 0 {
+            let late = counted(self.late, "record");
+            let summary = format!("{far} {reach} {late} of them within a week of that.");
+            let advice = "Later corrections are likely, and are never read: sync a longer window (--days).";
+            return check(summary).advise(Verdict::Look, advice);
+        }
+        check(format!("{far} {reach}"))
+    }
+}
+
+impl Extend<Record> for Corrections {
+    fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
+        for record in records {
+            match record {
+                Record::Registration(row) => {
+                    let date = row.at.school_time(&self.zone).date();
+                    // A row that was not taken has no stamp (iSAMS, verified).
+                    if self.window.contains(date) && (row.registered || row.last_updated.is_some()) {
+                        self.take(date, row.last_updated);
+                    }
+                }
+                // The look-back days bring some that lie before the window, which is what syncs no longer correct.
+                Record::OutOfSchool(record) => {
+                    let end = record.to.unwrap_or(record.from).school_time(&self.zone).date();
+                    self.take(end, record.last_updated);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn codes(register: &Register, has_code_table: bool, wording: &Wording) -> Check {
+    let mut unknown: BTreeMap<String, u64> = BTreeMap::new();
+    for mark in register.marks().filter(|mark| mark.status == Status::UnknownCode) {
+        *unknown.entry(mark.raw_code.map(|code| code.to_string()).unwrap_or_default()).or_default() += 1;
+    }
+    let was_read = register.has_code_table();
+    let (kinds, marks) = (unknown.len() as u64, unknown.values().sum());
+    let evidence = CheckEvidence::Codes { unknown, has_code_table: was_read };
+    let check = |summary: String| Check::new(CheckName::Codes, evidence, summary);
+    let table = &wording.code_table;
+    if kinds > 0 && was_read {
+        let summary = format!("The {table} does not have {} of {}.", counted(kinds, "code"), counted(marks, "mark"));
+        return check(summary).advise(Verdict::Wrong, format!("Add them to the {table}, or correct the records."));
+    }
+    match (was_read, has_code_table, register.has_coded_records()) {
+        (true, ..) => check(format!("Every code is in the {table}.")),
+        (false, false, _) => {
+            check("There is no code table: every code counts as an absence, and marks have no letters.".to_owned())
+        }
+        (false, true, false) => check(format!("The {table} is empty, and no record has a code.")),
+        (false, true, true) => check(format!("The {table} is empty, but records have codes: a sync is refused."))
+            .advise(Verdict::Wrong, format!("Let the {} read the registration codes.", wording.access)),
+    }
+}
+
+fn completeness_of(register: &Register, completeness: &Completeness, window: Window) -> Check {
+    let today = window.today().unwrap_or(window.to());
+    let (mut students, mut not_taken): (BTreeMap<NaiveDate, BTreeSet<StudentId>>, BTreeMap<NaiveDate, u64>) =
+        Default::default();
+    for mark in register.marks() {
+        if mark.status == Status::NotTaken && mark.date < today {
+            *not_taken.entry(mark.date).or_default() += 1;
+        }
+        if mark.decision.winner.kind != RecordKind::OutOfSchool {
+            students.entry(mark.date).or_default().insert(mark.student);
+        }
+    }
+    let mut by_weekday: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (date, students) in students.iter().filter(|(date, _)| **date < today) {
+        by_weekday.entry(date.weekday().num_days_from_monday()).or_default().push(students.len());
+    }
+    let usual = |date: &NaiveDate| {
+        let mut counts = by_weekday.get(&date.weekday().num_days_from_monday())?.clone();
+        counts.sort_unstable();
+        counts.get(counts.len() / 2).copied()
+    };
+    let is_thin = |date: &NaiveDate, count: usize| usual(date).is_some_and(|usual| count * 2 < usual);
+    let thin_dates: Vec<NaiveDate> = students
+        .iter()
+        .filter(|(date, students)| **date < today && is_thin(date, students.len()))
+        .map(|(date, _)| *date)
+        .collect();
+    let marks: u64 = not_taken.values().sum();
+    let mut said = Vec::new();
+    if let Some(first) = thin_dates.first() {
+        let dates = counted(thin_dates.len() as u64, "date");
+        said.push(format!("On {dates} less than half of the usual students have a registration, first on {first}."));
+    }
+    if let Some(first) = not_taken.keys().next() {
+        let dates = counted(not_taken.len() as u64, "past date");
+        let marks = counted(marks, "mark");
+        said.push(format!("On {dates} {marks} come from registers that were not taken, first on {first}."));
+    }
+    if said.is_empty() {
+        let rows: u64 = completeness.parts().iter().map(|part| part.rows).sum();
+        said.push(format!(
+            "{} were read, no day looks cut, and every register of past days was taken.",
+            counted(rows, "record")
+        ));
+    }
+    let (is_thin, is_not_taken) = (!thin_dates.is_empty(), marks > 0);
+    let evidence =
+        CheckEvidence::Completeness { thin_dates, not_taken: marks, not_taken_dates: not_taken.into_keys().collect() };
+    let check = Check::new(CheckName::Completeness, evidence, said.join(" "));
+    match (is_thin, is_not_taken) {
+        (true, _) => check.advise(
+            Verdict::Look,
+            "If the school was open to all on these dates, rows are missing: look at the filters and limits of the source.",
+        ),
+        (false, true) => check.advise(Verdict::Look, "Take these registers, or tell the school's office of them."),
+        (false, false) => check,
+    }
+}
+
+fn students(register: &Register, held: BTreeSet<StudentId>) -> Check {
+    let similar = register.issues().count(Issue::SimilarIds);
+    let all: Vec<StudentId> = held.into_iter().filter(|student| !register.has_records_of(student)).collect();
+    let vanished_students = all.len() as u64;
+    let mut said = Vec::new();
+    if similar > 0 {
+        said.push(format!("{} of ids differ in the case of letters only.", counted(similar, "pair")));
+    }
+    if vanished_students > 0 {
+        let students = counted(vanished_students, "student");
+        said.push(format!("Nothing is read any more of {students} with a mark in the store."));
+    }
+    if said.is_empty() {
+        said.push("No two ids are alike, and every student in the store is still read.".to_owned());
+    }
+    let evidence = CheckEvidence::Students { similar, vanished: all.into_iter().take(10).collect(), vanished_students };
+    let check = Check::new(CheckName::Students, evidence, said.join(" "));
+    match (similar, vanished_students) {
+        (0, 0) => check,
+        (0, _) => check.advise(
+            Verdict::Look,
+            "If they have left, say so in the next sync (--leavers); if not, look at the filters of the source.",
+        ),
+        (_, _) => check.advise(
+            Verdict::Look,
+            "Correct the ids in the management system: each spelling counts as a student of its own.",
+        ),
+    }
+}

@@ -1,0 +1,199 @@
+//! The desk: answers about one school from a fetch, and from its store if there is one. Reads, and never writes.
+
+mod check;
+
+use chrono::{DateTime, Utc};
+
+pub use check::{Check, CheckEvidence, CheckName, Verdict};
+
+use crate::explain::{Diagnoser, Diagnosis, MarkDifference, PmAudit, PmAuditor, Question, ShownMark, differences};
+use crate::model::{Record, SchoolId, Session};
+use crate::rules::{Freshness, PmRule, Resolver, Rules, Scope, Window};
+use crate::source::{
+    AttendanceSource, Completeness, FetchRequest, SourceError, SourceErrorKind, read_all, refuse_if_codes_are_missing,
+};
+use crate::store::{MarkKey, MarkStore, RunQuery};
+use crate::sync::{SyncError, narrow_to_today};
+
+/// Answers "why is this mark wrong?" without a store, now. See [`Support::diagnose`].
+///
+/// # Errors
+/// See [`SyncError`].
+pub async fn diagnose(
+    source: &dyn AttendanceSource,
+    rules: &Rules,
+    question: &Question,
+) -> Result<Diagnosis, SyncError> {
+    Support::new(source, rules).diagnose(question).await
+}
+
+/// One school's source and rules, and its store if it has one.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use rollmark::explain::Question;
+/// use rollmark::rules::Rules;
+/// use rollmark::support::Support;
+/// use rollmark::testing::{FakeSchool, FakeSource};
+///
+/// let today = "2026-11-20".parse()?;
+/// let source = FakeSource::new(FakeSchool::demo(today));
+/// let rules = Rules::new("Europe/London".parse()?);
+/// let support = Support::new(&source, &rules).with_now("2026-11-20T18:00:00Z".parse()?);
+/// let diagnosis = support.diagnose(&Question::about("4733683260", today)).await?;
+/// println!("{}", diagnosis.sessions[0].findings[0]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Support<'a> {
+    source: &'a dyn AttendanceSource,
+    rules: &'a Rules,
+    store: Option<(&'a dyn MarkStore, &'a SchoolId)>,
+    now: Option<DateTime<Utc>>,
+}
+
+impl<'a> Support<'a> {
+    /// A desk without a store.
+    pub fn new(source: &'a dyn AttendanceSource, rules: &'a Rules) -> Self {
+        Self { source, rules, store: None, now: None }
+    }
+
+    /// Compares with what this store holds of the school.
+    #[must_use]
+    pub fn with_store(mut self, store: &'a dyn MarkStore, school: &'a SchoolId) -> Self {
+        self.store = Some((store, school));
+        self
+    }
+
+    /// Sets the instant just before the fetch. Without it, each answer reads the clock.
+    #[must_use]
+    pub fn with_now(mut self, now: DateTime<Utc>) -> Self {
+        self.now = Some(now);
+        self
+    }
+
+    /// Answers "why is this mark wrong?" from a fetch of the date, wherever that lies.
+    ///
+    /// The store is compared if it has recorded a run of this school. Where the last run that covered the student and date
+    /// was told that the school was closed on that date, no mark is expected. Registration periods are read too if the
+    /// source gives them, so that both PM rules can be looked at.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub async fn diagnose(&self, question: &Question) -> Result<Diagnosis, SyncError> {
+        let now = self.now();
+        let capabilities = self.source.capabilities();
+        let mut window = Window::day(question.date);
+        if capabilities.today_only {
+            let today = question.window_at(self.rules.zone().wall_time(now).date()).today();
+            window = narrow_to_today(today.map_or(window, |today| window.with_today(today)))?;
+        }
+        let (mut shown, mut is_closed) = (None, false);
+        if let Some((store, school)) = self.store {
+            if !store.runs(school, &RunQuery::all().with_newest(1)).await?.is_empty() {
+                shown = Some(shown_marks(store, school, question).await?);
+            }
+            let last_covering = store.last_covering_run(school, &question.student, question.date).await?;
+            is_closed = last_covering.is_some_and(|run| run.closed.contains(&question.date));
+        }
+        let freshness = Freshness::new(now, capabilities.cache_expiry);
+        let start = || {
+            let diagnoser = Diagnoser::new(self.rules.clone(), question.clone(), freshness);
+            let diagnoser = diagnoser.with_wording(self.source.wording());
+            if is_closed { diagnoser.with_school_closed() } else { diagnoser }
+        };
+        let (diagnoser, completeness) = self.read_with_periods(window, start).await?;
+        let diagnoser = diagnoser
+            .with_as_of(completeness.as_of(freshness.as_of_earliest()))
+            .with_undecided_fields(completeness.undecided_fields().to_vec())
+            .with_shown(shown.into_iter().flatten());
+        let diagnosis = diagnoser.finish()?;
+        refuse_if_codes_are_missing(self.source, diagnosis.lacks_code_table)?;
+        Ok(diagnosis)
+    }
+
+    /// Which PM start fits the school, from a fetch of these dates; see [`PmAuditor`]. A source that reaches today only can
+    /// be asked for today alone.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub async fn audit_pm(&self, window: Window) -> Result<PmAudit, SyncError> {
+        let (auditor, _) = self.read_with_periods(window, || PmAuditor::new(self.rules.clone(), window)).await?;
+        let audit = auditor.finish()?;
+        refuse_if_codes_are_missing(self.source, audit.lacks_code_table)?;
+        Ok(audit)
+    }
+
+    /// "What if?": the marks of these dates that other rules would decide differently. A source that reaches today only can
+    /// be asked for today alone.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub async fn what_if(&self, other: &Rules, window: Window) -> Result<Vec<MarkDifference>, SyncError> {
+        let by_periods = [self.rules, other].iter().any(|rules| rules.pm() == PmRule::RegistrationPeriods);
+        let fetch = FetchRequest::new(window).with_zone(self.rules.zone()).with_periods(by_periods);
+        let resolver = |rules: &Rules| Resolver::new(rules.clone(), Scope::all(window));
+        let (Both(before, after), _) =
+            read_all(self.source, &fetch, || Both(resolver(self.rules), resolver(other))).await?;
+        let (before, after) = (before.finish()?, after.finish()?);
+        refuse_if_codes_are_missing(self.source, before.lacks_code_table())?;
+        Ok(differences(&before, &after))
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.now.unwrap_or_else(Utc::now)
+    }
+
+    /// Reads registration periods too, if the source gives them: the time rule works without.
+    async fn read_with_periods<S: Extend<Record>>(
+        &self,
+        window: Window,
+        start: impl Fn() -> S,
+    ) -> Result<(S, Completeness), SourceError> {
+        let fetch = FetchRequest::new(window).with_zone(self.rules.zone()).with_periods(true);
+        match read_all(self.source, &fetch, &start).await {
+            Err(error) if self.can_do_without_periods(error.kind()) => {
+                read_all(self.source, &fetch.with_periods(false), &start).await
+            }
+            read => read,
+        }
+    }
+
+    fn can_do_without_periods(&self, failure: SourceErrorKind) -> bool {
+        use SourceErrorKind::{BadRecord, Incomplete, NotAllowed, Server};
+        self.rules.pm() != PmRule::RegistrationPeriods
+            && matches!(failure, BadRecord | Incomplete | NotAllowed | Server)
+    }
+}
+
+async fn shown_marks(
+    store: &dyn MarkStore,
+    school: &SchoolId,
+    question: &Question,
+) -> Result<Vec<ShownMark>, SyncError> {
+    let mut shown = Vec::new();
+    for session in Session::BOTH {
+        let key = MarkKey::new(&question.student, question.date, session);
+        let last = store.history(school, &(&key).into()).await?.pop();
+        shown.push(ShownMark {
+            session,
+            mark: last.as_ref().and_then(|change| change.after.as_deref().cloned()),
+            since: last.map(|change| (change.run, change.seen_at)),
+        });
+    }
+    Ok(shown)
+}
+
+/// Two that take the same records.
+struct Both<A, B>(A, B);
+
+impl<A: Extend<Record>, B: Extend<Record>> Extend<Record> for Both<A, B> {
+    fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
+        for record in records {
+            self.0.extend([record.clone()]);
+            self.1.extend([record]);
+        }
+    }
+}
