@@ -49,6 +49,11 @@ impl School {
         tenant.chain(TODAY).chain(more.iter().copied()).collect()
     }
 
+    /// A student of the school.
+    fn simulator_student(&self) -> String {
+        FakeSchool::demo(TODAY[1].parse().unwrap()).registrations()[0].student.to_string()
+    }
+
     /// Runs a line of shell in a folder, where `rollmark` stands for itself and meets this school.
     #[cfg(unix)]
     fn in_shell(&self, folder: &Path, line: &str) -> Output {
@@ -923,4 +928,34 @@ async fn a_closed_day_and_leavers_are_said_by_flags() {
     assert_eq!(run(&["--closed", "2026-11-19"]), (Some(3), 0, 0));
     let (code, removed, kept) = run(&["--closed", "2026-11-19", "--leavers"]);
     assert!((code, removed) == (Some(0), 0) && kept > 0, "{code:?} {removed} {kept}");
+}
+
+#[test]
+fn a_student_is_erased_and_history_is_pruned_after_a_yes() {
+    let school = School::demo();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    let store = format!("sqlite:{}", path.display());
+    assert!(sync(&school.with(&["--store", &store])).status.success());
+    let before = std::fs::read(&path).unwrap();
+    for (name, what) in [("erase", ["--student", "4733683260"]), ("prune", ["--before", "2026-11-21"])] {
+        let asked = run(name, &[&["--store", &store][..], &what].concat());
+        assert_eq!(asked.status.code(), Some(2), "{name}: nobody can be asked");
+        assert!(error_line(&asked).contains("--yes"));
+        let missing = run(name, &[&["--store", "sqlite:/nowhere/marks.db", "--yes"][..], &what].concat());
+        assert_eq!(missing.status.code(), Some(1));
+        assert!(error_line(&missing).contains("no store at /nowhere/marks.db"));
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+
+    let student = school.simulator_student();
+    let erased = run("erase", &["--store", &store, "--student", &student, "--yes", "--json"]);
+    let erased: serde_json::Value = serde_json::from_slice(&erased.stdout).unwrap();
+    assert!(erased["sessions"].as_u64().unwrap() > 10, "{erased}");
+    let shown = run("history", &["--store", &store, "--student", &student, "--json"]);
+    assert_eq!(String::from_utf8_lossy(&shown.stdout).trim(), "[]");
+
+    let pruned = run("prune", &["--store", &store, "--before", "2026-11-21", "--yes"]);
+    assert!(pruned.status.success(), "{}", error_line(&pruned));
+    assert!(String::from_utf8_lossy(&pruned.stdout).contains("0 changes and 0 runs"), "what the store shows stays");
 }

@@ -15,7 +15,7 @@ use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError
 use rollmark::store::{MarkStore, MemoryStore, SqliteStore, StoreError};
 
 use crate::output::tell;
-use crate::program::{covered, wrong_flags};
+use crate::program::{Failure, covered, wrong_flags};
 
 /// Where the records come from.
 #[derive(Args, Clone)]
@@ -383,6 +383,16 @@ impl StorePlace {
         match self {
             Self::Memory => None,
             Self::Sqlite(path) => Some(path),
+        }
+    }
+
+    /// Opens a store that must be there.
+    pub fn open_existing(&self) -> Result<Arc<dyn MarkStore>, Failure> {
+        match self.file() {
+            Some(path) if !path.exists() => {
+                Err(format!("there is no store at {}; check --store", path.display()).into())
+            }
+            _ => Ok(self.open(false)?),
         }
     }
 

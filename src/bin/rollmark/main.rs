@@ -4,11 +4,13 @@ mod apply;
 mod audit;
 mod check;
 mod diagnose;
+mod erase;
 mod flags;
 mod history;
 mod output;
 mod probe;
 mod program;
+mod prune;
 mod simulate;
 mod sync;
 
@@ -35,6 +37,8 @@ enum Command {
     History(history::Flags),
     Probe(probe::Flags),
     Apply(apply::Flags),
+    Erase(erase::Flags),
+    Prune(prune::Flags),
     Simulate(simulate::Flags),
     /// Prints completions for a shell.
     #[command(
@@ -66,6 +70,8 @@ async fn run(command: Command, stop: &Stop) -> Result<u8, Failure> {
         Command::History(flags) => unless_stopped(stop, history::run(flags)).await,
         Command::Probe(flags) => unless_stopped(stop, probe::run(flags)).await,
         Command::Apply(flags) => apply::run(flags, stop).await,
+        Command::Erase(flags) => unless_stopped(stop, erase::run(flags)).await,
+        Command::Prune(flags) => unless_stopped(stop, prune::run(flags)).await,
         Command::Simulate(flags) => unless_stopped(stop, simulate::run(flags)).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

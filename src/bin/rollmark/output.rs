@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::program::Failure;
+use crate::program::{Failure, wrong_flags};
 
 /// Prints one line for people on standard output. A reader that has gone away is no failure.
 pub fn say(line: &str) {
@@ -30,6 +30,18 @@ pub fn say_text(text: &[u8]) -> Result<u8, Failure> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(cannot_write("standard output", &error)),
         _ => Ok(0),
     }
+}
+
+/// Asks whether to go on. Where nobody can be asked, and where the answer is another than yes, the program ends.
+pub async fn confirm(what: &str) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        wrong_flags(format!("{what} Nobody can be asked here; say --yes to go on"));
+    }
+    tell(&format!("{what} Type yes to go on:"));
+    // On a thread of its own, so that a signal still ends the program.
+    let mut answer = String::new();
+    let answer = tokio::task::spawn_blocking(move || io::stdin().read_line(&mut answer).map(|_| answer)).await??;
+    if answer.trim().eq_ignore_ascii_case("yes") { Ok(()) } else { Err("nothing was deleted".into()) }
 }
 
 /// A value that comes from outside, without what a terminal would act on and without what could look like a second line.

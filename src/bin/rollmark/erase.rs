@@ -1,0 +1,53 @@
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use rollmark::model::{SchoolId, StudentId};
+use serde::Serialize;
+
+use crate::flags::{StorePlace, parse_kept_store};
+use crate::output::{confirm, say, say_json};
+use crate::program::Failure;
+
+/// Deletes what a store holds of a student: marks, history, and every text that came with them.
+#[derive(Args)]
+#[command(after_help = "\
+Take the student out of the management system first: the next sync adds again what is still read.
+
+Example:
+  rollmark erase --store sqlite:marks.db --student 4733683260 --yes")]
+pub struct Flags {
+    /// The store: sqlite:PATH
+    #[arg(long, value_parser = parse_kept_store)]
+    store: StorePlace,
+    /// The school's key in the store
+    #[arg(long, value_name = "ID", default_value = "school")]
+    school: String,
+    /// The student
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    student: String,
+    /// Does not ask
+    #[arg(long)]
+    yes: bool,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Erased {
+    sessions: u64,
+}
+
+pub async fn run(flags: Flags) -> Result<u8, Failure> {
+    let store = flags.store.open_existing()?;
+    let (school, student) = (SchoolId::new(&flags.school), StudentId::new(&flags.student));
+    if !flags.yes {
+        confirm(&format!("All marks of student {student} and their history are deleted from school {school}.")).await?;
+    }
+    let sessions = store.erase(&school, &student).await?;
+    if flags.json {
+        say_json(&Erased { sessions })?;
+    } else {
+        say(&format!("student {student} is erased: {sessions} sessions held a mark or had a history"));
+    }
+    Ok(0)
+}

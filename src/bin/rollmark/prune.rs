@@ -1,0 +1,45 @@
+use chrono::NaiveDate;
+use clap::Args;
+use rollmark::model::SchoolId;
+
+use crate::flags::{StorePlace, parse_date, parse_kept_store};
+use crate::output::{confirm, say, say_json};
+use crate::program::Failure;
+
+/// Deletes history from before a date; what the store shows stays.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  rollmark prune --store sqlite:marks.db --before 2025-09-01 --yes")]
+pub struct Flags {
+    /// The store: sqlite:PATH
+    #[arg(long, value_parser = parse_kept_store)]
+    store: StorePlace,
+    /// The school's key in the store
+    #[arg(long, value_name = "ID", default_value = "school")]
+    school: String,
+    /// The first date whose history stays whole
+    #[arg(long, value_parser = parse_date, value_name = "DATE")]
+    before: NaiveDate,
+    /// Does not ask
+    #[arg(long)]
+    yes: bool,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(flags: Flags) -> Result<u8, Failure> {
+    let store = flags.store.open_existing()?;
+    let (school, before) = (SchoolId::new(&flags.school), flags.before);
+    if !flags.yes {
+        confirm(&format!("The history of school {school} from before {before} is deleted; its marks stay.")).await?;
+    }
+    let pruned = store.prune(&school, before).await?;
+    if flags.json {
+        say_json(&pruned)?;
+    } else {
+        say(&format!("{} changes and {} runs from before {before} are deleted", pruned.changes, pruned.runs));
+    }
+    Ok(0)
+}
