@@ -71,6 +71,6 @@ async fn main() {
     lines.iter().filter_map(|line| parse(line)).for_each(|row| same.add(Record::Registration(row)));
     let table = Table { lines };
 
-    every(&table, &same).await;
+    every(&table, &same).await.unwrap();
     let _ = writeln!(std::io::stdout(), "{table} keeps the contract of a source");
 }

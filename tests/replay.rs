@@ -43,10 +43,10 @@ async fn keeping_changes_nothing_and_kept_replies_are_a_source_like_any_other() 
         let folder = tempfile::tempdir().unwrap();
         let saving = save(folder.path(), school());
         let saving = saving.with_masking(is_masked);
-        every(&saving, &school()).await;
+        every(&saving, &school()).await.unwrap();
         let replay = ReplaySource::open(folder.path()).unwrap();
         if !is_masked {
-            every(&replay, &school()).await;
+            every(&replay, &school()).await.unwrap();
         }
         assert_eq!(replay.fetched_at(), "2026-11-20T18:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().unwrap());
         assert_eq!(replay.capabilities(), saving.capabilities());

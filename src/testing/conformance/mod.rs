@@ -1,6 +1,93 @@
-//! What every source and every store must do, as test functions for your own implementation.
+//! What every source and every store must do, as functions for the tests of your own.
 //!
-//! Each function panics with a sentence where something is wrong, so it stands in a test as it is.
+//! Each function gives the first promise that is broken, as a [`Violation`]:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), rollmark::testing::conformance::Violation> {
+//! use rollmark::testing::FakeSource;
+//! use rollmark::testing::conformance::source;
+//!
+//! source::every(&FakeSource::new(source::school()), &source::school()).await
+//! # }
+//! ```
 
 pub mod source;
 pub mod store;
+
+use std::fmt::{self, Debug};
+
+use crate::source::SourceError;
+use crate::store::StoreError;
+
+/// A promise of a trait that an implementation breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Violation {
+    /// What every implementation promises.
+    pub promise: &'static str,
+    /// The first thing that is otherwise, in a line.
+    pub first_difference: String,
+}
+
+impl Violation {
+    fn new(promise: &'static str, first_difference: impl Into<String>) -> Self {
+        Self { promise, first_difference: first_difference.into() }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this promise is broken: {}. {}", self.promise, self.first_difference)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+impl From<StoreError> for Violation {
+    fn from(error: StoreError) -> Self {
+        Self::new("a store that can be reached answers", format!("It says: {error}"))
+    }
+}
+
+impl From<SourceError> for Violation {
+    fn from(error: SourceError) -> Self {
+        Self::new("a source that can be reached answers", format!("It says: {error}"))
+    }
+}
+
+/// Whether one promise holds.
+pub type Kept = Result<(), Violation>;
+
+fn ensure(holds: bool, promise: &'static str, otherwise: impl FnOnce() -> String) -> Kept {
+    if holds { Ok(()) } else { Err(Violation::new(promise, otherwise())) }
+}
+
+fn equal<T: PartialEq + Debug>(found: &T, expected: &T, promise: &'static str) -> Kept {
+    ensure(found == expected, promise, || format!("Expected {}, found {}", shown(expected), shown(found)))
+}
+
+/// Names the first element that differs.
+fn equal_lists<T: PartialEq + Debug>(found: &[T], expected: &[T], promise: &'static str) -> Kept {
+    let same = found.iter().zip(expected).take_while(|(found, expected)| found == expected).count();
+    ensure(found == expected, promise, || {
+        let one = |list: &[T]| list.get(same).map_or("nothing".to_owned(), |one| shown(&one));
+        format!(
+            "Of {} expected and {} found, number {} is to be {}, and is {}",
+            expected.len(),
+            found.len(),
+            same + 1,
+            one(expected),
+            one(found)
+        )
+    })
+}
+
+fn shown(value: &impl Debug) -> String {
+    const MOST: usize = 400;
+    let text = format!("{value:?}");
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}

@@ -1,0 +1,398 @@
+//! Stores that break a promise each, and what the conformance suite says of them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{NaiveDate, SubsecRound};
+use rollmark::model::{SchoolId, StudentId};
+use rollmark::rules::Scope;
+use rollmark::store::{
+    Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkKey, MarkStore, MemoryStore, Pruned, Run,
+    RunQuery, Snapshot, StoreError, StoreErrorKind, Write,
+};
+use rollmark::testing::conformance::store::{StoreHarness, every};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Defect {
+    AppliesWithoutALock,
+    LocksNoRowThatIsNotThere,
+    IgnoresCaseInIds,
+    LetsExpiredLeasesWrite,
+    RenewsExpiredLeases,
+    ComparesEveryField,
+    WritesEqualContent,
+    ReadsTheRevisionLater,
+    CutsTimesToSeconds,
+    CutsTimesToMilliseconds,
+    CutsSeenTimesToMilliseconds,
+    SharesHistory,
+    SharesRuns,
+    SharesTheFeed,
+    RecordsRefusedRuns,
+    AppliesWriteByWrite,
+    IgnoresTheRevision,
+    LosesRemovals,
+    LeavesTheLastDateOut,
+    GivesALeaseTwice,
+    SharesTheLease,
+    LetsAnybodyGiveALeaseBack,
+    RepeatsTheCursorsEntry,
+    LeavesAnEntryOut,
+    ErasesMarksOnly,
+    ErasesWithoutAnEntry,
+    PrunesTheLastChange,
+    PrunesEverySchool,
+    ForgetsWhenReopened,
+    FailsHalfway,
+}
+
+/// What holds for every defect: which promise the suite says is broken.
+const CAUGHT: [(Defect, &str); 30] = [
+    (Defect::AppliesWithoutALock, "of runs that were planned from one revision only one writes"),
+    (Defect::LocksNoRowThatIsNotThere, "of two first runs of a school one writes, and the other is refused"),
+    (Defect::IgnoresCaseInIds, "ids that differ in anything, case and accents too, are different students"),
+    (Defect::LetsExpiredLeasesWrite, "a lease that has run out may not write"),
+    (Defect::RenewsExpiredLeases, "a lease that has run out may not be renewed"),
+    (Defect::ComparesEveryField, "equal content (MarkContent::same_content) and removals of nothing change nothing"),
+    (Defect::WritesEqualContent, "equal content (MarkContent::same_content) and removals of nothing change nothing"),
+    (Defect::ReadsTheRevisionLater, "the marks and the revision of a read are of one moment"),
+    (Defect::CutsTimesToSeconds, "times are kept to the microsecond"),
+    (Defect::CutsTimesToMilliseconds, "times are kept to the microsecond"),
+    (Defect::CutsSeenTimesToMilliseconds, "times are kept to the microsecond"),
+    (Defect::SharesHistory, "a school shows nothing of another's, and changes nothing there"),
+    (Defect::SharesRuns, "a school shows nothing of another's, and changes nothing there"),
+    (Defect::SharesTheFeed, "a school shows nothing of another's, and changes nothing there"),
+    (
+        Defect::RecordsRefusedRuns,
+        "a plan from another revision is refused, and nothing of it is written, its run neither",
+    ),
+    (Defect::AppliesWriteByWrite, "every run is recorded as it was, in order, numbered from 1"),
+    (
+        Defect::IgnoresTheRevision,
+        "a plan from another revision is refused, and nothing of it is written, its run neither",
+    ),
+    (
+        Defect::LosesRemovals,
+        "a mark's history holds every change, oldest first, with what was there before, removals too",
+    ),
+    (Defect::LeavesTheLastDateOut, "a read holds the scope's students and dates, both ends included"),
+    (Defect::GivesALeaseTwice, "a school's lease is one holder's until it is given back or runs out"),
+    (Defect::SharesTheLease, "each school has a lease of its own"),
+    (
+        Defect::LetsAnybodyGiveALeaseBack,
+        "who has lost a lease to another can neither write nor renew it, and gives nobody's away",
+    ),
+    (Defect::RepeatsTheCursorsEntry, "reading on from a cursor leaves nothing out and repeats nothing"),
+    (Defect::LeavesAnEntryOut, "reading on from a cursor leaves nothing out and repeats nothing"),
+    (Defect::ErasesMarksOnly, "of an erased student nothing is left but the feed's entry, and of others everything"),
+    (Defect::ErasesWithoutAnEntry, "the feed tells of an erasure at a new cursor"),
+    (Defect::PrunesTheLastChange, "pruning changes nothing that the store shows from that date on"),
+    (Defect::PrunesEverySchool, "a school shows nothing of another's, and changes nothing there"),
+    (Defect::ForgetsWhenReopened, "what was applied is there for whoever opens the store"),
+    (Defect::FailsHalfway, "a call that fails leaves everything as it was"),
+];
+
+/// A store in memory with one defect.
+#[derive(Clone, Debug)]
+struct Broken {
+    store: MemoryStore,
+    defect: Defect,
+    /// At which write the next call fails; 0 is at none.
+    fails_at: Arc<AtomicU32>,
+    leases: Arc<Mutex<BTreeMap<SchoolId, LeaseToken>>>,
+}
+
+impl Broken {
+    fn is(&self, defect: Defect) -> bool {
+        self.defect == defect
+    }
+
+    /// The change set, from the revision that the store has when it comes to write.
+    async fn at_any_revision(&self, school: &SchoolId, changes: &ChangeSet) -> Result<ChangeSet, StoreError> {
+        let revision = self.store.read(school, &changes.run().scope).await?.revision();
+        let again = ChangeSet::new(revision, changes.run().clone()).with_writes(changes.writes().to_vec());
+        Ok(changes.lease().map_or(again.clone(), |lease| again.with_lease(lease)))
+    }
+
+    /// Looks at the revision first and writes later, whatever has come between.
+    async fn check_then_write(&self, school: &SchoolId, changes: &ChangeSet) -> Result<u64, StoreError> {
+        if self.store.read(school, &changes.run().scope).await?.revision() != changes.revision() {
+            return Err(StoreError::moved());
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        self.store.apply(school, &self.at_any_revision(school, changes).await?).await
+    }
+
+    fn other(school: &SchoolId) -> SchoolId {
+        if school.as_str() == "conformance" { "conformance-other" } else { "conformance" }.into()
+    }
+}
+
+/// The mark's student without the case of its letters.
+fn without_case(write: &Write) -> Write {
+    match write {
+        Write::Put(mark) => {
+            let mut mark = rollmark::model::Mark::clone(mark);
+            mark.student = StudentId::new(mark.student.as_str().to_lowercase());
+            Write::Put(Arc::new(mark))
+        }
+        Write::Remove(key) => Write::Remove(MarkKey::new(key.student.as_str().to_lowercase(), key.date, key.session)),
+    }
+}
+
+#[async_trait]
+impl MarkStore for Broken {
+    async fn read(&self, school: &SchoolId, scope: &Scope) -> Result<Snapshot, StoreError> {
+        let found = self.store.read(school, scope).await?;
+        let mut marks = found.marks().to_vec();
+        let mut revision = found.revision();
+        match self.defect {
+            Defect::CutsTimesToSeconds => {
+                marks.iter_mut().for_each(|mark| mark.fetched_at = mark.fetched_at.trunc_subsecs(0))
+            }
+            Defect::CutsTimesToMilliseconds => {
+                marks.iter_mut().for_each(|mark| mark.fetched_at = mark.fetched_at.trunc_subsecs(3));
+            }
+            Defect::ReadsTheRevisionLater => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                revision = self.store.read(school, scope).await?.revision();
+            }
+            Defect::LeavesTheLastDateOut => marks.retain(|mark| mark.key.date < scope.window().to()),
+            _ => return Ok(found),
+        }
+        Ok(Snapshot::new(revision, marks))
+    }
+
+    async fn apply(&self, school: &SchoolId, changes: &ChangeSet) -> Result<u64, StoreError> {
+        let run = changes.run();
+        match self.defect {
+            Defect::AppliesWithoutALock if changes.revision() > 0 => self.check_then_write(school, changes).await,
+            Defect::LocksNoRowThatIsNotThere if changes.revision() == 0 => self.check_then_write(school, changes).await,
+            Defect::IgnoresTheRevision => {
+                let changes = self.at_any_revision(school, changes).await?;
+                self.store.apply(school, &changes).await
+            }
+            Defect::IgnoresCaseInIds => {
+                let writes = changes.writes().iter().map(without_case).collect();
+                self.store.apply(school, &ChangeSet::new(changes.revision(), run.clone()).with_writes(writes)).await
+            }
+            Defect::LetsExpiredLeasesWrite => {
+                let newest = self.leases.lock().unwrap().get(school).copied();
+                if changes.lease().is_some_and(|lease| Some(lease) != newest) {
+                    return Err(StoreError::lease_lost());
+                }
+                let unleased = ChangeSet::new(changes.revision(), run.clone()).with_writes(changes.writes().to_vec());
+                self.store.apply(school, &unleased).await
+            }
+            Defect::ComparesEveryField | Defect::WritesEqualContent => {
+                let held = self.store.read(school, &run.scope).await?;
+                let is_written = |write: &&Write| {
+                    let Some(after) = write.after() else { return false };
+                    let known = held.marks().iter().find(|stored| stored.key == write.key());
+                    known.is_some_and(|known| self.is(Defect::WritesEqualContent) || *known.content != after.content())
+                };
+                let mut revision = changes.revision();
+                let removals: Vec<Write> =
+                    changes.writes().iter().filter(is_written).map(|write| Write::Remove(write.key())).collect();
+                if !removals.is_empty() {
+                    self.store.apply(school, &ChangeSet::new(revision, run.clone()).with_writes(removals)).await?;
+                    revision = self.store.read(school, &run.scope).await?.revision();
+                }
+                self.store
+                    .apply(school, &ChangeSet::new(revision, run.clone()).with_writes(changes.writes().to_vec()))
+                    .await
+            }
+            Defect::RecordsRefusedRuns => {
+                let applied = self.store.apply(school, changes).await;
+                if applied.as_ref().is_err_and(|error| error.kind() == StoreErrorKind::Moved) {
+                    let nothing = ChangeSet::new(changes.revision(), run.clone());
+                    let nothing = self.at_any_revision(school, &nothing).await?;
+                    self.store.apply(school, &nothing).await?;
+                }
+                applied
+            }
+            Defect::AppliesWriteByWrite | Defect::FailsHalfway => {
+                if self.is(Defect::FailsHalfway) && self.fails_at.load(Ordering::Relaxed) == 0 {
+                    return self.store.apply(school, changes).await;
+                }
+                let mut last = self.store.apply(school, &ChangeSet::new(changes.revision(), run.clone())).await?;
+                for (number, write) in (1..).zip(changes.writes()) {
+                    if self.fails_at.load(Ordering::Relaxed) == number {
+                        self.fails_at.store(0, Ordering::Relaxed);
+                        return Err(StoreError::new(StoreErrorKind::CannotOpen, "made to fail"));
+                    }
+                    let revision = self.store.read(school, &run.scope).await?.revision();
+                    let one = ChangeSet::new(revision, run.clone()).with_writes(vec![write.clone()]);
+                    last = self.store.apply(school, &one).await?;
+                }
+                Ok(last)
+            }
+            Defect::LosesRemovals => {
+                let puts = changes.writes().iter().filter(|write| write.after().is_some()).cloned().collect();
+                self.store.apply(school, &ChangeSet::new(changes.revision(), run.clone()).with_writes(puts)).await
+            }
+            _ => self.store.apply(school, changes).await,
+        }
+    }
+
+    async fn history(&self, school: &SchoolId, query: &HistoryQuery) -> Result<Vec<Change>, StoreError> {
+        let mut found = self.store.history(school, query).await?;
+        if self.is(Defect::SharesHistory) {
+            found.extend(self.store.history(&Self::other(school), query).await?);
+        }
+        if self.is(Defect::CutsSeenTimesToMilliseconds) {
+            found.iter_mut().for_each(|change| change.seen_at = change.seen_at.trunc_subsecs(3));
+        }
+        Ok(found)
+    }
+
+    async fn changes(
+        &self,
+        school: &SchoolId,
+        after: Option<ChangeCursor>,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, StoreError> {
+        let all = self.store.changes(school, None, usize::MAX).await?;
+        let of_others = self.store.changes(&Self::other(school), after, limit).await?;
+        let from = all.iter().position(|entry| Some(entry.cursor()) == after);
+        match self.defect {
+            Defect::SharesTheFeed if all.is_empty() => Ok(of_others),
+            // Where entries remain; else it would never end.
+            Defect::RepeatsTheCursorsEntry if from.is_some_and(|from| from + 1 < all.len()) => {
+                let from = from.unwrap();
+                Ok(all.into_iter().skip(from).take(limit.max(2)).collect())
+            }
+            Defect::LeavesAnEntryOut => {
+                let mut found = self.store.changes(school, after, limit.saturating_add(1)).await?;
+                if after.is_some() && found.len() > 1 {
+                    found.remove(0);
+                }
+                found.truncate(limit);
+                Ok(found)
+            }
+            _ => self.store.changes(school, after, limit).await,
+        }
+    }
+
+    async fn runs(&self, school: &SchoolId, query: &RunQuery) -> Result<Vec<Run>, StoreError> {
+        let mut found = self.store.runs(school, query).await?;
+        if self.is(Defect::SharesRuns) && found.is_empty() {
+            found = self.store.runs(&Self::other(school), query).await?;
+        }
+        Ok(found)
+    }
+
+    async fn erase(&self, school: &SchoolId, student: &StudentId) -> Result<u64, StoreError> {
+        match self.defect {
+            Defect::ErasesMarksOnly => {
+                let scope = Scope::all(rollmark::rules::Window::between(NaiveDate::MIN, NaiveDate::MAX).unwrap());
+                let held = self.store.read(school, &scope).await?;
+                let keys = held.marks().iter().map(|stored| stored.key.clone()).filter(|key| key.student == *student);
+                let writes: Vec<Write> = keys.map(Write::Remove).collect();
+                let erased = writes.len() as u64;
+                let Some(run) = self.store.runs(school, &RunQuery::all()).await?.pop() else { return Ok(0) };
+                self.store.apply(school, &ChangeSet::new(held.revision(), run).with_writes(writes)).await?;
+                Ok(erased)
+            }
+            Defect::ErasesWithoutAnEntry => {
+                let erased = self.store.erase(school, student).await?;
+                self.store.erase(school, &"somebody else".into()).await?;
+                Ok(erased)
+            }
+            _ => self.store.erase(school, student).await,
+        }
+    }
+
+    async fn prune(&self, school: &SchoolId, before: NaiveDate) -> Result<Pruned, StoreError> {
+        match self.defect {
+            Defect::PrunesTheLastChange => {
+                self.store.prune(school, before).await?;
+                // A day further than asked: what was shown at that midnight is gone.
+                self.store.prune(school, before + chrono::Days::new(1)).await?;
+                Ok(Pruned::new(3, 1))
+            }
+            Defect::PrunesEverySchool => {
+                self.store.prune(&Self::other(school), before).await?;
+                self.store.prune(school, before).await
+            }
+            _ => self.store.prune(school, before).await,
+        }
+    }
+
+    async fn acquire_lease(&self, school: &SchoolId, ttl: Duration) -> Result<Option<LeaseToken>, StoreError> {
+        let school = if self.is(Defect::SharesTheLease) { &"all".into() } else { school };
+        let token = self.store.acquire_lease(school, ttl).await?;
+        if self.is(Defect::GivesALeaseTwice) && token.is_none() {
+            return Ok(self.leases.lock().unwrap().get(school).copied());
+        }
+        if let Some(token) = token {
+            self.leases.lock().unwrap().insert(school.clone(), token);
+        }
+        Ok(token)
+    }
+
+    async fn renew_lease(&self, school: &SchoolId, token: LeaseToken, ttl: Duration) -> Result<(), StoreError> {
+        let school = if self.is(Defect::SharesTheLease) { &"all".into() } else { school };
+        let newest = self.leases.lock().unwrap().get(school).copied();
+        if self.is(Defect::RenewsExpiredLeases) && newest == Some(token) {
+            return Ok(());
+        }
+        self.store.renew_lease(school, token, ttl).await
+    }
+
+    async fn release_lease(&self, school: &SchoolId, token: LeaseToken) -> Result<(), StoreError> {
+        let school = if self.is(Defect::SharesTheLease) { &"all".into() } else { school };
+        let newest = self.leases.lock().unwrap().get(school).copied();
+        let token = if self.is(Defect::LetsAnybodyGiveALeaseBack) { newest.unwrap_or(token) } else { token };
+        self.store.release_lease(school, token).await
+    }
+}
+
+struct Harness(Mutex<Broken>);
+
+impl Harness {
+    fn new(defect: Defect) -> Self {
+        let (fails_at, leases) = Default::default();
+        Self(Mutex::new(Broken { store: MemoryStore::new(), defect, fails_at, leases }))
+    }
+}
+
+#[async_trait]
+impl StoreHarness for Harness {
+    async fn open(&self) -> Arc<dyn MarkStore> {
+        let mut broken = self.0.lock().unwrap();
+        *broken = Self::new(broken.defect).0.into_inner().unwrap();
+        Arc::new(broken.clone())
+    }
+
+    async fn reopen(&self) -> Arc<dyn MarkStore> {
+        let broken = self.0.lock().unwrap();
+        match broken.defect {
+            Defect::ForgetsWhenReopened => Arc::new(MemoryStore::new()),
+            _ => Arc::new(broken.clone()),
+        }
+    }
+
+    fn fail_at(&self, step: u32) -> bool {
+        let broken = self.0.lock().unwrap();
+        let has_step = broken.is(Defect::FailsHalfway) && step <= 2;
+        broken.fails_at.store(if has_step { step } else { 0 }, Ordering::Relaxed);
+        has_step
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_broken_promise_is_named() {
+    let mut otherwise = Vec::new();
+    for (defect, promise) in CAUGHT {
+        match every(&Harness::new(defect)).await {
+            Ok(()) => otherwise.push(format!("{defect:?} passes")),
+            Err(violation) if violation.promise != promise => otherwise.push(format!("{defect:?}: {violation}")),
+            Err(violation) => assert!(violation.to_string().len() < 1_200, "{defect:?}: one readable line"),
+        }
+    }
+    assert!(otherwise.is_empty(), "{otherwise:#?}");
+}
