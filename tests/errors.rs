@@ -154,3 +154,28 @@ async fn what_a_source_or_a_caller_attaches_is_reachable_and_said_once() {
     assert_eq!((error.kind(), error.to_string().as_str()), (SyncErrorKind::Prepare, "no space for the page"));
     assert!(error.source().is_none());
 }
+
+#[tokio::test]
+async fn what_lies_behind_a_failure_of_the_wire_is_named() {
+    let gzip = with_status("200 OK\r\nContent-Encoding: gzip", BODY);
+    let broken = ok(format!("<iSAMS><RegistrationManager><{BODY}></iSAMS>"));
+    for (url, says) in [
+        ("http://127.0.0.1:1".to_owned(), "HTTP: no connection could be made"),
+        (answering(Vec::new()), "HTTP: the request could not be sent, or the answer is no HTTP"),
+        (answering(broken), "the XML has tags that do not match at byte 37"),
+        (answering(gzip), "invalid data"),
+    ] {
+        let source = Batch::new(&url, KEY).unwrap();
+        let source = source.with_total_deadline(std::time::Duration::from_millis(400));
+        let error = read_all(&source, &FetchRequest::new(window()), Vec::new).await.unwrap_err();
+        check(says, &error);
+        let cause = std::error::Error::source(&error).unwrap_or_else(|| panic!("nothing is behind {error}"));
+        assert!(format!("{cause}").starts_with(says), "{cause}");
+        assert!(!error.to_string().contains(says), "the message does not repeat the cause");
+    }
+    let source = Batch::new(&answering(ok("{\"iSAMS\": {\"RegistrationManager\": {")), KEY).unwrap().with_format(Format::Json);
+    let source = source.with_total_deadline(std::time::Duration::from_millis(400));
+    let error = read_all(&source, &FetchRequest::new(window()), Vec::new).await.unwrap_err();
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    assert_eq!(cause.as_deref(), Some("the JSON ends early (line 1, column 35)"));
+}

@@ -10,8 +10,11 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument;
 
-use super::body::{ended_early, text_of};
+use super::body::text_of;
+use super::confidential::Confidential;
+use super::failure::{bad_reply, ended_early};
 use super::transport::{self, Attempt};
+use crate::model::Cause;
 use crate::source::{FetchCounters, SourceError, SourceErrorKind, retry};
 
 /// A token is renewed this long before it runs out, so that it lasts until a reply has come.
@@ -74,33 +77,36 @@ impl Credentials {
         Self::Client(OAuthClient { scope, id, secret: secret.into(), address, token: Mutex::default() })
     }
 
-    /// Sends a request with the credentials, and says what was in them that must not show in a message. A token can be
-    /// revoked before its time: after a refusal a fresh one may do. Where only the latest token of a client is valid, another
+    /// Sends a request with the credentials, which show in no message from then on. A token can be revoked before its time: after a refusal a fresh one may do. Where only the latest token of a client is valid, another
     /// process can take one in between: after a second refusal, and a wait, another fresh one may do.
     pub(super) async fn send(
         &self,
         mut request: RequestBuilder,
         token_client: &Client,
         attempt: &Attempt,
-    ) -> Result<(Response, Vec<SecretString>), SourceError> {
-        let mut secrets = match self {
-            Self::Key(key) => vec![key.clone()],
-            // The id stands in the address, in a key's place; a short one may be a word.
-            Self::Client(client) if client.id.len() < 8 => vec![client.secret.clone()],
-            Self::Client(client) => vec![client.secret.clone(), client.id.clone().into()],
-        };
+    ) -> Result<Response, SourceError> {
+        match self {
+            Self::Key(key) => attempt.confidential.keep(key),
+            Self::Client(client) => {
+                attempt.confidential.keep(&client.secret);
+                // The id stands in the address, in a key's place; a short one may be a word.
+                if client.id.len() >= 8 {
+                    attempt.confidential.keep(&client.id.clone().into());
+                }
+            }
+        }
         let mut waits = std::iter::once(Duration::ZERO).chain(retry::waits(2));
         loop {
             let again = request.try_clone();
             let (signed, token) = self.sign(request, token_client, attempt).await?;
-            secrets.extend(token.clone());
+            token.iter().for_each(|token| attempt.confidential.keep(token));
             let response = transport::send(signed, attempt).await?;
             let (StatusCode::UNAUTHORIZED, Some(token), Some(again)) = (response.status(), token, again) else {
-                return Ok((response, secrets));
+                return Ok(response);
             };
             self.forget(&token).await;
             let Some(wait) = waits.next().filter(|wait| Instant::now() + *wait < attempt.deadline) else {
-                return Ok((response, secrets));
+                return Ok(response);
             };
             attempt.span.in_scope(|| retry::warn(SourceErrorKind::Credentials, wait));
             sleep(wait).await;
@@ -142,7 +148,7 @@ impl Credentials {
             ("client_id", &client.id),
             ("client_secret", client.secret.expose_secret()),
         ];
-        let attempt = Attempt::new(&address, 1, deadline, FetchCounters::default());
+        let attempt = Attempt::new(&address, 1, deadline, FetchCounters::default(), Confidential::default());
         let sending = transport::send(token_client.post(address).form(&form), &attempt);
         let response = sending.instrument(attempt.span.clone()).await?;
         match response.status() {
@@ -168,7 +174,8 @@ impl OAuthClient {
         if let Some(token) = known.as_ref().filter(|token| Instant::now() < token.renew_at) {
             return Ok(token.text.clone());
         }
-        let own = Attempt::new(&self.address, 1, attempt.deadline, attempt.counters.clone());
+        let own =
+            Attempt::new(&self.address, 1, attempt.deadline, attempt.counters.clone(), attempt.confidential.clone());
         let token = self.fetch(token_client, &own).instrument(own.span.clone()).await?;
         Ok(known.insert(token).text.clone())
     }
@@ -194,21 +201,19 @@ impl OAuthClient {
         }
         let body = transport::whole(response, MOST_BYTES, attempt).await?;
         let body = text_of(&body)?;
-        let reply: TokenReply =
-            serde_json::from_slice(&body).map_err(|error| match error.is_eof() && !body.is_empty() {
+        let reply: TokenReply = serde_json::from_slice(&body).map_err(|error| {
+            let failure = match error.is_eof() && !body.is_empty() {
                 true => ended_early(),
-                false => SourceError::new(
-                    SourceErrorKind::BadReply,
-                    "the reply to the token request holds no token; check the address",
-                ),
-            })?;
+                false => bad_reply("the reply to the token request holds no token; check the address"),
+            };
+            failure.with_cause(Cause::of_json(&error))
+        })?;
         let seconds: Option<f64> = match &reply.expires_in {
             Value::String(text) => text.trim().parse().ok(),
             number => number.as_f64(),
         };
         if reply.access_token.trim().is_empty() {
-            return Err(SourceError::new(
-                SourceErrorKind::BadReply,
+            return Err(bad_reply(
                 "the reply to the token request holds an empty token; check the address and the client's rights",
             ));
         }

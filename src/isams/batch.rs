@@ -1,7 +1,7 @@
 //! The Batch API: what is asked for, in which parts, and how a reply is accepted.
 
 use std::collections::BTreeSet;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{Days, NaiveDate, TimeDelta};
+use chrono::TimeDelta;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use reqwest::{Response, Url, header};
@@ -22,14 +22,16 @@ use tracing::field::display;
 
 use super::FieldNames;
 use super::auth::{Credentials, TokenScope};
-use super::body::{read_error, too_many, web_page};
+use super::body::is_web_page;
+use super::failure::{read_error, too_many};
 use super::fields::{Item, record};
-use super::message::{Message, hidden};
+use super::message::Message;
 use super::reply::{Nothing, Sink};
+use super::request::{BatchRequest, Format};
 use super::settings::{Tenant, stream, tenant_methods};
 use super::transport::{self, Attempt, Budget, Failed, out_of_time};
 use super::undecided::Undecided;
-use super::vocabulary::{container_name, contents_of, method_of};
+use super::vocabulary::contents_of;
 use super::{json, xml};
 use crate::explain::Wording;
 use crate::model::Record;
@@ -37,17 +39,6 @@ use crate::source::{
     AttendanceSource, Capabilities, Completeness, FetchItem, FetchRequest, FetchedKind, Part, RecordBatch,
     RecordStream, SourceError, SourceErrorKind,
 };
-
-/// In which form the Batch API answers; the data are the same (verified).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Format {
-    /// `xml.ashx`
-    #[default]
-    Xml,
-    /// `json.ashx`
-    Json,
-}
 
 /// A school's iSAMS, read over the Batch API: registers, out-of-school records, periods and codes of any dates.
 ///
@@ -190,7 +181,7 @@ impl AttendanceSource for Batch {
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
-        Ok(stream(|sender| Fetch::new(Arc::new(self.clone()), request.clone(), sender).run()))
+        Ok(stream(|sender| BatchFetch::new(Arc::new(self.clone()), request.clone(), sender).run()))
     }
 }
 
@@ -208,116 +199,24 @@ const AT_ONCE: usize = 3;
 
 type Sender = mpsc::Sender<FetchItem>;
 
-/// One request: which kinds, over which dates.
-#[derive(Clone, Debug)]
-struct Ask {
-    kinds: Vec<FetchedKind>,
-    from: NaiveDate,
-    to: NaiveDate,
-    /// How many days earlier out-of-school records are asked for.
-    look_back: u32,
-}
-
-impl Ask {
-    fn start_of(&self, kind: FetchedKind) -> NaiveDate {
-        let days = if kind == FetchedKind::OutOfSchool { self.look_back } else { 0 };
-        self.from.checked_sub_days(Days::new(days.into())).unwrap_or(self.from)
-    }
-
-    /// How many days are asked for.
-    fn days(&self, kind: FetchedKind) -> u64 {
-        (self.to - self.start_of(kind)).num_days().unsigned_abs() + 1
-    }
-
-    /// The parts to ask for instead; none of a single day.
-    fn split(&self) -> Vec<Self> {
-        let mut parts = self.look_back_part();
-        let days = (self.to - self.from).num_days();
-        if days > 0 {
-            let middle = self.from + chrono::TimeDelta::days(days / 2);
-            let second = middle.succ_opt().unwrap_or(self.to);
-            for (from, to) in [(self.from, middle), (second, self.to)] {
-                parts.push(Self { kinds: self.kinds.clone(), from, to, look_back: 0 });
-            }
-        } else if !parts.is_empty() {
-            parts.push(Self { look_back: 0, ..self.clone() });
-        }
-        parts
-    }
-
-    /// The same in slices of so many days.
-    fn slices(&self, days: u32) -> Vec<Self> {
-        let mut parts = self.look_back_part();
-        let mut from = self.from;
-        while from <= self.to {
-            let last = from.checked_add_days(Days::new(u64::from(days.max(1)) - 1)).unwrap_or(self.to);
-            let to = last.min(self.to);
-            parts.push(Self { kinds: self.kinds.clone(), from, to, look_back: 0 });
-            let Some(next) = to.succ_opt() else { break };
-            from = next;
-        }
-        parts
-    }
-
-    /// The days before the range, as a part of their own.
-    fn look_back_part(&self) -> Vec<Self> {
-        if self.look_back == 0 || !self.kinds.contains(&FetchedKind::OutOfSchool) {
-            return Vec::new();
-        }
-        let to = self.from.pred_opt().unwrap_or(self.from);
-        let from = self.start_of(FetchedKind::OutOfSchool);
-        vec![Self { kinds: vec![FetchedKind::OutOfSchool], from, to, look_back: 0 }]
-    }
-
-    /// The end date is taken for exclusive (assumed).
-    fn body(&self) -> String {
-        let end = self.to.succ_opt().unwrap_or(self.to);
-        let method = |kind: &FetchedKind| {
-            let method = method_of(*kind)?;
-            Some((method.name, method.filter.map(|filter| (filter, self.start_of(*kind), end))))
-        };
-        body(self.kinds.iter().filter_map(method))
-    }
-}
-
-/// The documented body (verified): methods, each with its filter element, start date and end date.
-pub(super) fn body<'a>(asked: impl Iterator<Item = (&'a str, Option<(&'a str, NaiveDate, NaiveDate)>)>) -> String {
-    let mut methods = String::new();
-    let mut filters = String::new();
-    for (method, filter) in asked {
-        let _ = write!(methods, "<Method>Registration_{method}</Method>");
-        if let Some((filter, start, end)) = filter {
-            let _ = write!(filters, r#"<{filter} StartDate="{start}" EndDate="{end}" />"#);
-        }
-    }
-    let filters = if filters.is_empty() { filters } else { format!("<Registration>{filters}</Registration>") };
-    format!(
-        r#"<?xml version="1.0" encoding="utf-8"?><Filters><MethodsToRun>{methods}</MethodsToRun>{filters}</Filters>"#
-    )
-}
-
-/// Sends a request with this body; the answer's status is a success. With it comes what must not show in a message.
-pub(super) async fn send(
-    batch: &Batch,
-    body: String,
-    attempt: &Attempt,
-) -> Result<(Response, Vec<SecretString>), Failed> {
+/// Sends a request with this body; the answer's status is a success.
+pub(super) async fn send(batch: &Batch, body: String, attempt: &Attempt) -> Result<Response, Failed> {
     let page = match batch.format {
         Format::Xml => "xml.ashx",
         Format::Json => "json.ashx",
     };
     let request = batch.tenant.request(["api", "batch", "1.0", page]);
     let request = request.header(header::CONTENT_TYPE, "application/xml").body(body);
-    let (response, secrets) = batch.tenant.send(request, attempt).await?;
+    let response = batch.tenant.send(request, attempt).await?;
     let (status, headers) = (response.status(), response.headers().clone());
     if status.is_success() {
-        return Ok((response, secrets));
+        return Ok(response);
     }
     // A body that breaks off takes nothing from what the status says.
     let body = transport::whole(response, SMALL as u64, attempt).await.unwrap_or_default();
     let read = read(batch.format, body.as_slice(), &mut Nothing);
-    let is_page = read.as_ref().is_err_and(|error| error.to_string() == web_page().to_string());
-    Err(transport::failure(status, &headers, read.unwrap_or_default(), is_page, &secrets).into())
+    let is_page = is_web_page(&body);
+    Err(transport::failure(status, &headers, read.unwrap_or_default(), is_page, &attempt.confidential).into())
 }
 
 /// Reads one reply. A message of the API in it is given back, whatever else there is.
@@ -330,9 +229,11 @@ pub(super) fn read(format: Format, body: impl Read, sink: &mut impl Sink) -> Res
 
 /// What a reply held.
 #[derive(Debug)]
-struct Reply {
+struct BatchReply {
     /// Rows of each container that was there.
     rows: Vec<(FetchedKind, u64)>,
+    /// What to ask for instead, where the reply looks cut.
+    instead: Vec<BatchRequest>,
     message: Option<Message>,
     /// The records, unless they were let out already.
     records: RecordBatch,
@@ -379,7 +280,7 @@ struct Learned {
     undecided: Undecided,
 }
 
-pub(super) struct Fetch {
+struct BatchFetch {
     batch: Arc<Batch>,
     request: FetchRequest,
     sender: Sender,
@@ -390,14 +291,14 @@ pub(super) struct Fetch {
     held: Arc<AtomicU64>,
 }
 
-impl Fetch {
-    pub(super) fn new(batch: Arc<Batch>, request: FetchRequest, sender: Sender) -> Self {
+impl BatchFetch {
+    fn new(batch: Arc<Batch>, request: FetchRequest, sender: Sender) -> Self {
         let budget = Budget::new(batch.tenant.total_deadline, request.counters().clone(), request.began().into());
         Self { batch, request, sender, budget, codes: Arc::default(), held: Arc::default() }
     }
 
     /// Everything that the request asks for, then the verdict.
-    pub(super) async fn run(mut self) -> Result<(), SourceError> {
+    async fn run(mut self) -> Result<(), SourceError> {
         let window = self.request.window();
         let mut parts = Vec::new();
         let tables =
@@ -405,7 +306,7 @@ impl Fetch {
         let tables: Vec<_> = tables.into_iter().filter_map(|(kind, is_needed)| is_needed.then_some(kind)).collect();
         // Codes and periods come first, so that a registration is understood as it arrives.
         if !tables.is_empty() {
-            let tables = Ask { kinds: tables, from: window.from(), to: window.to(), look_back: 0 };
+            let tables = BatchRequest { kinds: tables, from: window.from(), to: window.to(), look_back: 0 };
             self.codes = Arc::new(self.read(vec![tables], &mut parts).await?.codes);
         }
         let undecided = self.read(self.rows(), &mut parts).await?.undecided.names()?;
@@ -415,10 +316,10 @@ impl Fetch {
     }
 
     /// The requests for registrations and out-of-school records.
-    fn rows(&self) -> Vec<Ask> {
+    fn rows(&self) -> Vec<BatchRequest> {
         let window = self.request.window();
         let kinds = vec![FetchedKind::Registrations, FetchedKind::OutOfSchool];
-        let whole = Ask { kinds, from: window.from(), to: window.to(), look_back: self.batch.look_back_days };
+        let whole = BatchRequest { kinds, from: window.from(), to: window.to(), look_back: self.batch.look_back_days };
         match self.batch.slice_days {
             _ if self.batch.asks_by_day.load(Ordering::Relaxed) => whole.slices(1),
             Some(days) => whole.slices(days),
@@ -427,7 +328,7 @@ impl Fetch {
     }
 
     /// Asks for all parts, a few at a time; a part that looks cut is asked for again in smaller ones.
-    async fn read(&self, mut waiting: Vec<Ask>, parts: &mut Vec<Part>) -> Result<Learned, SourceError> {
+    async fn read(&self, mut waiting: Vec<BatchRequest>, parts: &mut Vec<Part>) -> Result<Learned, SourceError> {
         let mut learned = Learned::default();
         waiting.reverse();
         let mut running = FuturesUnordered::new();
@@ -439,12 +340,8 @@ impl Fetch {
             }
             let Some(answered) = running.next().await else { return Ok(learned) };
             let (reply, ask) = answered?;
-            if let Some(kind) = self.suspect(&reply) {
-                let smaller = ask.split();
-                if smaller.is_empty() || kind == FetchedKind::Codes {
-                    return Err(self.cut(kind, &ask));
-                }
-                waiting.extend(smaller.into_iter().rev());
+            if !reply.instead.is_empty() {
+                waiting.extend(reply.instead.into_iter().rev());
                 continue;
             }
             for kind in &ask.kinds {
@@ -463,40 +360,17 @@ impl Fetch {
         let _ = self.sender.send(item).await;
     }
 
-    /// The container that looks cut, the code table first: it can't be asked for in parts.
-    fn suspect(&self, reply: &Reply) -> Option<FetchedKind> {
-        let is_cut = |rows: u64| rows > 0 && self.batch.suspicious_rows == Some(rows);
-        let cut = reply.rows.iter().filter(|(_, rows)| is_cut(*rows)).map(|(kind, _)| *kind);
-        cut.max_by_key(|kind| *kind == FetchedKind::Codes)
-    }
-
-    /// What looks cut and can't be asked for in smaller parts.
-    fn cut(&self, kind: FetchedKind, ask: &Ask) -> SourceError {
-        let what = match kind {
-            FetchedKind::Codes => "the code table".to_owned(),
-            _ => format!("the reply for {}", ask.from),
-        };
-        SourceError::new(
-            SourceErrorKind::Incomplete,
-            format!(
-                "{what} has exactly {} rows in {}, at which iSAMS may cut; if there really are so many, set suspicious_rows \
-                 to another number, or to none",
-                self.batch.suspicious_rows.unwrap_or_default(),
-                container_name(kind)
-            ),
-        )
-    }
-
-    async fn ask(&self, ask: Ask) -> Result<(Reply, Ask), SourceError> {
+    async fn ask(&self, ask: BatchRequest) -> Result<(BatchReply, BatchRequest), SourceError> {
         let reply = self.budget.retry(&self.batch.tenant.url, |attempt| self.attempt(&ask, attempt)).await?;
         Ok((reply, ask))
     }
 
-    async fn attempt(&self, ask: &Ask, attempt: Attempt) -> Result<Reply, Failed> {
+    async fn attempt(&self, ask: &BatchRequest, attempt: Attempt) -> Result<BatchReply, Failed> {
         let batch = &self.batch;
         let span = attempt.span.clone();
         span.record("from", display(ask.from)).record("to", display(ask.to));
-        let (response, secrets) = send(batch, ask.body(), &attempt).await?;
+        let response = send(batch, ask.body(), &attempt).await?;
+        let confidential = attempt.confidential.clone();
         let status = response.status().as_u16();
         let mut chunks = transport::chunks(response, batch.tenant.max_bytes, attempt);
 
@@ -531,40 +405,24 @@ impl Fetch {
             self.parse(body, ask, Some(self.sender.clone())).await
         };
         // An error can name fields, and the tenant can call them anything.
-        let mut reply = parsed
-            .map_err(|failed| Failed { error: failed.error.reworded(|message| hidden(message, &secrets)), ..failed })?;
+        let mut reply = parsed.map_err(|failed| Failed {
+            error: failed.error.reworded(|message| confidential.hidden(message)),
+            ..failed
+        })?;
         span.record("rows", reply.rows.iter().map(|(_, rows)| rows).sum::<u64>());
-        reply.learned.undecided.forget(|name| hidden(name, &secrets) != name);
+        reply.learned.undecided.forget(|name| confidential.hidden(name) != name);
         if let Some(message) = reply.message {
-            return Err(Failed { error: message.into_error(status, &secrets), rows_are_out: !is_whole });
+            return Err(Failed { error: message.into_error(status, &confidential), rows_are_out: !is_whole });
         }
-        // In JSON an empty container can be left out (verified), so that nothing tells it from one that is missing.
-        let must_be_there = if batch.format == Format::Xml { &*ask.kinds } else { &[] };
-        if let Some(missing) = must_be_there.iter().find(|kind| !reply.rows.iter().any(|(found, _)| found == *kind)) {
-            let cure = match missing {
-                FetchedKind::Codes => {
-                    "let the API key read the code table, or say that there is none (--no-code-table, with_code_table)"
-                }
-                _ => "check the key's methods",
-            };
-            let container = container_name(*missing);
-            return Err(Failed {
-                error: SourceError::new(
-                    SourceErrorKind::Incomplete,
-                    format!("the reply has no {container}, although the {missing} were asked for; {cure}"),
-                ),
-                rows_are_out: !is_whole,
-            });
-        }
-        if let Some(kind) = self.suspect(&reply).filter(|_| !is_whole) {
-            let error = self.cut(kind, ask);
-            if ask.split().is_empty() || kind == FetchedKind::Codes {
-                return Err(Failed { error, rows_are_out: true });
-            }
+        let rows_are_out = !is_whole;
+        let accepted = ask.accept(&reply.rows, batch.format, batch.suspicious_rows);
+        reply.instead = accepted.map_err(|error| Failed { error, rows_are_out })?;
+        if rows_are_out && !reply.instead.is_empty() {
             // The whole fetch starts again, day by day.
             batch.asks_by_day.store(true, Ordering::Relaxed);
-            let error = SourceError::temporary(error.kind(), error.to_string());
-            return Err(Failed { error, rows_are_out: true });
+            let message = "a reply of many rows looks cut, so the fetch starts again day by day";
+            let error = SourceError::temporary(SourceErrorKind::Incomplete, message);
+            return Err(Failed { error, rows_are_out });
         }
         Ok(reply)
     }
@@ -573,9 +431,9 @@ impl Fetch {
     async fn parse(
         &self,
         body: impl Read + Send + 'static,
-        ask: &Ask,
+        ask: &BatchRequest,
         sender: Option<Sender>,
-    ) -> Result<Reply, Failed> {
+    ) -> Result<BatchReply, Failed> {
         let (batch, codes) = (Arc::clone(&self.batch), Arc::clone(&self.codes));
         let held = Held { own: 0, of_fetch: Arc::clone(&self.held) };
         let ask = ask.clone();
@@ -584,11 +442,18 @@ impl Fetch {
         let parsing = spawn_blocking(move || {
             let _entered = span.entered();
             let learned = Learned::default();
-            let reply = Reply { rows: Vec::new(), message: None, records: RecordBatch::new(), learned, held };
+            let reply = BatchReply {
+                rows: Vec::new(),
+                instead: Vec::new(),
+                message: None,
+                records: RecordBatch::new(),
+                learned,
+                held,
+            };
             let mut collector = Collector { batch, codes, ask, reply, sender, rows_are_out: false };
             let format = collector.batch.format;
             match read(format, body, &mut collector).and_then(|message| collector.flush().map(|()| message)) {
-                Ok(message) => Ok(Reply { message, ..collector.reply }),
+                Ok(message) => Ok(BatchReply { message, ..collector.reply }),
                 Err(error) => Err(Failed { error, rows_are_out: collector.rows_are_out }),
             }
         });
@@ -644,8 +509,8 @@ fn held_bytes(record: &Record) -> u64 {
 struct Collector {
     batch: Arc<Batch>,
     codes: Arc<BTreeSet<Box<str>>>,
-    ask: Ask,
-    reply: Reply,
+    ask: BatchRequest,
+    reply: BatchReply,
     sender: Option<Sender>,
     rows_are_out: bool,
 }

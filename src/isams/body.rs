@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
 
-use crate::source::{FetchedKind, SourceError, SourceErrorKind};
+use super::failure::{not_text, read_error, too_large, web_page};
+use crate::source::SourceError;
 
 /// The longest text, name or tag of a reply; real ones are a thousand times shorter.
 pub(super) const LONGEST_TEXT: usize = 1 << 20;
@@ -90,6 +91,14 @@ pub(super) fn text_of(raw: &[u8]) -> Result<Vec<u8>, SourceError> {
     if is_page(text) { Err(web_page()) } else { Ok(text.to_vec()) }
 }
 
+/// Whether the body of an error is an HTML page.
+pub(super) fn is_web_page(raw: &[u8]) -> bool {
+    let mut beginning = Vec::new();
+    let _ = decoded(raw).take(4_096).read_to_end(&mut beginning);
+    let beginning = String::from_utf8_lossy(&beginning).to_ascii_lowercase();
+    beginning.trim_start().starts_with("<!doctype html") || beginning.contains("<html")
+}
+
 /// Whether a text where JSON is asked for is a page for people.
 pub(super) fn is_page(text: &[u8]) -> bool {
     text.trim_ascii_start().starts_with(b"<")
@@ -99,51 +108,4 @@ pub(super) fn is_page(text: &[u8]) -> bool {
 pub(super) fn is_padding(bytes: &[u8]) -> bool {
     const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
     bytes.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0 || MARK.contains(byte))
-}
-
-pub(super) fn bad_reply(message: impl Into<String>) -> SourceError {
-    SourceError::new(SourceErrorKind::BadReply, message)
-}
-
-pub(super) fn too_large(what: &str) -> SourceError {
-    SourceError::new(SourceErrorKind::TooLarge, format!("the reply holds {what}, so reading stopped there"))
-}
-
-/// More records of a kind than a school has.
-pub(super) fn too_many(kind: FetchedKind, most: u64) -> SourceError {
-    SourceError::new(
-        SourceErrorKind::TooLarge,
-        format!(
-            "the reply holds more than {most} {kind}, so reading stopped there; ask for fewer days, or raise max_rows_per_day if \
-             the school really has so many"
-        ),
-    )
-}
-
-/// The error that a failed read stands for: our own, if one of our readers raised it.
-pub(super) fn read_error(error: &io::Error) -> SourceError {
-    let own = error.get_ref().and_then(|inner| inner.downcast_ref::<SourceError>());
-    own.cloned().unwrap_or_else(|| {
-        SourceError::temporary(SourceErrorKind::Connection, "the connection broke off in the middle of the reply")
-    })
-}
-
-pub(super) fn not_text() -> SourceError {
-    bad_reply("the reply is neither UTF-8 nor UTF-16 with a byte order mark")
-}
-
-pub(super) fn goes_on() -> SourceError {
-    bad_reply("the reply goes on after the end of its document")
-}
-
-pub(super) fn text_for_records() -> SourceError {
-    bad_reply("the reply holds a text where iSAMS sends records; check the address")
-}
-
-pub(super) fn ended_early() -> SourceError {
-    SourceError::temporary(SourceErrorKind::BadReply, "the reply ends in the middle of the document")
-}
-
-pub(super) fn web_page() -> SourceError {
-    bad_reply("the reply is an HTML page instead of data, a login page or a proxy's; check the address")
 }

@@ -1,9 +1,10 @@
-use std::collections::BTreeSet;
-
 use chrono::Datelike;
 
 use super::escapes::NO_CHARACTER;
-use super::message::may_be_secret;
+use super::failure::bad_record;
+use super::text::{
+    LONGEST_LETTER, LONGEST_NAME, LONGEST_TEXT, clipped, is_at_most, is_id, listed, printable, unknown_name,
+};
 use super::vocabulary::container_name;
 use crate::model::{
     Code, FIRST_REAL_YEAR, FeedTime, OutOfSchool, RawCode, Record, Registration, RegistrationPeriod, Session,
@@ -140,13 +141,6 @@ pub(super) const REQUIRED: [&str; 9] = [
     "code_absence",
 ];
 
-/// The longest id, letter, name and free text that makes sense, in characters. A longer id is an error: cut, it could be
-/// another's. A longer letter counts as unreadable. Names and free texts are cut.
-const LONGEST_ID: usize = 64;
-pub(super) const LONGEST_LETTER: usize = 16;
-pub(super) const LONGEST_NAME: usize = 100;
-pub(super) const LONGEST_TEXT: usize = 250;
-
 /// One item of a reply: its fields by name, without empty ones.
 pub(super) struct Item<'a> {
     pub(super) kind: FetchedKind,
@@ -281,21 +275,6 @@ impl<'a> Item<'a> {
     }
 }
 
-/// The beginning of a text, of at most so many characters.
-pub(super) fn clipped(text: &str, longest: usize) -> &str {
-    let end = text.char_indices().nth(longest).map_or(text.len(), |(end, _)| end);
-    text.get(..end).unwrap_or_default()
-}
-
-pub(super) fn is_at_most(text: &str, longest: usize) -> bool {
-    text.char_indices().nth(longest).is_none()
-}
-
-/// Whether a text can be an id or another short value.
-pub(super) fn is_id(text: &str) -> bool {
-    is_at_most(text, LONGEST_ID) && !text.contains(|letter: char| letter.is_control() || letter == NO_CHARACTER)
-}
-
 /// Reads an item as a record (R1.6).
 pub(super) fn record(item: &Item<'_>, names: &FieldNames) -> Result<Record, SourceError> {
     Ok(match item.kind {
@@ -415,47 +394,4 @@ fn is_time_of_day(text: &str) -> bool {
     FORMS.iter().any(|form| chrono::NaiveTime::parse_from_str(text, form).is_ok())
         || text.strip_prefix("PT").is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit()))
         || text.parse().is_ok_and(placeholder)
-}
-
-pub(super) fn bad_record(message: String) -> SourceError {
-    SourceError::new(SourceErrorKind::BadRecord, message)
-}
-
-/// A name from outside as an error can show it: short, and without what a terminal acts on.
-pub(super) fn printable(name: &str) -> String {
-    name.chars().filter(|letter| is_plain(*letter)).take(60).collect()
-}
-
-/// A name from outside that no list has, as an error or a probe can show it: only what looks like a name, since a tenant can
-/// put anything there, a credential too.
-pub(super) fn unknown_name(name: &str) -> &str {
-    let is_of_names = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-');
-    let is_name = !name.is_empty() && is_at_most(name, 40) && name.chars().all(is_of_names) && !may_be_secret(name);
-    if is_name { name } else { "(a name that is not shown)" }
-}
-
-/// Names from outside as an error can list them: sorted, each once, and not too many.
-pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    const MOST: usize = 40;
-    let names: BTreeSet<&str> = names.map(unknown_name).collect();
-    let mut listed: Vec<String> = names.iter().take(MOST).map(|name| (*name).to_owned()).collect();
-    match names.len() {
-        0 => "none".to_owned(),
-        count if count > MOST => {
-            listed.push(format!("and {} more", count - MOST));
-            listed.join(", ")
-        }
-        _ => listed.join(", "),
-    }
-}
-
-/// Whether a letter only shows: no control character, and none that breaks a line, turns the direction or takes no room.
-pub(super) fn is_plain(letter: char) -> bool {
-    !letter.is_control()
-        && letter != NO_CHARACTER
-        && !matches!(
-            letter,
-            '\u{00AD}' | '\u{061C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
-                | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{E0000}'..='\u{E007F}'
-        )
 }

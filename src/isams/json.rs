@@ -11,11 +11,12 @@ use std::rc::Rc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::body::{Body, bad_reply, ended_early, goes_on, is_padding, read_error, text_for_records, too_large};
+use super::body::{Body, is_padding};
 use super::escapes::Escapes;
-use super::fields::unknown_name;
+use super::failure::{bad_reply, goes_on, json_error, read_error, text_for_records, too_large};
 use super::message::{Message, is_message, is_refusal};
 use super::reply::{Fields, MOST_FIELDS, Nothing, Sink};
+use super::text::unknown_name;
 use super::vocabulary::is_around;
 use super::xml;
 use crate::source::{FetchedKind, SourceError};
@@ -31,7 +32,7 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
             None => Err(bad_reply("the reply is XML where JSON was asked for")),
         };
     }
-    let mut reading = Reading {
+    let mut reading = JsonReading {
         sink,
         progress: body.progress(),
         fields: Fields::default(),
@@ -64,12 +65,11 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
         },
         Ok(()) => Err(bad_reply("the reply is JSON, but not of iSAMS; check the address")),
         Err(error) if error.is_io() => Err(read_error(&error.into())),
-        Err(error) if error.is_eof() => Err(ended_early()),
-        Err(_) => Err(bad_reply("the reply is not well-formed JSON; check the address")),
+        Err(error) => Err(json_error(&error)),
     }
 }
 
-struct Reading<'a, S> {
+struct JsonReading<'a, S> {
     sink: &'a mut S,
     progress: Rc<Cell<usize>>,
     fields: Fields,
@@ -87,7 +87,7 @@ struct Reading<'a, S> {
     has_other_text: bool,
 }
 
-impl<S: Sink> Reading<'_, S> {
+impl<S: Sink> JsonReading<'_, S> {
     /// Takes a key of an object whose first key is this. One that comes twice has two values, and nothing tells which
     /// counts; several elements of one name are an array. Names are found in any case, and in containers and records
     /// attributes count like elements.
@@ -152,7 +152,7 @@ enum At {
 }
 
 struct Place<'r, 'a, S> {
-    reading: &'r mut Reading<'a, S>,
+    reading: &'r mut JsonReading<'a, S>,
     at: At,
 }
 

@@ -1,6 +1,4 @@
-use secrecy::{ExposeSecret, SecretString};
-
-use super::fields::is_plain;
+use super::confidential::Confidential;
 use crate::source::{SourceError, SourceErrorKind};
 
 /// A `<Message>` of the API (verified): what iSAMS says instead of data.
@@ -53,8 +51,8 @@ impl Message {
     }
 
     /// The message as an error; the status counts where the message's name says nothing.
-    pub(super) fn into_error(self, status: u16, secrets: &[SecretString]) -> SourceError {
-        let said = self.quoted(secrets);
+    pub(super) fn into_error(self, status: u16, confidential: &Confidential) -> SourceError {
+        let said = self.quoted(confidential);
         let is = |name: &str| self.name.eq_ignore_ascii_case(name);
         if is("InvalidApiKey") || (status == 401 && !is("MethodsNotAllocatedToKeyException")) {
             SourceError::new(
@@ -82,8 +80,9 @@ impl Message {
     }
 
     /// Its title and description on one line, without a secret.
-    fn quoted(&self, secrets: &[SecretString]) -> String {
-        let [name, title, description] = [&self.name, &self.title, &self.description].map(|text| shown(text, secrets));
+    fn quoted(&self, confidential: &Confidential) -> String {
+        let [name, title, description] =
+            [&self.name, &self.title, &self.description].map(|text| confidential.shown(text));
         let said: Vec<&str> = [&*title, &*description].into_iter().filter(|text| !text.is_empty()).collect();
         match said.is_empty() {
             true if name.is_empty() => String::new(),
@@ -91,41 +90,4 @@ impl Message {
             false => format!(": {}", said.join(": ")),
         }
     }
-}
-
-/// What a tenant says as an error can show it: on one line, not too long, without what was sent to it in confidence. That
-/// can come back shortened or encoded, so every word goes that may be of that kind.
-fn shown(text: &str, secrets: &[SecretString]) -> String {
-    let plain: String = text.chars().filter(|letter| letter.is_whitespace() || is_plain(*letter)).collect();
-    let line = hidden(&plain.split_whitespace().collect::<Vec<_>>().join(" "), secrets);
-    let words = line.split(' ').map(|word| if may_be_secret(word) { HIDDEN } else { word });
-    words.collect::<Vec<_>>().join(" ").chars().take(300).collect()
-}
-
-/// Stands for what is not shown.
-const HIDDEN: &str = "…";
-
-/// Keys, tokens and secrets are long and hold digits.
-pub(super) fn may_be_secret(word: &str) -> bool {
-    word.chars().count() >= 16 && word.contains(char::is_numeric)
-}
-
-/// The text without these secrets, as they are or in other case.
-pub(super) fn hidden(text: &str, secrets: &[SecretString]) -> String {
-    let mut secrets: Vec<&str> = secrets.iter().map(|secret| secret.expose_secret().trim()).collect();
-    // One can be the beginning of another.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
-    secrets.fold(text.to_owned(), |text, secret| without(&text, secret))
-}
-
-fn without(text: &str, secret: &str) -> String {
-    let (mut kept, mut end) = (String::new(), 0);
-    // Lower case in ASCII moves nothing.
-    for (at, found) in text.to_ascii_lowercase().match_indices(&secret.to_ascii_lowercase()) {
-        kept.push_str(text.get(end..at).unwrap_or_default());
-        kept.push_str(HIDDEN);
-        end = at + found.len();
-    }
-    kept + text.get(end..).unwrap_or_default()
 }

@@ -6,10 +6,11 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::body::{DEEPEST, bad_reply, ended_early, not_text, too_large};
-use super::fields::unknown_name;
+use super::body::DEEPEST;
+use super::failure::{bad_reply, json_error, not_text, too_large};
 use super::message::Message;
 use super::reply::MOST_FIELDS;
+use super::text::unknown_name;
 use crate::source::SourceError;
 
 /// More records than any list has.
@@ -18,9 +19,9 @@ const MOST_ELEMENTS: usize = 200_000;
 /// An object's fields, found whatever the case of their names.
 pub(super) struct Object<'a>(Vec<(String, &'a RawValue)>);
 
-struct Fields;
+struct ObjectFields;
 
-impl<'de> Visitor<'de> for Fields {
+impl<'de> Visitor<'de> for ObjectFields {
     type Value = Result<Object<'de>, SourceError>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,14 +81,11 @@ enum Json<'a> {
 fn json(text: &str) -> Result<Json<'_>, SourceError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = match text.trim_ascii_start().as_bytes().first() {
-        Some(b'{') => deserializer.deserialize_map(Fields).map(|fields| fields.map(Json::Object)),
+        Some(b'{') => deserializer.deserialize_map(ObjectFields).map(|fields| fields.map(Json::Object)),
         Some(b'[') => deserializer.deserialize_seq(Elements).map(|elements| elements.map(Json::List)),
         _ => deserializer.deserialize_ignored_any(IgnoredAny).map(|_| Ok(Json::Scalar)),
     };
-    read.and_then(|read| deserializer.end().map(|()| read)).map_err(|error| match error.is_eof() {
-        true => ended_early(),
-        false => bad_reply("the reply is not well-formed JSON; check the address"),
-    })?
+    read.and_then(|read| deserializer.end().map(|()| read)).map_err(|error| json_error(&error))?
 }
 
 /// Refuses a value in which anything is there twice, too deep or too long.
@@ -182,7 +180,7 @@ pub(super) enum Page<'a> {
 }
 
 /// What a page says of itself, as far as it does.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Paging {
     pub(super) page: Option<u64>,
     pub(super) pages: Option<u64>,

@@ -6,16 +6,18 @@ use std::io::Cursor;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use reqwest::header;
-use secrecy::SecretString;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Batch;
 use super::batch;
-use super::body::too_large;
-use super::fields::{REQUIRED, unknown_name};
-use super::message::{hidden, is_message};
+use super::confidential::Confidential;
+use super::failure::too_large;
+use super::fields::REQUIRED;
+use super::message::is_message;
 use super::reply::Sink;
+use super::request;
+use super::text::unknown_name;
 use super::vocabulary::{METHODS, Method, contents_of, is_around};
 
 use super::transport::{self, Attempt, Budget, Failed};
@@ -121,7 +123,7 @@ struct Asking<'a> {
 
 /// What one reply held: its shape, and what is needed to compare it with others.
 #[derive(Default)]
-struct Reply {
+struct ProbedReply {
     containers: Vec<ContainerShape>,
     body: Vec<u8>,
     /// Registrations of each date.
@@ -182,7 +184,7 @@ impl Asking<'_> {
         &self,
         probe: &mut Probe,
         method: &Method,
-        first: &Reply,
+        first: &ProbedReply,
         window: Window,
         asked_at: DateTime<Utc>,
     ) {
@@ -191,7 +193,7 @@ impl Asking<'_> {
         probe.identical_requests_agree = again.map(|again| again.body == first.body);
         probe.newest_update_hours = first.newest.map(|newest| (asked_at - newest).num_hours());
         let Some((day, rows)) = first.dates.last_key_value() else { return };
-        let rows_of_day = |reply: &Reply| reply.dates.get(day).copied().unwrap_or_default();
+        let rows_of_day = |reply: &ProbedReply| reply.dates.get(day).copied().unwrap_or_default();
         let (Some(alone), Some(with_next)) = (registrations(*day, *day).await, registrations(*day, next(*day)).await)
         else {
             return;
@@ -204,30 +206,30 @@ impl Asking<'_> {
         };
     }
 
-    async fn ask(&self, method: &Method, from: NaiveDate, end: NaiveDate) -> Result<Reply, SourceError> {
+    async fn ask(&self, method: &Method, from: NaiveDate, end: NaiveDate) -> Result<ProbedReply, SourceError> {
         let filter = method.filter.map(|filter| (filter, from, end));
-        let body = batch::body([(method.name, filter)].into_iter());
+        let body = request::body([(method.name, filter)].into_iter());
         // A method that never answers leaves the others their time.
         let share = self.batch.tenant.total_deadline / METHODS.len() as u32;
         let budget = Budget::new(share, FetchCounters::default(), Instant::now());
         budget.retry(&self.batch.tenant.url, |attempt| self.attempt(body.clone(), attempt)).await
     }
 
-    async fn attempt(&self, body: String, attempt: Attempt) -> Result<Reply, Failed> {
+    async fn attempt(&self, body: String, attempt: Attempt) -> Result<ProbedReply, Failed> {
         let batch = self.batch;
-        let (response, secrets) = batch::send(batch, body, &attempt).await?;
+        let response = batch::send(batch, body, &attempt).await?;
         let status = response.status().as_u16();
         let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
         let clock = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
         let clock_difference_seconds = clock.map(|clock| (clock.to_utc() - Utc::now()).num_seconds());
         let most = batch.tenant.max_bytes.min(MOST_BYTES);
         let body = transport::whole(response, most, &attempt).await?;
-        let mut sink = Shapes { batch, secrets, reply: Reply::default() };
+        let mut sink = Shapes { batch, confidential: attempt.confidential.clone(), reply: ProbedReply::default() };
         match batch::read(batch.format, Cursor::new(&body), &mut sink)? {
-            Some(message) => Err(message.into_error(status, &sink.secrets).into()),
+            Some(message) => Err(message.into_error(status, &attempt.confidential).into()),
             None => {
                 sink.finish();
-                Ok(Reply { body, clock_difference_seconds, ..sink.reply })
+                Ok(ProbedReply { body, clock_difference_seconds, ..sink.reply })
             }
         }
     }
@@ -255,8 +257,8 @@ fn next(date: NaiveDate) -> NaiveDate {
 /// Takes the shape of a reply.
 struct Shapes<'a> {
     batch: &'a Batch,
-    secrets: Vec<SecretString>,
-    reply: Reply,
+    confidential: Confidential,
+    reply: ProbedReply,
 }
 
 impl Sink for Shapes<'_> {
@@ -308,7 +310,7 @@ impl Sink for Shapes<'_> {
 
 impl Shapes<'_> {
     fn name(&self, name: &str) -> String {
-        hidden(unknown_name(name), &self.secrets)
+        self.confidential.hidden(unknown_name(name))
     }
 
     /// Says which field is read by which option.

@@ -1,6 +1,7 @@
 //! What the parsers of both formats make of a reply.
 
-use super::body::{LONGEST_TEXT, too_large};
+use super::body::LONGEST_TEXT;
+use super::failure::too_large;
 use crate::source::{FetchedKind, SourceError};
 
 /// More fields than any item or other object has.

@@ -1,27 +1,24 @@
 //! The REST API: today's registers, read one by one.
 
-use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{Datelike, NaiveDate, NaiveTime, TimeDelta};
 use futures::StreamExt;
-use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
 
 use super::auth::{Credentials, TokenScope};
 use super::batch::wording;
-use super::body::{bad_reply, is_page, text_of, too_large, too_many};
-use super::fields::{
-    LONGEST_LETTER, LONGEST_NAME, LONGEST_TEXT, bad_record, clipped, flag, is_at_most, is_id, listed, minutes,
-    printable, session_named,
-};
-use super::message::{Message, hidden};
+use super::body::{is_page, text_of};
+use super::failure::{bad_record, bad_reply, too_large, too_many};
+use super::fields::{flag, minutes, session_named};
+use super::message::Message;
 use super::page::{ListName, Object, Page, Paging, Unreadable, object};
+use super::pager::{PAGE_SIZE, Pager, Step};
 use super::settings::{Tenant, stream, tenant_methods};
+use super::text::{LONGEST_LETTER, LONGEST_NAME, LONGEST_TEXT, clipped, is_at_most, is_id, listed, printable};
 use super::transport::{self, Attempt, Budget, Failed};
 use crate::explain::Wording;
 use crate::model::{
@@ -34,16 +31,12 @@ use crate::source::{
 
 /// Registers that are read at the same time.
 const AT_ONCE: usize = 4;
-/// Records of one page (in use, verified).
-const PAGE_SIZE: u64 = 100;
 /// The largest page (in use, verified).
 const LARGEST_PAGE_SIZE: u64 = 1_000;
 /// More than iSAMS says of an error.
 const MOST_ERROR_BYTES: u64 = 64 << 10;
 /// More registers than a school takes on one day.
 const MOST_REGISTERS: usize = 2_000;
-/// More pages than any list has.
-const MOST_PAGES: u64 = 1_000;
 /// A list is held whole, and a few at a time; one of 5,000 students has 2 MiB.
 const MOST_LIST_BYTES: u64 = 8 << 20;
 
@@ -102,41 +95,29 @@ impl AttendanceSource for Rest {
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
-        Ok(stream(|sender| Fetch::new(self.tenant.clone(), request.clone(), sender).run()))
+        Ok(stream(|sender| RestFetch::new(self.tenant.clone(), request.clone(), sender).run()))
     }
 }
 
-struct Fetch {
+struct RestFetch {
     tenant: Tenant,
     request: FetchRequest,
     sender: mpsc::Sender<FetchItem>,
     budget: Budget,
     hashing: RandomState,
-    /// What was sent in confidence so far.
-    secrets: Mutex<Vec<SecretString>>,
 }
 
-impl Fetch {
+impl RestFetch {
     fn new(tenant: Tenant, request: FetchRequest, sender: mpsc::Sender<FetchItem>) -> Self {
         let budget = Budget::new(tenant.total_deadline, request.counters().clone(), request.began().into());
-        Self { tenant, request, sender, budget, hashing: RandomState::new(), secrets: Mutex::default() }
+        Self { tenant, request, sender, budget, hashing: RandomState::new() }
     }
 
     /// Codes, periods and registers of today, then the verdict.
     async fn run(self) -> Result<(), SourceError> {
         let read = self.read().await;
-        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
         // An error can name fields and periods, and the tenant can call them anything.
-        read.map_err(|error| error.reworded(|message| hidden(message, &secrets)))
-    }
-
-    fn keep_hidden(&self, secrets: &[SecretString]) {
-        let mut known = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-        for secret in secrets {
-            if known.iter().all(|known| known.expose_secret() != secret.expose_secret()) {
-                known.push(secret.clone());
-            }
-        }
+        read.map_err(|error| error.reworded(|message| self.budget.confidential.hidden(message)))
     }
 
     async fn read(&self) -> Result<(), SourceError> {
@@ -228,8 +209,7 @@ impl Fetch {
         ))
     }
 
-    /// Every item of a list, page by page; nothing where a page repeats some records of those before, since a register can
-    /// hold equal records, but not know them from others that were pushed aside.
+    /// Every item of a list, page by page; nothing where a page repeats records of those before ([`Step::Repeats`]).
     async fn pages<T>(
         &self,
         path: &[&str],
@@ -238,91 +218,42 @@ impl Fetch {
         read: &impl Fn(&Object<'_>) -> Result<T, SourceError>,
     ) -> Result<Option<Vec<T>>, SourceError> {
         let place = printable(&path.join("/"));
-        let (mut items, mut length) = (Vec::new(), 0);
-        let (mut seen, mut before) = (HashSet::new(), Vec::new());
-        let mut found = None;
-        // What any page says of the whole list holds, also where a later one says less.
-        let (mut last_page, mut totals) = (None, BTreeSet::new());
-        for page in 1..=MOST_PAGES {
+        let mut pager = Pager::new(&place);
+        let (mut items, mut length, mut found) = (Vec::new(), 0, None);
+        loop {
             // The pages of a list all have it under one name.
             let name = found.as_deref().map_or(name, ListName::Known);
-            let ask = Ask { path, name, page, size, most_bytes: MOST_LIST_BYTES - length };
+            let ask = PageRequest { path, name, page: pager.page(), size, most_bytes: MOST_LIST_BYTES - length };
             let reply = self.budget.retry(&self.tenant.url, |attempt| self.attempt(&ask, read, attempt)).await?;
             found = reply.list_name.or(found);
             length += reply.length;
-            let about = reply.paging;
-            // Some count from 0; whether they begin with the page after the first shows in their total.
-            let is_from_zero = |given: u64| given + 1 == page && about.total.is_some();
-            if let Some(given) = about.page.filter(|given| *given != page && !is_from_zero(*given)) {
-                return Err(bad_reply(format!("page {page} of {place} was asked for, and page {given} came")));
-            }
-            let count = reply.items.len() as u64;
-            last_page = last_page.max(about.pages);
-            // A count of this page alone says nothing of the others; one of more than it holds must be of all.
-            let counted = about.total.or(about.count.filter(|counted| *counted > count));
-            totals.extend(counted.filter(|total| *total != count));
-            if count == 0 && page > 1 && last_page.is_some_and(|last| page <= last) {
-                return Err(SourceError::temporary(
-                    SourceErrorKind::Incomplete,
-                    format!(
-                        "iSAMS says that {place} has {} pages, and page {page} holds no record",
-                        last_page.unwrap_or(page)
-                    ),
-                ));
-            }
-            let repeats = count > 0 && reply.hashes == before;
-            if repeats && (about.pages.is_some() || about.has_next) {
-                return Err(bad_reply(format!("page {page} of {place} is page {} again", page - 1)));
-            }
-            // Where nothing is paged, the only page comes again.
-            if !repeats {
-                if reply.hashes.iter().any(|hash| seen.contains(hash)) {
-                    return Ok(None);
+            match pager.accept(reply.hashes, reply.paging)? {
+                Step::Next => items.extend(reply.items),
+                Step::Last => {
+                    items.extend(reply.items);
+                    return Ok(Some(items));
                 }
-                items.extend(reply.items);
-            }
-            seen.extend(reply.hashes.iter().copied());
-            before = reply.hashes;
-            // A tenant that does not say how large its pages are may cut them at the usual size.
-            let size = about.size.unwrap_or(PAGE_SIZE);
-            let is_last = match (last_page, about.total) {
-                _ if about.has_next => false,
-                (Some(pages), _) => page >= pages,
-                (None, _) if repeats || count == 0 => true,
-                (None, Some(total)) if count != size => items.len() as u64 >= total,
-                // A page that is full can be followed by another, whatever it counts.
-                (None, _) => count < size,
-            };
-            if is_last {
-                return match totals.into_iter().find(|total| *total != items.len() as u64) {
-                    None => Ok(Some(items)),
-                    // Records that come or go between two pages: another try sees them whole.
-                    Some(total) => Err(SourceError::temporary(
-                        SourceErrorKind::Incomplete,
-                        format!("iSAMS counts {total} records of {place} and sent {}", items.len()),
-                    )),
-                };
+                Step::LastAgain => return Ok(Some(items)),
+                Step::Repeats => return Ok(None),
             }
         }
-        Err(bad_reply(format!("{place} has more than {MOST_PAGES} pages; check the address")))
     }
 
     async fn attempt<T>(
         &self,
-        ask: &Ask<'_>,
+        ask: &PageRequest<'_>,
         read: &impl Fn(&Object<'_>) -> Result<T, SourceError>,
         attempt: Attempt,
-    ) -> Result<Reply<T>, Failed> {
+    ) -> Result<ListPage<T>, Failed> {
         let request = self.tenant.request(["api", "registration"].into_iter().chain(ask.path.iter().copied()));
         let request = request.query(&[("page", ask.page), ("pageSize", ask.size)]);
-        let (response, secrets) = self.tenant.send(request, &attempt).await?;
-        self.keep_hidden(&secrets);
+        let response = self.tenant.send(request, &attempt).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         if !status.is_success() {
             let body = transport::whole(response, MOST_ERROR_BYTES, &attempt).await.unwrap_or_default();
             let words = Page::parse(&body).map(|page| page.words()).unwrap_or_default();
             let said = Some(words).filter(|words| *words != Message::default());
-            return Err(transport::failure(status, &headers, said, is_page(&body), &secrets).into());
+            return Err(transport::failure(status, &headers, said, is_page(&body), &attempt.confidential).into());
         }
         let body = transport::whole(response, self.tenant.max_bytes.min(ask.most_bytes), &attempt).await;
         let body = body.map_err(|error| match error.kind() {
@@ -336,18 +267,18 @@ impl Fetch {
         drop(body);
         let page = Page::parse(&text)?;
         if let Some(said) = page.refusal() {
-            return Err(said.into_error(status.as_u16(), &secrets).into());
+            return Err(said.into_error(status.as_u16(), &attempt.confidential).into());
         }
         let Some((list_name, records)) = page.records(ask.name) else {
             let place = printable(&ask.path.join("/"));
             return Err(match page.words() {
-                said if said != Message::default() => said.into_error(status.as_u16(), &secrets),
+                said if said != Message::default() => said.into_error(status.as_u16(), &attempt.confidential),
                 _ => bad_reply(format!("the reply for {place} holds no list of records; check the address")),
             }
             .into());
         };
         attempt.span.record("rows", records.len());
-        Ok(Reply {
+        Ok(ListPage {
             list_name,
             items: records
                 .iter()
@@ -362,7 +293,7 @@ impl Fetch {
 }
 
 /// Asks for one page.
-struct Ask<'a> {
+struct PageRequest<'a> {
     path: &'a [&'a str],
     name: ListName<'a>,
     page: u64,
@@ -371,7 +302,7 @@ struct Ask<'a> {
 }
 
 /// A page, read.
-struct Reply<T> {
+struct ListPage<T> {
     /// Under which name the list was found, if it is not the whole page.
     list_name: Option<String>,
     items: Vec<T>,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use reqwest::{Client, RequestBuilder, Response, Url, redirect};
-use secrecy::SecretString;
 use tokio::sync::mpsc;
 
 use super::auth::Credentials;
@@ -72,12 +71,8 @@ impl Tenant {
         if self.posts { self.client.post(url) } else { self.client.get(url) }
     }
 
-    /// Sends a request with the tenant's credentials, and says what was in them that must not show in a message.
-    pub(super) async fn send(
-        &self,
-        request: RequestBuilder,
-        attempt: &Attempt,
-    ) -> Result<(Response, Vec<SecretString>), SourceError> {
+    /// Sends a request with the tenant's credentials.
+    pub(super) async fn send(&self, request: RequestBuilder, attempt: &Attempt) -> Result<Response, SourceError> {
         self.credentials.send(request, &self.token_client, attempt).await
     }
 

@@ -9,16 +9,16 @@ use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use reqwest::{Client, Response, StatusCode, Url, header, redirect};
-use secrecy::SecretString;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::io::StreamReader;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
-use super::body::read_error;
+use super::confidential::Confidential;
+use super::failure::read_error;
 use super::message::Message;
-use crate::model::Retry;
+use crate::model::{Cause, Retry};
 use crate::source::{FetchCounters, SourceError, SourceErrorKind, retry};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -137,12 +137,19 @@ impl From<SourceError> for Failed {
 pub(super) struct Attempt {
     pub(super) deadline: Instant,
     pub(super) counters: FetchCounters,
+    pub(super) confidential: Confidential,
     pub(super) span: Span,
 }
 
 impl Attempt {
     /// Of the address only the host shows: a path can hold ids, a query the key.
-    pub(super) fn new(url: &Url, number: u32, deadline: Instant, counters: FetchCounters) -> Self {
+    pub(super) fn new(
+        url: &Url,
+        number: u32,
+        deadline: Instant,
+        counters: FetchCounters,
+        confidential: Confidential,
+    ) -> Self {
         let span = info_span!(
             "rollmark.request",
             host = url.host_str(),
@@ -153,7 +160,7 @@ impl Attempt {
             rows = Empty,
             bytes = Empty
         );
-        Self { deadline, counters, span }
+        Self { deadline, counters, confidential, span }
     }
 }
 
@@ -161,12 +168,14 @@ impl Attempt {
 pub(super) struct Budget {
     deadline: Instant,
     counters: FetchCounters,
+    pub(super) confidential: Confidential,
     started: Instant,
 }
 
 impl Budget {
     pub(super) fn new(longest: Duration, counters: FetchCounters, started: Instant) -> Self {
-        Self { deadline: started + longest.min(NO_LIMIT), counters, started }
+        let confidential = Confidential::default();
+        Self { deadline: started + longest.min(NO_LIMIT), counters, confidential, started }
     }
 
     /// Makes a request to a tenant until it succeeds: what is temporary is worth another try while tries and time last.
@@ -178,7 +187,7 @@ impl Budget {
         let mut waits = retry::waits(TRIES);
         let mut made = 1;
         loop {
-            let attempt = Attempt::new(tenant, made, self.deadline, self.counters.clone());
+            let attempt = Attempt::new(tenant, made, self.deadline, self.counters.clone(), self.confidential.clone());
             let span = attempt.span.clone();
             let Failed { error, rows_are_out } = match make(attempt).instrument(span.clone()).await {
                 Ok(reply) => return Ok(reply),
@@ -252,7 +261,26 @@ fn connection(error: &reqwest::Error) -> SourceError {
     } else {
         (SourceErrorKind::Connection, "the connection broke off before the reply")
     };
-    SourceError::temporary(kind, message)
+    SourceError::temporary(kind, message).with_cause(cause_of(error))
+}
+
+/// What lies behind a failure of HTTP: its kind, and the operating system's error if there is one. Their texts are left out:
+/// they can quote addresses.
+fn cause_of(error: &reqwest::Error) -> Cause {
+    let what = match error {
+        _ if error.is_timeout() => "HTTP: nothing came in time",
+        _ if error.is_connect() => "HTTP: no connection could be made",
+        _ if error.is_body() || error.is_decode() => "HTTP: the body could not be read",
+        _ => "HTTP: the request could not be sent, or the answer is no HTTP",
+    };
+    let mut behind: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(cause) = behind {
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return Cause::new(what).with_cause(Cause::of_io(error));
+        }
+        behind = cause.source();
+    }
+    Cause::new(what)
 }
 
 /// A body as it was before compression. Whatever follows the compressed data is an error: it would be lost.
@@ -282,7 +310,7 @@ async fn next_part(decoder: &mut GzipDecoder<impl AsyncBufRead + Unpin>) -> io::
     let read = decoder.read_buf(&mut part).await;
     // The decoder's own errors say what is damaged in words that a school can't use.
     let is_ours = |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<SourceError>());
-    read.map_err(|error| if is_ours(&error) { error } else { io::Error::other(damaged()) })?;
+    read.map_err(|error| if is_ours(&error) { error } else { io::Error::other(damaged(&error)) })?;
     if part.is_empty() && !decoder.get_mut().fill_buf().await?.is_empty() {
         return Err(io::Error::other(SourceError::new(
             SourceErrorKind::BadReply,
@@ -300,7 +328,7 @@ pub(super) fn chunks(
     attempt: Attempt,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static {
     futures::stream::unfold((decompressed(response), 0_u64), move |(mut body, so_far)| {
-        let Attempt { deadline, counters, span } = attempt.clone();
+        let Attempt { deadline, counters, span, .. } = attempt.clone();
         async move {
             let chunk = match timeout_at(deadline, body.next()).await {
                 Err(_) => Err(io::Error::other(out_of_time())),
@@ -347,11 +375,12 @@ fn broken_body(error: &reqwest::Error) -> SourceError {
         true => "the reply stopped coming in the middle",
         false => "the connection broke off in the middle of the reply",
     };
-    SourceError::temporary(SourceErrorKind::Connection, message)
+    SourceError::temporary(SourceErrorKind::Connection, message).with_cause(cause_of(error))
 }
 
-fn damaged() -> SourceError {
-    SourceError::temporary(SourceErrorKind::Connection, "the reply breaks off, or its compression is damaged")
+fn damaged(error: &io::Error) -> SourceError {
+    let message = "the reply breaks off, or its compression is damaged";
+    SourceError::temporary(SourceErrorKind::Connection, message).with_cause(Cause::of_io(error))
 }
 
 /// What an answer with another status than 200 means: what iSAMS says in it, or else its status.
@@ -360,12 +389,12 @@ pub(super) fn failure(
     headers: &header::HeaderMap,
     said: Option<Message>,
     is_page: bool,
-    secrets: &[SecretString],
+    confidential: &Confidential,
 ) -> SourceError {
     let plain = status_error(status, headers, is_page);
     match said {
         Some(message) => {
-            let error = message.into_error(status.as_u16(), secrets);
+            let error = message.into_error(status.as_u16(), confidential);
             match (error.retry(), plain.retry()) {
                 (Retry::Now, Retry::After(wait)) => error.with_retry(Retry::After(wait)),
                 _ => error,

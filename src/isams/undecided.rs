@@ -6,7 +6,8 @@ use std::hash::{Hash, Hasher};
 
 use chrono::{Datelike, NaiveTime};
 
-use super::fields::{FieldNames, Item, out_of_school_lists, unknown_name};
+use super::fields::{FieldNames, Item, out_of_school_lists};
+use super::text::unknown_name;
 use super::vocabulary::container_name;
 use crate::model::{FIRST_REAL_YEAR, FeedTime, OutOfSchool};
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};

@@ -5,14 +5,13 @@ use std::io::{BufRead, Read};
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use super::body::{
-    Body, DEEPEST, bad_reply, ended_early, goes_on, is_padding, not_text, read_error, text_for_records, too_large,
-    web_page,
-};
+use super::body::{Body, DEEPEST, is_padding};
+use super::failure::{bad_reply, ended_early, goes_on, not_text, read_error, text_for_records, too_large, web_page};
 use super::message::{Message, OWN_TEXT, is_html, is_message, is_refusal};
 use super::plain;
 use super::reply::{Fields, Sink};
 use super::vocabulary::is_around;
+use crate::model::Cause;
 use crate::source::{FetchedKind, SourceError};
 
 /// Reads one reply. A message of the API in it, wherever it stands, is given back, whatever else there is.
@@ -34,7 +33,7 @@ fn read_with(
     let progress = body.progress();
     let mut reader = Reader::from_reader(body);
     let mut buffer = Vec::new();
-    let mut reading = Reading {
+    let mut reading = XmlReading {
         sink,
         depth: 0,
         has_root: false,
@@ -58,7 +57,7 @@ fn read_with(
         buffer.clear();
         let event = match reader.read_event_into(&mut buffer) {
             Ok(event) => event,
-            Err(error) => return Err(xml_error(&error, reader.get_ref().is_at_end())),
+            Err(error) => return Err(xml_error(&error, reader.error_position(), reader.get_ref().is_at_end())),
         };
         reading.is_after_tag = matches!(event, Event::Start(_) | Event::End(_) | Event::Empty(_));
         match event {
@@ -94,7 +93,7 @@ fn read_with(
 }
 
 /// Where the parser stands, and what it has read of the element there.
-struct Reading<'a, S> {
+struct XmlReading<'a, S> {
     sink: &'a mut S,
     depth: usize,
     has_root: bool,
@@ -111,7 +110,7 @@ struct Reading<'a, S> {
     message: Option<Message>,
 }
 
-impl<S: Sink> Reading<'_, S> {
+impl<S: Sink> XmlReading<'_, S> {
     /// Whether the parser stands directly in a container, after a tag.
     fn is_between_items(&self) -> bool {
         self.is_after_tag && self.said_at.is_none() && self.container.is_some_and(|(_, opened)| opened == self.depth)
@@ -229,13 +228,22 @@ impl<S: Sink> Reading<'_, S> {
     }
 }
 
-fn xml_error(error: &quick_xml::Error, is_at_end: bool) -> SourceError {
-    match error {
-        quick_xml::Error::Io(error) => read_error(error),
-        quick_xml::Error::Encoding(_) => not_text(),
-        _ if is_at_end => ended_early(),
-        _ => bad_reply("the reply is not well-formed XML"),
-    }
+fn xml_error(error: &quick_xml::Error, position: u64, is_at_end: bool) -> SourceError {
+    use quick_xml::Error::{Encoding, IllFormed, InvalidAttr, Io, Syntax};
+    let (failure, what) = match error {
+        Io(error) => return read_error(error),
+        Encoding(_) => (not_text(), "bytes that are no text"),
+        _ if is_at_end => (ended_early(), "an end in the middle"),
+        Syntax(_) => (not_well_formed(), "a tag, comment or text without an end"),
+        IllFormed(_) => (not_well_formed(), "tags that do not match"),
+        InvalidAttr(_) => (not_well_formed(), "an attribute that is not well formed"),
+        _ => (not_well_formed(), "a mistake"),
+    };
+    failure.with_cause(Cause::new(format!("the XML has {what} at byte {position}")))
+}
+
+fn not_well_formed() -> SourceError {
+    bad_reply("the reply is not well-formed XML")
 }
 
 fn refused(what: &str) -> SourceError {

@@ -7,8 +7,8 @@ use rollmark::sync::SavedPlan;
 use serde::Serialize;
 
 use crate::flags::{LONGEST_WAIT, StorePlace, parse_kept_store};
-use crate::output::{say, say_json};
-use crate::program::{Failure, Stop};
+use crate::output::{Failure, say, say_json};
+use crate::program::Stop;
 
 /// Writes a plan that `sync --dry-run --save-plan` has saved, unless the store has moved since.
 #[derive(Args)]

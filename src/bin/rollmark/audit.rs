@@ -2,8 +2,7 @@ use clap::Args;
 use rollmark::support::Support;
 
 use crate::flags::ReadFlags;
-use crate::output::{say, say_json};
-use crate::program::Failure;
+use crate::output::{Failure, say, say_json};
 
 /// Compares PM starts with the session flags of the registration periods, before a school goes live.
 #[derive(Args)]

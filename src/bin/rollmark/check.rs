@@ -11,8 +11,7 @@ use rollmark::support::{Check, CheckEvidence, CheckName, Support, Verdict};
 use serde::Serialize;
 
 use crate::flags::{ReadFlags, StorePlace};
-use crate::output::{plain, say, say_json};
-use crate::program::Failure;
+use crate::output::{Failure, plain, say, say_json};
 
 /// Checks a school's set-up in one go: what the known causes of wrong marks look like there.
 #[derive(Args)]

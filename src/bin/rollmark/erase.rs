@@ -4,8 +4,7 @@ use rollmark::model::{SchoolId, StudentId};
 use serde::Serialize;
 
 use crate::flags::{StorePlace, parse_kept_store};
-use crate::output::{confirm, say, say_json};
-use crate::program::Failure;
+use crate::output::{Failure, confirm, say, say_json};
 
 /// Deletes what a store holds of a student: marks, history, and every text that came with them.
 #[derive(Args)]

@@ -14,8 +14,8 @@ use rollmark::rules::{MidnightEnd, PmRule, Rules, SyncWindow, TieBreak, Window};
 use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError, newest_zone};
 use rollmark::store::{MarkStore, MemoryStore, SqliteStore, StoreError};
 
-use crate::output::tell;
-use crate::program::{Failure, covered, wrong_flags};
+use crate::output::{Failure, tell, wrong_flags};
+use crate::program::covered;
 
 /// Where the records come from.
 #[derive(Args, Clone)]

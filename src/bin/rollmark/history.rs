@@ -9,8 +9,7 @@ use rollmark::store::{Change, HistoryQuery, MarkKey, Run, RunQuery, as_of};
 use serde::Serialize;
 
 use crate::flags::{StorePlace, parse_date, parse_instant, parse_kept_store};
-use crate::output::{say, say_json, tell};
-use crate::program::{Failure, wrong_flags};
+use crate::output::{Failure, say, say_json, tell, wrong_flags};
 
 /// Shows a school's runs, or what a student's marks were, became, and why.
 #[derive(Args)]

@@ -17,8 +17,8 @@ mod sync;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use futures::FutureExt;
-use output::say_text;
-use program::{Failure, Stop, end, log, stop, unless_stopped};
+use output::{Failure, say_text};
+use program::{Stop, end, log, stop, unless_stopped};
 
 /// Reads a school's registers, decides every AM and PM mark, says why, and keeps a store up to date.
 #[derive(Parser)]

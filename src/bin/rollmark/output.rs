@@ -6,7 +6,14 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::program::{Failure, wrong_flags};
+/// What ends a subcommand.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Ends the program with 2 and one line.
+pub fn wrong_flags(message: String) -> ! {
+    tell(&format!("error: {message}"));
+    std::process::exit(2)
+}
 
 /// Prints one line for people on standard output. A reader that has gone away is no failure.
 pub fn say(line: &str) {

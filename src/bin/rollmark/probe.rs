@@ -2,8 +2,7 @@ use clap::Args;
 use rollmark::rules::SyncWindow;
 
 use crate::flags::{SourceFlags, Tenant, WindowFlags};
-use crate::output::{say, say_json};
-use crate::program::{Failure, wrong_flags};
+use crate::output::{Failure, say, say_json, wrong_flags};
 
 /// Prints names, counts and kinds of value of a tenant's replies, never a value: for a support case.
 #[derive(Args)]

@@ -11,9 +11,7 @@ use futures::future::{BoxFuture, Shared};
 use rollmark::store::StoreError;
 use rollmark::sync::SyncError;
 
-use crate::output::tell;
-
-pub type Failure = Box<dyn Error + Send + Sync>;
+use crate::output::{Failure, tell, wrong_flags};
 
 /// Becomes ready when SIGINT or SIGTERM asks the program to stop, with the exit code for it.
 pub type Stop = Shared<BoxFuture<'static, u8>>;
@@ -25,11 +23,6 @@ pub fn flags<F: Parser>() -> F {
         _ if error.use_stderr() => wrong_flags(one_line(error)),
         _ => error.exit(),
     })
-}
-
-pub fn wrong_flags(message: String) -> ! {
-    tell(&format!("error: {message}"));
-    std::process::exit(2)
 }
 
 /// What is wrong with the flags. A secret at a wrong place is not repeated.

@@ -3,8 +3,7 @@ use clap::Args;
 use rollmark::model::SchoolId;
 
 use crate::flags::{StorePlace, parse_date, parse_kept_store};
-use crate::output::{confirm, say, say_json};
-use crate::program::Failure;
+use crate::output::{Failure, confirm, say, say_json};
 
 /// Deletes history from before a date; what the store shows stays.
 #[derive(Args)]

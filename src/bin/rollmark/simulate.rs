@@ -6,8 +6,7 @@ use rollmark::testing::FakeSchool;
 use rollmark::testing::simulator::{Fault, Simulator};
 
 use crate::flags::parse_date;
-use crate::output::{say, say_json};
-use crate::program::Failure;
+use crate::output::{Failure, say, say_json};
 
 /// Serves a made-up school as an iSAMS tenant on a loopback port, for clients in any language.
 #[derive(Args)]

@@ -11,8 +11,8 @@ use rollmark::rules::Window;
 use rollmark::sync::{AttendanceSync, Guards, Planned, PlannedChange, SavedPlan, SyncEvent, SyncReport, SyncRequest};
 
 use crate::flags::{LONGEST_WAIT, ReadFlags, StorePlace, parse_date};
-use crate::output::{Output, check_targets, is_standard_output, json, plain, say, tell};
-use crate::program::{Failure, Stop, unless_stopped, wrong_flags};
+use crate::output::{Failure, Output, check_targets, is_standard_output, json, plain, say, tell, wrong_flags};
+use crate::program::{Stop, unless_stopped};
 
 /// Syncs a school's AM and PM marks into a store.
 #[derive(Args)]

@@ -7,10 +7,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, ffi};
 
+use super::failure::{Failure, Outcome};
 use super::migration;
 use super::rows;
+use super::schema::SCHEMA;
 use crate::model::Cause;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -21,170 +23,6 @@ const VERSION: i32 = 3;
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Waits differ by chance, so that those who wait do not all come back at once.
 const WAIT_MS: std::ops::RangeInclusive<u64> = 2..=80;
-
-/// Every change is kept with what it made of a mark, and points at the change before it; a mark's row points at its last
-/// change. So a mark is written once, and its history needs no index. A code's name is a text of its own, and a change's
-/// decision a row of its own. The ids of changes and erasures are the feed's cursors.
-///
-/// The checksums are those of [`rows`]. A lease's end and length have none: a false one at worst ends the lease, and the
-/// token then keeps its holder from writing.
-pub(super) const SCHEMA: &str = "
-    CREATE TABLE schools (
-        id INTEGER PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE,
-        revision INTEGER NOT NULL,
-        lease_token INTEGER NOT NULL,
-        last_change INTEGER NOT NULL,
-        lease_until_ms INTEGER NOT NULL DEFAULT 0,
-        lease_length_ms INTEGER NOT NULL DEFAULT 0,
-        checksum INTEGER NOT NULL
-    );
-    CREATE TABLE texts (
-        id INTEGER PRIMARY KEY,
-        text TEXT NOT NULL,
-        checksum INTEGER NOT NULL
-    );
-    CREATE TABLE changes (
-        id INTEGER PRIMARY KEY,
-        school INTEGER NOT NULL,
-        date TEXT NOT NULL,
-        student TEXT NOT NULL,
-        session TEXT NOT NULL,
-        previous INTEGER,
-        run INTEGER NOT NULL,
-        seen_at TEXT NOT NULL,
-        as_of_earliest TEXT NOT NULL,
-        applied_at TEXT NOT NULL,
-        content TEXT,
-        code_name INTEGER,
-        checksum INTEGER NOT NULL
-    );
-    CREATE INDEX feed ON changes (school);
-    CREATE TABLE decisions (
-        change INTEGER PRIMARY KEY,
-        decision TEXT NOT NULL,
-        checksum INTEGER NOT NULL
-    );
-    CREATE TABLE erasures (
-        id INTEGER PRIMARY KEY,
-        school INTEGER NOT NULL,
-        student TEXT NOT NULL,
-        applied_at TEXT NOT NULL,
-        checksum INTEGER NOT NULL
-    );
-    CREATE TABLE marks (
-        school INTEGER NOT NULL,
-        date TEXT NOT NULL,
-        student TEXT NOT NULL,
-        session TEXT NOT NULL,
-        change INTEGER NOT NULL,
-        checksum INTEGER NOT NULL,
-        PRIMARY KEY (school, date, student, session)
-    ) WITHOUT ROWID;
-    CREATE TABLE runs (
-        school INTEGER NOT NULL,
-        number INTEGER NOT NULL,
-        run TEXT NOT NULL,
-        checksum INTEGER NOT NULL,
-        PRIMARY KEY (school, number)
-    ) WITHOUT ROWID;
-";
-
-/// What goes wrong inside, before it is told with the file's name.
-pub(super) enum Failure {
-    Sqlite(rusqlite::Error),
-    Store(StoreError),
-    /// What the file holds is not what was written.
-    Damaged,
-    /// A text in the file can't be read.
-    Unreadable(Cause),
-}
-
-impl From<rusqlite::Error> for Failure {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<serde_json::Error> for Failure {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Unreadable(Cause::of_json(&error))
-    }
-}
-
-impl From<chrono::ParseError> for Failure {
-    fn from(_: chrono::ParseError) -> Self {
-        Self::Unreadable(Cause::new("a text is no date or time"))
-    }
-}
-
-impl Failure {
-    fn is_busy(&self) -> bool {
-        let Self::Sqlite(error) = self else { return false };
-        matches!(
-            error.sqlite_error_code(),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed)
-        )
-    }
-
-    pub(super) fn told_of(self, path: &Path) -> StoreError {
-        let damaged = (StoreErrorKind::Damaged, "is damaged or is no SQLite file; restore it from a copy");
-        let is_busy = self.is_busy();
-        let cause = match &self {
-            Self::Sqlite(error) => Some(cause_of(error)),
-            Self::Unreadable(cause) => Some(cause.clone()),
-            Self::Store(_) | Self::Damaged => None,
-        };
-        let (kind, what) = match self {
-            Self::Store(error) => return error,
-            Self::Damaged | Self::Unreadable(_) => damaged,
-            Self::Sqlite(_) if is_busy => (StoreErrorKind::Busy, "is kept busy by another program; try again"),
-            Self::Sqlite(error) => match error.sqlite_error_code() {
-                Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                    (StoreErrorKind::ReadOnly, "can't be written; check the permissions of the file and of its folder")
-                }
-                Some(ErrorCode::DiskFull) => {
-                    (StoreErrorKind::Full, "can't grow, the disk is full; nothing was written")
-                }
-                Some(ErrorCode::SystemIoFailure) => (
-                    StoreErrorKind::Failed,
-                    "can't be read or written by this machine (is the disk full?); nothing was written",
-                ),
-                Some(ErrorCode::CannotOpen) => {
-                    (StoreErrorKind::CannotOpen, "can't be opened; check the path and the permissions")
-                }
-                // Without a code of SQLite's, a row is missing or holds another kind of value.
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => damaged,
-                _ => (StoreErrorKind::Failed, "has failed; nothing was written"),
-            },
-        };
-        let error = StoreError::new(kind, format!("the store {} {what}", path.display()));
-        match cause {
-            Some(cause) => error.with_cause(cause),
-            None => error,
-        }
-    }
-}
-
-/// SQLite's codes and its name for them; never the text of an error, which can quote a value.
-fn cause_of(error: &rusqlite::Error) -> Cause {
-    match error.sqlite_error() {
-        Some(error) => {
-            let extended = error.extended_code;
-            let name = ffi::code_to_str(extended);
-            Cause::new(format!("SQLite error {} (extended {extended}): {name}", extended & 0xFF))
-        }
-        None => Cause::new("a row is missing or holds another kind of value"),
-    }
-}
-
-pub(super) type Outcome<T> = Result<T, Failure>;
 
 fn refused<T>(path: &Path, kind: StoreErrorKind, what: impl std::fmt::Display) -> Outcome<T> {
     Err(StoreError::new(kind, format!("the store {} {what}", path.display())).into())

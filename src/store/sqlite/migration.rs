@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use rusqlite::Transaction;
 use serde::Serialize;
 
-use super::file::{Failure, Outcome, SCHEMA};
+use super::failure::{Failure, Outcome};
 use super::rows::{self, ChangeRow, Place, SchoolRow, Texts, each, verify};
+use super::schema::SCHEMA;
 use crate::model::Mark;
 use crate::store::{MarkKey, Run};
 

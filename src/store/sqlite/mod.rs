@@ -1,6 +1,8 @@
+mod failure;
 mod file;
 mod migration;
 mod rows;
+mod schema;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use self::file::{Failure, Outcome, PATIENCE, patiently};
+use self::failure::{Failure, Outcome};
+use self::file::{PATIENCE, patiently};
 use self::rows::{ChangeRow, ErasureRow, Place, SchoolRow, Texts, count};
 use super::{
     Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkStore, Pruned, Run, RunQuery, Snapshot,

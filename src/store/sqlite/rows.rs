@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, params};
 use serde::Serialize;
 
-use super::file::{Failure, Outcome};
+use super::failure::{Failure, Outcome};
 use crate::model::{Decision, Mark, MarkContent, SchoolId, Session};
 use crate::store::{Change, ChangeCursor, FeedEntry, MarkKey, Run, RunQuery};
 

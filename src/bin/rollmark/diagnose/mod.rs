@@ -13,8 +13,7 @@ use rollmark::store::{Change, MarkKey, MarkStore, RunQuery};
 use rollmark::support::Support;
 
 use crate::flags::{ReadFlags, StorePlace, parse_date};
-use crate::output::{Output, check_targets, is_standard_output, say, say_json, tell};
-use crate::program::{Failure, wrong_flags};
+use crate::output::{Failure, Output, check_targets, is_standard_output, say, say_json, tell, wrong_flags};
 
 /// Says why a student's mark is what it is, and what to do if it is wrong.
 #[derive(Args)]

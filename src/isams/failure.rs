@@ -1,0 +1,65 @@
+//! What can be wrong with a reply, in words.
+
+use std::io;
+
+use crate::model::Cause;
+use crate::source::{FetchedKind, SourceError, SourceErrorKind};
+
+pub(super) fn bad_reply(message: impl Into<String>) -> SourceError {
+    SourceError::new(SourceErrorKind::BadReply, message)
+}
+
+pub(super) fn too_large(what: &str) -> SourceError {
+    SourceError::new(SourceErrorKind::TooLarge, format!("the reply holds {what}, so reading stopped there"))
+}
+
+/// More records of a kind than a school has.
+pub(super) fn too_many(kind: FetchedKind, most: u64) -> SourceError {
+    SourceError::new(
+        SourceErrorKind::TooLarge,
+        format!(
+            "the reply holds more than {most} {kind}, so reading stopped there; ask for fewer days, or raise max_rows_per_day if \
+             the school really has so many"
+        ),
+    )
+}
+
+/// The error that a failed read stands for: our own, if one of our readers raised it.
+pub(super) fn read_error(error: &io::Error) -> SourceError {
+    let own = error.get_ref().and_then(|inner| inner.downcast_ref::<SourceError>());
+    own.cloned().unwrap_or_else(|| {
+        SourceError::temporary(SourceErrorKind::Connection, "the connection broke off in the middle of the reply")
+    })
+}
+
+pub(super) fn not_text() -> SourceError {
+    bad_reply("the reply is neither UTF-8 nor UTF-16 with a byte order mark")
+}
+
+pub(super) fn goes_on() -> SourceError {
+    bad_reply("the reply goes on after the end of its document")
+}
+
+pub(super) fn text_for_records() -> SourceError {
+    bad_reply("the reply holds a text where iSAMS sends records; check the address")
+}
+
+pub(super) fn ended_early() -> SourceError {
+    SourceError::temporary(SourceErrorKind::BadReply, "the reply ends in the middle of the document")
+}
+
+pub(super) fn json_error(error: &serde_json::Error) -> SourceError {
+    let failure = match error.is_eof() {
+        true => ended_early(),
+        false => bad_reply("the reply is not well-formed JSON; check the address"),
+    };
+    failure.with_cause(Cause::of_json(error))
+}
+
+pub(super) fn web_page() -> SourceError {
+    bad_reply("the reply is an HTML page instead of data, a login page or a proxy's; check the address")
+}
+
+pub(super) fn bad_record(message: String) -> SourceError {
+    SourceError::new(SourceErrorKind::BadRecord, message)
+}
