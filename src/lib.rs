@@ -25,34 +25,50 @@
 //! ```
 //!
 //! # Words
-//! A school day has two **sessions**, AM and PM. For each the portal shows one **mark** per student. It follows from
-//! **registrations** (rows of registers) and **out-of-school records**; the **code table** says what their codes mean,
-//! and **registration periods** can say which register is which session's. All dates are school dates, in the school's
-//! own time zone.
+//! A school day has two **sessions**, AM and PM. For each session the portal shows one **mark** per student. It follows from
+//! **registrations** (rows of registers) and **out-of-school records**. The **code table** says what their codes mean, and
+//! **registration periods** can say which register belongs to which session. All dates are dates in the school's own time
+//! zone.
 //!
-//! # Design
-//! Rooms, ground floor first; a room knows only those below it.
-//!
-//! | room | what it holds |
+//! # Where to start
+//! | you want to | look at |
 //! |---|---|
-//! | [`model`] | what the words mean |
-//! | [`rules`] | the decisions, pure |
-//! | [`explain`] | "why is this mark wrong?": findings with evidence and advice, pure |
-//! | `source` | where records come from: the trait; fetches that are kept and replayed |
-//! | `isams` | the iSAMS source over HTTP |
-//! | `store` | where marks live: the trait, memory, SQLite |
-//! | `sync` | fetch → resolve → plan → guard → apply → report |
-//! | `support` | the desk: diagnosis, audit and check from a source, with or without a store |
-//! | `testing` | the fake school and source, the mock, the iSAMS simulator, what every source and every store must do |
+//! | decide marks from records that you have | the example above, [`Resolver`](rules::Resolver) |
+//! | know why a mark is what it is | [`Mark::decision`](model::Mark::decision), and [the rules](guide::rules) R1 to R11 |
+//! | keep a portal up to date from iSAMS | `sync::AttendanceSync` with `isams::Batch` and a store |
+//! | answer "this child's mark is wrong" | `support::diagnose`, or [`Diagnoser`](explain::Diagnoser) without I/O |
+//! | check a school's settings before it goes live | `support::Support::check` |
+//! | read another management system | `source::AttendanceSource` |
+//! | keep marks in your own database | `store::MarkStore` |
+//! | test your portal | `testing::FakeSchool`, or the simulator for other languages |
+//! | use no Rust at all | the command `rollmark` |
 //!
-//! `model`, `rules` and `explain` know no I/O, no async and no clock; they are all of the crate with default features
-//! off. A feed is
-//! folded as it is read: memory grows with students × days, not with rows. Planning is a pure function of what the store
-//! holds and what was resolved, and its output is data. `sync` knows the traits, never a backend.
+//! [The guide](guide) has a page on each: the rules, what is known about iSAMS, and the design of this crate.
+//!
+//! # Features
+//! | feature | adds | default |
+//! |---|---|---|
+//! | (none) | `model`, `rules`, `explain`: pure, also for WebAssembly; no async runtime, HTTP or TLS | |
+//! | `isams` | the iSAMS source over the Batch API and the REST API; implies `sync` | yes |
+//! | `rustls` | TLS for it | yes |
+//! | `sync` | `source`, `store`, `sync`, `support` | by `isams` |
+//! | `sqlite` | `SqliteStore`; implies `sync` | |
+//! | `testing` | the fake school and source, and the conformance suites; implies `sync` | |
+//! | `mock` | `MockAttendanceSource`; implies `testing` | |
+//! | `simulator` | iSAMS's interfaces on a loopback port; implies `isams` and `testing` | |
+//! | `cli` | the command `rollmark` | |
+//!
+//! # What it does not do
+//! It is not a portal, a user interface, a scheduler, or a client for the rest of iSAMS. It never writes to the management
+//! system.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod explain;
+// For the documentation and its tests alone.
+#[cfg(any(doc, doctest))]
+pub mod guide;
 #[cfg(feature = "isams")]
 pub mod isams;
 pub mod model;

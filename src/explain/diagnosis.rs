@@ -56,8 +56,8 @@ pub struct Diagnosis {
 
 /// Takes the records of a fetch that holds the date, in any order, and answers a question about them.
 ///
-/// Everybody's records are needed, since the school was in session where anybody was registered (R7). Memory grows with
-/// the school's day, whatever else the fetch holds.
+/// Everybody's records are needed, since the school was in session where anybody was registered
+/// ([R7](crate::guide::rules#r7)). Memory grows with the school's day, whatever else the fetch holds.
 ///
 /// ```
 /// use chrono::{TimeDelta, Utc};
@@ -108,8 +108,8 @@ impl Diagnoser {
         self
     }
 
-    /// Says that the last sync was told that the school was closed on the date (R11.4): no mark is expected then. Comes before
-    /// the records.
+    /// Says that the last sync was told that the school was closed on the date ([R11.4](crate::guide::rules#r11-4)): no
+    /// mark is expected then. Comes before the records.
     #[must_use]
     pub fn with_school_closed(mut self) -> Self {
         self.resolver = self.resolver.with_closed_dates([self.facts.question.date]);

@@ -86,8 +86,8 @@ pub struct Question {
     pub session: Option<Session>,
     /// What the school expects, if it said.
     pub expected: Option<Expected>,
-    /// What ordinary syncs cover, with its today. Without one: the default window (R8) that ends on the school date of the
-    /// fetch.
+    /// What ordinary syncs cover, with its today. Without one: the default window ([R8](crate::guide::rules#r8)) that
+    /// ends on the school date of the fetch.
     pub window: Option<Window>,
 }
 

@@ -4,42 +4,44 @@ use serde::{Deserialize, Serialize};
 
 use super::names;
 
-/// Something in the records that the school should look at (R10). It never stops a sync.
+/// Something in the records that the school should look at ([R10](crate::guide::rules#r10)). It never stops a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Issue {
-    /// The source says taken and not present, and gives no code (R2).
+    /// The source says taken and not present, and gives no code ([R2](crate::guide::rules#r2)).
     AbsentWithoutCode,
-    /// An optional field could not be read and counts as missing (R1.6).
+    /// An optional field could not be read and counts as missing ([R1.6](crate::guide::rules#r1-6)).
     BadValue,
-    /// Two codes or two periods share an id and differ, or a superseded version of an out-of-school record lies elsewhere
-    /// than what replaced it (R1.5).
+    /// Two codes or two periods share an id and differ, or a superseded version of an out-of-school record lies
+    /// elsewhere than what replaced it ([R1.5](crate::guide::rules#r1-5)).
     ConflictingRecord,
-    /// A row lost to another of the same student, date and time (R4), or a session mark to another of the same session.
+    /// A row lost to another of the same student, date and time ([R4](crate::guide::rules#r4)), or a session mark to
+    /// another of the same session.
     DuplicateRegistration,
-    /// A last-updated stamp after today or before 1990 (R1.3).
+    /// A last-updated stamp after today or before 1990 ([R1.3](crate::guide::rules#r1-3)).
     ImplausibleTimestamp,
-    /// An out-of-school record ends at or before its beginning (R5).
+    /// An out-of-school record ends at or before its beginning ([R5](crate::guide::rules#r5)).
     InvalidSpan,
-    /// An out-of-school record ends at a midnight that can mean the date's beginning or its end (R5).
+    /// An out-of-school record ends at a midnight that can mean the date's beginning or its end
+    /// ([R5](crate::guide::rules#r5)).
     MidnightEnd,
-    /// An out-of-school record has no end (R5).
+    /// An out-of-school record has no end ([R5](crate::guide::rules#r5)).
     MissingEnd,
-    /// A date has registrations but no period flagged AM (R3).
+    /// A date has registrations but no period flagged AM ([R3](crate::guide::rules#r3)).
     NoAmPeriod,
-    /// The fetch holds no code table at all (R2).
+    /// The fetch holds no code table at all ([R2](crate::guide::rules#r2)).
     NoCodeTable,
-    /// A date has registrations but no period flagged PM (R3).
+    /// A date has registrations but no period flagged PM ([R3](crate::guide::rules#r3)).
     NoPmPeriod,
-    /// Two student ids of one fetch differ only in the case of their letters (R1.7).
+    /// Two student ids of one fetch differ only in the case of their letters ([R1.7](crate::guide::rules#r1-7)).
     SimilarIds,
     /// A field under an unknown name may hold what decides, in too few records to tell.
     UndecidedField,
-    /// A code is not in the code table (R2).
+    /// A code is not in the code table ([R2](crate::guide::rules#r2)).
     UnknownCode,
-    /// A row's period is not in the period list (R3).
+    /// A row's period is not in the period list ([R3](crate::guide::rules#r3)).
     UnknownPeriod,
-    /// A period's session flag is neither `am` nor `pm` (R3).
+    /// A period's session flag is neither `am` nor `pm` ([R3](crate::guide::rules#r3)).
     UnknownSessionFlag,
     /// One that a newer version of this library has found and this one does not know.
     Unknown,

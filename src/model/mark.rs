@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PeriodId, RawCode, RecordId, Session, StudentId, Zone, names};
 
-/// What a mark says (R2).
+/// What a mark says ([R2](crate::guide::rules#r2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
@@ -97,7 +97,7 @@ impl RecordReference {
     }
 }
 
-/// The rule that decided between the candidates (R10), the first that fits.
+/// The rule that decided between the candidates ([R10](crate::guide::rules#r10)), the first that fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DecisionRule {
@@ -107,7 +107,7 @@ pub enum DecisionRule {
     NotTakenYields,
     /// The winner was updated later than every other candidate.
     LatestUpdate,
-    /// Equal stamps, or none: R6.2 decided.
+    /// Equal stamps, or none: [R6.2](crate::guide::rules#r6-2) decided.
     TieBreak,
     /// One that a newer version of this library has written and this one does not know.
     Unknown,
@@ -120,7 +120,7 @@ names!(DecisionRule, "a rule of decision", {
     TieBreak => "tie_break",
 } else Unknown);
 
-/// How a session's registration was picked (R3).
+/// How a session's registration was picked ([R3](crate::guide::rules#r3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PickedBy {
@@ -137,7 +137,7 @@ names!(PickedBy, "a rule of picking", {
     PeriodRule => "period_rule",
 } else Unknown);
 
-/// The session's registration (R3).
+/// The session's registration ([R3](crate::guide::rules#r3)).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PickedRegistration {
@@ -163,7 +163,8 @@ pub enum LoserReason {
     Tie,
     /// A register that was not taken says nothing.
     NotTaken,
-    /// Another row of the same student, date and time won (R4), or another mark of the same session.
+    /// Another row of the same student, date and time won ([R4](crate::guide::rules#r4)), or another mark of the same
+    /// session.
     Duplicate,
     /// An out-of-school record of the day that does not cover the session (diagnosis only).
     NotCovering,
@@ -194,7 +195,7 @@ pub struct Loser {
     pub why: LoserReason,
 }
 
-/// Why a mark is what it is (R10). `Display` is a sentence for a school office.
+/// Why a mark is what it is ([R10](crate::guide::rules#r10)). `Display` is a sentence for a school office.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Decision {
@@ -382,7 +383,8 @@ pub struct MarkContent {
 }
 
 impl MarkContent {
-    /// Whether the two say the same (R11.3): all fields of a marks file but the key, stamps to the microsecond.
+    /// Whether the two say the same ([R11.3](crate::guide::rules#r11-3)): all fields of a marks file but the key,
+    /// stamps to the microsecond.
     pub fn same_content(&self, other: &Self) -> bool {
         let stamp = |content: &Self| content.last_updated.map(|stamp| stamp.timestamp_micros());
         self.status == other.status

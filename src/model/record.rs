@@ -20,7 +20,8 @@ pub enum Record {
     SessionMark(SessionMark),
 }
 
-/// An optional field whose text could not be read; the record carries on without it (R1.6, issue `bad_value`).
+/// An optional field whose text could not be read; the record carries on without it ([R1.6](crate::guide::rules#r1-6),
+/// issue `bad_value`).
 ///
 /// Holds the field's name, never its value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -152,7 +153,7 @@ pub struct OutOfSchool {
     pub student: StudentId,
     /// When it begins, included; a bare date is its start.
     pub from: FeedTime,
-    /// When it ends, not included; a bare date is included whole (R5).
+    /// When it ends, not included; a bare date is included whole ([R5](crate::guide::rules#r5)).
     pub to: Option<FeedTime>,
     /// The code's id or letter.
     pub code: Option<RawCode>,
@@ -352,7 +353,8 @@ impl RegistrationPeriod {
         Self { id: id.into(), at, session: None, name: None, unreadable: Vec::new() }
     }
 
-    /// The session of its flag; `None` where it has no flag, or one that is neither AM nor PM (R3).
+    /// The session of its flag; `None` where it has no flag, or one that is neither AM nor PM
+    /// ([R3](crate::guide::rules#r3)).
     pub fn flag(&self) -> Option<Session> {
         Session::from_flag(self.session.as_deref()?)
     }

@@ -22,7 +22,7 @@ impl Session {
     /// Both sessions, in order.
     pub const BOTH: [Self; 2] = [Self::Am, Self::Pm];
 
-    /// Reads `am` or `pm` in any case; any other text is no session (R3).
+    /// Reads `am` or `pm` in any case; any other text is no session ([R3](crate::guide::rules#r3)).
     pub fn from_flag(text: &str) -> Option<Self> {
         Self::BOTH.into_iter().find(|session| session.name().eq_ignore_ascii_case(text.trim()))
     }
@@ -50,15 +50,15 @@ pub enum FeedTime {
     School(NaiveDateTime),
     /// A time with an offset, so an instant.
     Offset(DateTime<FixedOffset>),
-    /// The end of a day, written `24:00`: the next date's 00:00 in school time. Kept apart from a midnight that is written
-    /// `00:00`, which can mean the end of its own date (R5).
+    /// The end of a day, written `24:00`: the next date's 00:00 in school time. Kept apart from a midnight that is
+    /// written `00:00`, which can mean the end of its own date ([R5](crate::guide::rules#r5)).
     EndOfDay(NaiveDateTime),
     /// The end of a day with an offset, as the next date's 00:00.
     OffsetEndOfDay(DateTime<FixedOffset>),
 }
 
 impl FeedTime {
-    /// This time as an instant (R1.2, [`Zone::instant`]). A bare date is its start.
+    /// This time as an instant ([R1.2](crate::guide::rules#r1-2), [`Zone::instant`]). A bare date is its start.
     pub fn instant(self, zone: &Zone) -> DateTime<Utc> {
         match self {
             Self::Offset(time) | Self::OffsetEndOfDay(time) => time.to_utc(),
@@ -66,7 +66,7 @@ impl FeedTime {
         }
     }
 
-    /// This time as it reads on the school's wall (R1.1). A bare date is its start.
+    /// This time as it reads on the school's wall ([R1.1](crate::guide::rules#r1-1)). A bare date is its start.
     pub fn school_time(self, zone: &Zone) -> NaiveDateTime {
         match self {
             Self::Offset(time) | Self::OffsetEndOfDay(time) => zone.wall_time(time.to_utc()),

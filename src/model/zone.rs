@@ -95,8 +95,8 @@ impl Zone {
         self.origin
     }
 
-    /// A time on the school's wall as an instant (R1.2): one that happens twice (clocks go back) is the earlier instant, one
-    /// that never happens (clocks go forward) is moved forward by the gap.
+    /// A time on the school's wall as an instant ([R1.2](crate::guide::rules#r1-2)): one that happens twice (clocks go
+    /// back) is the earlier instant, one that never happens (clocks go forward) is moved forward by the gap.
     pub fn instant(&self, time: NaiveDateTime) -> DateTime<Utc> {
         let offset = civil(time).map(|time| match self.rules.to_ambiguous_timestamp(time).offset() {
             AmbiguousOffset::Unambiguous { offset } => offset,

@@ -1,7 +1,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// How old a source's answer can be (R9).
+/// How old a source's answer can be ([R9](crate::guide::rules#r9)).
 ///
 /// ```
 /// use chrono::{TimeDelta, Utc};

@@ -1,5 +1,5 @@
-//! The pure decisions, R1–R10: no clock, no I/O, no async. The result depends neither on the order in which records
-//! arrive nor on a record arriving twice.
+//! The pure decisions, [R1](crate::guide::rules#r1)–[R10](crate::guide::rules#r10): no clock, no I/O, no async. The
+//! result depends neither on the order in which records arrive nor on a record arriving twice.
 
 mod codes;
 mod freshness;
@@ -23,7 +23,7 @@ pub use resolver::{ResolveError, Resolver};
 pub(crate) use span::{Span, Versions};
 pub use window::{Scope, SyncWindow, Window, WindowError};
 
-/// How AM and PM registers are distinguished (R3).
+/// How AM and PM registers are distinguished ([R3](crate::guide::rules#r3)).
 ///
 /// As a text: the start of the afternoon (`13:30`), or `periods`.
 ///
@@ -96,7 +96,8 @@ impl fmt::Display for PmRule {
     }
 }
 
-/// Which record wins when an out-of-school record and a registration have equal stamps, or none (R6.2).
+/// Which record wins when an out-of-school record and a registration have equal stamps, or none
+/// ([R6.2](crate::guide::rules#r6-2)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TieBreak {
@@ -109,8 +110,8 @@ pub enum TieBreak {
 
 names!(TieBreak, "a tie-break", { OutOfSchool => "out_of_school", Registration => "registration", });
 
-/// What it means when an out-of-school record runs from midnight to the midnight that begins a later date (R5): nothing in
-/// the record tells.
+/// What it means when an out-of-school record runs from midnight to the midnight that begins a later date
+/// ([R5](crate::guide::rules#r5)): nothing in the record tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MidnightEnd {

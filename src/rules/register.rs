@@ -186,21 +186,22 @@ impl Register {
         self.in_session.contains(&(date, session))
     }
 
-    /// Whether this fetch proves that a student without a mark has none (R11.4): a row or session mark of any
-    /// student stands in that session on that date, and no row of this student and date was passed over for its unknown
-    /// period.
+    /// Whether this fetch proves that a student without a mark has none ([R11.4](crate::guide::rules#r11-4)): a row or
+    /// session mark of any student stands in that session on that date, and no row of this student and date was passed
+    /// over for its unknown period.
     pub fn proves_absence_of_mark(&self, student: &StudentId, date: NaiveDate, session: Session) -> bool {
         self.assigned.contains(&(date, session)) && !self.unknown_period_days.contains(&(student.clone(), date))
     }
 
     /// Whether any record of the student lies in or reaches into the window: a row of any period, or an out-of-school
-    /// record, also one that counts no more (R11.4). Dates on which the school was closed do not count.
+    /// record, also one that counts no more ([R11.4](crate::guide::rules#r11-4)). Dates on which the school was closed
+    /// do not count.
     pub fn has_records_of(&self, student: &StudentId) -> bool {
         self.facts.students.contains(student)
     }
 
-    /// On how many dates of the window any student has a registration of a session (R11.4). Dates on which the school was
-    /// closed do not count.
+    /// On how many dates of the window any student has a registration of a session
+    /// ([R11.4](crate::guide::rules#r11-4)). Dates on which the school was closed do not count.
     pub fn dates_with_registrations(&self) -> usize {
         self.assigned.iter().map(|(date, _)| date).collect::<BTreeSet<_>>().len()
     }
@@ -230,9 +231,9 @@ impl Register {
         !self.has_code_table() && self.has_coded_records()
     }
 
-    /// Whether out-of-school records end at midnight in both ways: as whole days from midnight to the same midnight, and from
-    /// midnight to that of a later date. The school then evidently means the later date too
-    /// ([`MidnightEnd::IncludesDate`](super::MidnightEnd::IncludesDate), R5).
+    /// Whether out-of-school records end at midnight in both ways: as whole days from midnight to the same midnight,
+    /// and from midnight to that of a later date. The school then evidently means the later date too
+    /// ([`MidnightEnd::IncludesDate`](super::MidnightEnd::IncludesDate), [R5](crate::guide::rules#r5)).
     pub fn midnight_ends_are_meant(&self) -> bool {
         self.facts.midnight_ends_are_meant
     }

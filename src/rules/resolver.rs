@@ -126,8 +126,8 @@ impl Resolver {
         }
     }
 
-    /// Says on which dates the school was closed, whatever its registers hold (R11.4): no session took place then, and no
-    /// record makes a mark.
+    /// Says on which dates the school was closed, whatever its registers hold ([R11.4](crate::guide::rules#r11-4)): no
+    /// session took place then, and no record makes a mark.
     #[must_use]
     pub fn with_closed_dates(mut self, dates: impl IntoIterator<Item = NaiveDate>) -> Self {
         self.closed.extend(dates);

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{StudentId, setters};
 
-/// How far a sync looks back and ahead of today (R8). The default is the last 30 days: 31 dates.
+/// How far a sync looks back and ahead of today ([R8](crate::guide::rules#r8)). The default is the last 30 days: 31
+/// dates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SyncWindow {
@@ -103,7 +104,7 @@ impl Window {
         Self { from: date, to: date, today: None }
     }
 
-    /// Passes today, against which stamps from the future are told (R1.3).
+    /// Passes today, against which stamps from the future are told ([R1.3](crate::guide::rules#r1-3)).
     #[must_use]
     pub fn with_today(mut self, today: NaiveDate) -> Self {
         self.today = Some(today);

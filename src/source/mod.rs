@@ -35,15 +35,16 @@ pub struct Capabilities {
     pub has_period_flags: bool,
     /// The source has out-of-school records.
     pub has_out_of_school: bool,
-    /// The source has a code table. Where it has none, every code counts as an absence (R2); where it has one, an empty
-    /// table under records with codes is an incomplete fetch (R11.6).
+    /// The source has a code table. Where it has none, every code counts as an absence ([R2](crate::guide::rules#r2));
+    /// where it has one, an empty table under records with codes is an incomplete fetch
+    /// ([R11.6](crate::guide::rules#r11-6)).
     pub has_code_table: bool,
     /// The source gives session marks ([`SessionMark`](crate::model::SessionMark)) instead of registrations. A sync then
     /// needs them in full, and nothing else; a registration is an error.
     pub gives_session_marks: bool,
     /// Nothing older or newer than today can be read; a sync narrows its window to today and says so.
     pub today_only: bool,
-    /// How old a reply can be (R9). Zero where nothing is cached.
+    /// How old a reply can be ([R9](crate::guide::rules#r9)). Zero where nothing is cached.
     pub cache_expiry: TimeDelta,
 }
 

@@ -193,7 +193,7 @@ impl Part {
     }
 }
 
-/// What was asked and answered in full: the evidence on which a sync may decide (R11.1).
+/// What was asked and answered in full: the evidence on which a sync may decide ([R11.1](crate::guide::rules#r11-1)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completeness {
     parts: Vec<Part>,

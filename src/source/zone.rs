@@ -1,4 +1,5 @@
-//! The rules of a time zone, from this machine or from the crate, whichever are newer (R1.8).
+//! The rules of a time zone, from this machine or from the crate, whichever are newer
+//! ([R1.8](crate::guide::rules#r1-8)).
 
 use std::fs;
 use std::path::Path;

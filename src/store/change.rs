@@ -33,21 +33,21 @@ impl Write {
     }
 }
 
-/// Why a change was not written (R11), in the order in which they are looked at.
+/// Why a change was not written ([R11](crate::guide::rules#r11)), in the order in which they are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum WithheldReason {
-    /// Too many students have no record in the fetch any more (R11.4).
+    /// Too many students have no record in the fetch any more ([R11.4](crate::guide::rules#r11-4)).
     StudentsVanished,
-    /// Nothing proves that the mark is gone (R11.4).
+    /// Nothing proves that the mark is gone ([R11.4](crate::guide::rules#r11-4)).
     Unproven,
-    /// More removals than the limit allows (R11.5).
+    /// More removals than the limit allows ([R11.5](crate::guide::rules#r11-5)).
     TooMany,
-    /// The source has no out-of-school record at all any more (R11.6).
+    /// The source has no out-of-school record at all any more ([R11.6](crate::guide::rules#r11-6)).
     OutOfSchoolVanished,
-    /// The code table has lost the mark's code (R11.6).
+    /// The code table has lost the mark's code ([R11.6](crate::guide::rules#r11-6)).
     CodeVanished,
-    /// The reply can be older than what the store holds (R11.7).
+    /// The reply can be older than what the store holds ([R11.7](crate::guide::rules#r11-7)).
     MayBeStale,
     /// One that a newer version of this library has written and this one does not know.
     Unknown,

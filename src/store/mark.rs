@@ -42,9 +42,9 @@ pub struct StoredMark {
     pub key: MarkKey,
     /// What it says.
     pub content: Arc<MarkContent>,
-    /// When the run that last wrote it fetched (R9's f).
+    /// When the run that last wrote it fetched ([R9](crate::guide::rules#r9)'s f).
     pub fetched_at: DateTime<Utc>,
-    /// The earliest moment that this fetch can show (R9's f − E).
+    /// The earliest moment that this fetch can show ([R9](crate::guide::rules#r9)'s f − E).
     pub as_of_earliest: DateTime<Utc>,
 }
 

@@ -118,7 +118,8 @@ pub trait MarkStore: Debug + Send + Sync {
         Ok(runs.into_iter().rev().find(|run| run.scope.contains(student, date)))
     }
 
-    /// The sessions that the school held in these dates: those in which anybody has a mark (R7).
+    /// The sessions that the school held in these dates: those in which anybody has a mark
+    /// ([R7](crate::guide::rules#r7)).
     ///
     /// # Errors
     /// The store can't be read.

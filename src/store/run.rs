@@ -23,7 +23,7 @@ pub struct MarkCounts {
     pub removed: u64,
     /// Changes that were not written.
     pub withheld: u64,
-    /// Marks of students of whom nothing is read any more, kept as they are (R11.4).
+    /// Marks of students of whom nothing is read any more, kept as they are ([R11.4](crate::guide::rules#r11-4)).
     pub kept: u64,
 }
 
@@ -66,7 +66,7 @@ pub struct Run {
     /// The edition of the time-zone database by which it read the school's times, where the run said so.
     #[serde(default)]
     pub zone_edition: Option<String>,
-    /// The dates on which the caller said that the school was closed (R11.4).
+    /// The dates on which the caller said that the school was closed ([R11.4](crate::guide::rules#r11-4)).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub closed: BTreeSet<NaiveDate>,
     /// What it did.

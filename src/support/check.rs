@@ -19,19 +19,19 @@ use crate::sync::SyncError;
 pub enum CheckName {
     /// Whether the source answers, and by which clock.
     Access,
-    /// How old replies can be, and how old they were (R9).
+    /// How old replies can be, and how old they were ([R9](crate::guide::rules#r9)).
     Cache,
-    /// The PM rule in use against the session flags of the registration periods (R3).
+    /// The PM rule in use against the session flags of the registration periods ([R3](crate::guide::rules#r3)).
     Pm,
-    /// Sessions in which an out-of-school record lost to a registration (R6).
+    /// Sessions in which an out-of-school record lost to a registration ([R6](crate::guide::rules#r6)).
     Precedence,
-    /// How many days back the school corrects, against the window (R8).
+    /// How many days back the school corrects, against the window ([R8](crate::guide::rules#r8)).
     Window,
-    /// Codes that the code table does not know (R2).
+    /// Codes that the code table does not know ([R2](crate::guide::rules#r2)).
     Codes,
     /// Fields under unknown names that may decide.
     Fields,
-    /// Days that look cut, and registers that were not taken (R11).
+    /// Days that look cut, and registers that were not taken ([R11](crate::guide::rules#r11)).
     Completeness,
     /// Students whose ids are alike, and those of whom nothing is read any more.
     Students,

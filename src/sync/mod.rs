@@ -68,7 +68,7 @@ pub struct SyncRequest {
 }
 
 impl SyncRequest {
-    /// The last 30 days of everybody: what an overnight or a manual sync covers (R8).
+    /// The last 30 days of everybody: what an overnight or a manual sync covers ([R8](crate::guide::rules#r8)).
     pub fn overnight(today: NaiveDate) -> Self {
         Self { purpose: RunPurpose::Window, ..Self::targeted(SyncWindow::default().ending(today)) }
     }
@@ -99,8 +99,9 @@ impl SyncRequest {
         self
     }
 
-    /// Says on which dates the school was closed (R11.4): the marks in scope on them are removed, whatever the registers
-    /// hold. The statement holds for this run; give the dates as long as they are in the window.
+    /// Says on which dates the school was closed ([R11.4](crate::guide::rules#r11-4)): the marks in scope on them are
+    /// removed, whatever the registers hold. The statement holds for this run; give the dates as long as they are in
+    /// the window.
     #[must_use]
     pub fn with_closed_dates(mut self, dates: impl IntoIterator<Item = NaiveDate>) -> Self {
         self.closed.extend(dates);

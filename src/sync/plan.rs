@@ -8,30 +8,36 @@ use crate::model::{Mark, MarkContent, RecordKind, StudentId};
 use crate::rules::{Freshness, Register};
 use crate::store::{MarkCounts, MarkKey, Snapshot, StoredMark, WithheldChange, WithheldReason, Write};
 
-/// The guards' figures (R11.4-R11.6, R11.8) and which of them the caller has lifted.
+/// The guards' figures ([R11.4](crate::guide::rules#r11-4)-R11.6, [R11.8](crate::guide::rules#r11-8)) and which of them
+/// the caller has lifted.
 ///
-/// Nothing lifts the proof that a removal needs (R11.4), nor that stale never overwrites fresh (R11.7).
+/// Nothing lifts the proof that a removal needs ([R11.4](crate::guide::rules#r11-4)), nor that stale never overwrites
+/// fresh ([R11.7](crate::guide::rules#r11-7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Guards {
-    /// Vanished students up to this many never raise an alarm. R11: 10.
+    /// Vanished students up to this many never raise an alarm. [R11](crate::guide::rules#r11): 10.
     pub vanished_students: u64,
-    /// More vanished students than `vanished_students` raise one if they are more than this share of the students with marks,
-    /// in percent. R11: 5.
+    /// More vanished students than `vanished_students` raise one if they are more than this share of the students with
+    /// marks, in percent. [R11](crate::guide::rules#r11): 5.
     pub vanished_students_percent: u64,
-    /// On fewer dates with registrations than this, a student's absence from the fetch says nothing. R11: 5.
+    /// On fewer dates with registrations than this, a student's absence from the fetch says nothing.
+    /// [R11](crate::guide::rules#r11): 5.
     pub vanished_students_dates: usize,
-    /// Removals up to this many are never too many, unless they are all marks. R11: 50.
+    /// Removals up to this many are never too many, unless they are all marks. [R11](crate::guide::rules#r11): 50.
     pub removals: u64,
-    /// More removals than `removals` are too many if they are more than this share of the marks, in percent. R11: 10.
+    /// More removals than `removals` are too many if they are more than this share of the marks, in percent.
+    /// [R11](crate::guide::rules#r11): 10.
     pub removals_percent: u64,
-    /// From this many on, removing every mark in scope is too many. R11: 10.
+    /// From this many on, removing every mark in scope is too many. [R11](crate::guide::rules#r11): 10.
     pub removals_of_all: u64,
-    /// From this many marks decided by out-of-school records on, a fetch without any such record is suspect. R11: 20.
+    /// From this many marks decided by out-of-school records on, a fetch without any such record is suspect.
+    /// [R11](crate::guide::rules#r11): 20.
     pub out_of_school_marks: u64,
-    /// Changes of status or code up to this many are never a mass change. R11: 200.
+    /// Changes of status or code up to this many are never a mass change. [R11](crate::guide::rules#r11): 200.
     pub mass_change: u64,
-    /// More changes than `mass_change` are one if they are more than this share of the marks, in percent. R11: 50.
+    /// More changes than `mass_change` are one if they are more than this share of the marks, in percent.
+    /// [R11](crate::guide::rules#r11): 50.
     pub mass_change_percent: u64,
     /// Says that the students of whom nothing is read any more have left: their marks are kept, however many they are.
     pub leavers: bool,
@@ -42,7 +48,7 @@ pub struct Guards {
 }
 
 impl Default for Guards {
-    /// R11's figures, nothing lifted.
+    /// [R11](crate::guide::rules#r11)'s figures, nothing lifted.
     fn default() -> Self {
         Self {
             vanished_students: 10,
@@ -96,8 +102,9 @@ pub struct Plan {
     pub withheld: Vec<WithheldChange>,
     /// How many marks each of it concerns.
     pub counts: MarkCounts,
-    /// The students of whom the fetch holds no record any more, sorted by code point: they have left, or are hidden by a filter
-    /// on the key (R11.4). Their marks are kept, or withheld where they are too many.
+    /// The students of whom the fetch holds no record any more, sorted by code point: they have left, or are hidden by
+    /// a filter on the key ([R11.4](crate::guide::rules#r11-4)). Their marks are kept, or withheld where they are too
+    /// many.
     #[serde(default)]
     pub vanished_students: Vec<StudentId>,
     /// The newest stamp of the marks that the source yields, of those not after the fetch.
@@ -106,7 +113,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Compares what the store holds in the register's scope with what the register yields (R11). Pure.
+    /// Compares what the store holds in the register's scope with what the register yields
+    /// ([R11](crate::guide::rules#r11)). Pure.
     ///
     /// `out_of_school_rows` is how many out-of-school records the fetch held, of any student and date. The snapshot has
     /// to be of the register's scope.

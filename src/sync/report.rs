@@ -67,7 +67,7 @@ pub struct SyncReport {
     pub fetched: Fetched,
     /// What happened to the marks in scope.
     pub marks: MarkCounts,
-    /// Changes that were not written, by reason (R11).
+    /// Changes that were not written, by reason ([R11](crate::guide::rules#r11)).
     pub withheld: BTreeMap<WithheldReason, u64>,
     /// What the records raise, by name.
     #[serde(serialize_with = "counts")]
@@ -82,7 +82,7 @@ pub struct SyncReport {
     /// The instant just before the first request.
     #[serde(serialize_with = "stamp")]
     pub fetched_at: DateTime<Utc>,
-    /// The earliest moment that the data can show (R9).
+    /// The earliest moment that the data can show ([R9](crate::guide::rules#r9)).
     #[serde(serialize_with = "stamp")]
     pub as_of_earliest: DateTime<Utc>,
     /// What the school should know or set, in sentences.

@@ -75,7 +75,7 @@ impl FakeSchool {
     }
 
     /// Adds an out-of-school record; the returned record can be edited on. The end is not included, unless it is a bare
-    /// date (R5).
+    /// date ([R5](crate::guide::rules#r5)).
     pub fn out_of_school(&mut self, id: &str, student: &str, from: &str, to: &str) -> OutOfSchoolBuilder<'_> {
         let mut record = OutOfSchool::new(student, time(from), Some(time(to)));
         record.id = Some(id.into());
