@@ -30,29 +30,31 @@
 //! and **registration periods** can say which register is which session's. All dates are school dates, in the school's
 //! own time zone.
 //!
-//! # Design
-//! Rooms, ground floor first; a room knows only those below it.
+//! # Where to go on
+//! - [The rules](guide::rules): what is decided, and how. The documentation cites them by number, R1 to R11.
+//! - [In a portal](guide::embedding), in Rust or, by the command `rollmark`, in any other language.
+//! - [Your own source](guide::your_own_source), [your own store](store::your_own_store), [testing a portal](guide::testing).
+//! - [Design](guide::design): the rooms of this crate.
 //!
-//! | room | what it holds |
+//! # Features
+//! | feature | what it brings |
 //! |---|---|
-//! | [`model`] | what the words mean |
-//! | [`rules`] | the decisions, pure |
-//! | [`explain`] | "why is this mark wrong?": findings with evidence and advice, pure |
-//! | `source` | where records come from: the trait; fetches that are kept and replayed |
-//! | `isams` | the iSAMS source over HTTP |
-//! | `store` | where marks live: the trait, memory, SQLite |
-//! | `sync` | fetch → resolve → plan → guard → apply → report |
-//! | `support` | the desk: diagnosis, audit and check from a source, with or without a store |
-//! | `testing` | the fake school and source, the mock, the iSAMS simulator, what every source and every store must do |
-//!
-//! `model`, `rules` and `explain` know no I/O, no async and no clock; they are all of the crate with default features
-//! off. A feed is
-//! folded as it is read: memory grows with students × days, not with rows. Planning is a pure function of what the store
-//! holds and what was resolved, and its output is data. `sync` knows the traits, never a backend.
+//! | none | [`model`], [`rules`], [`explain`]: pure, without tokio, HTTP or TLS |
+//! | `sync` | [`source`], [`store`], [`sync`], [`support`] |
+//! | `isams` (default) | [`isams`], and `sync` |
+//! | `rustls` (default) | TLS for it |
+//! | `sqlite` | [`SqliteStore`](store::SqliteStore) |
+//! | `testing` | [`testing`]: the fake school and source, conformance |
+//! | `mock` | `MockAttendanceSource` |
+//! | `simulator` | an iSAMS tenant on a loopback port |
+//! | `cli` | the command `rollmark` |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod explain;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 #[cfg(feature = "isams")]
 pub mod isams;
 pub mod model;

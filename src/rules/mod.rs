@@ -1,5 +1,5 @@
-//! The pure decisions, R1–R10: no clock, no I/O, no async. The result depends neither on the order in which records
-//! arrive nor on a record arriving twice.
+//! The pure decisions, R1 to R10 of [the rules](crate::guide::rules): no clock, no I/O, no async. The result depends neither
+//! on the order in which records arrive nor on a record arriving twice.
 
 mod codes;
 mod freshness;
