@@ -34,16 +34,16 @@
 //! | you want to | look at |
 //! |---|---|
 //! | decide marks from records that you have | the example above, [`Resolver`](rules::Resolver) |
-//! | know why a mark is what it is | [`Mark::decision`](model::Mark::decision), and [the rules](guide::rules) R1 to R11 |
-//! | keep a portal up to date from iSAMS | `sync::AttendanceSync` with `isams::Batch` and a store |
+//! | know why a mark is what it is | [`Mark::decision`](model::Mark::decision), and [the rules](guide::rules), which this documentation cites by number |
+//! | keep a portal up to date from iSAMS | [In a portal](guide::embedding) |
 //! | answer "this child's mark is wrong" | `support::diagnose`, or [`Diagnoser`](explain::Diagnoser) without I/O |
 //! | check a school's settings before it goes live | `support::Support::check` |
-//! | read another management system | `source::AttendanceSource` |
+//! | read another management system | [Your own source](guide::your_own_source) |
 //! | keep marks in your own database | `store::MarkStore` |
-//! | test your portal | `testing::FakeSchool`, or the simulator for other languages |
-//! | use no Rust at all | the command `rollmark` |
+//! | test your portal | [Testing a portal](guide::testing) |
+//! | use no Rust at all | the command `rollmark`, also under [In a portal](guide::embedding) |
 //!
-//! [The guide](guide) has a page on each: the rules, what is known about iSAMS, and the design of this crate.
+//! [The guide](guide) has these pages, what is known about iSAMS, the design of this crate, and the changelog.
 //!
 //! # Features
 //! | feature | adds | default |

@@ -10,7 +10,9 @@ use proptest::prelude::*;
 use rollmark::explain::{Diagnoser, Diagnosis, Expected, Finding, FindingName, Question, ShownMark, Wording};
 use rollmark::model::{Mark, OutOfSchool, Record, Session, SessionMark, Status, StudentId};
 use rollmark::rules::{Freshness, MidnightEnd, PmRule, Resolver, Rules, Scope, SyncWindow, TieBreak, Window};
-use rollmark::source::{AttendanceSource, Capabilities, FetchItem, FetchRequest, RecordStream, SourceError};
+use rollmark::source::{
+    AttendanceSource, Capabilities, Completeness, FetchItem, FetchRequest, RecordStream, SourceError,
+};
 use rollmark::store::MemoryStore;
 use rollmark::support::Support;
 use rollmark::sync::{AttendanceSync, SyncRequest};
@@ -462,6 +464,47 @@ impl AttendanceSource for Undecided {
         };
         Ok(RecordStream::new(stream.map_ok(name_it)))
     }
+}
+
+/// An export of the morning.
+#[derive(Debug)]
+struct Export(FakeSource);
+
+impl std::fmt::Display for Export {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an export")
+    }
+}
+
+#[async_trait::async_trait]
+impl AttendanceSource for Export {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
+        let stream = self.0.fetch(request).await?;
+        let dated = |item| match item {
+            FetchItem::Complete(complete) => {
+                let parts = complete.parts().iter().cloned();
+                let parts = parts.map(|part| part.with_as_of("2026-11-20T08:50:00Z".parse().unwrap()));
+                FetchItem::Complete(parts.fold(Completeness::new(), Completeness::with_part))
+            }
+            records => records,
+        };
+        Ok(RecordStream::new(stream.map_ok(dated)))
+    }
+}
+
+#[tokio::test]
+async fn an_export_of_the_morning_does_not_show_what_was_entered_since() {
+    let (source, rules) = (Export(FakeSource::new(school())), rules());
+    assert!(source.capabilities().cache_expiry.is_zero());
+    let support = Support::new(&source, &rules).with_now(now());
+    let found = support.diagnose(&question().with_session(Session::Am).expecting("M")).await.unwrap();
+    let first = &found.sessions[0].findings[0];
+    assert_eq!(first.name(), FindingName::CacheMayBeStale);
+    assert!(first.summary.contains("as old as 2026-11-20 08:50:00"), "{}", first.summary);
 }
 
 #[tokio::test]

@@ -173,7 +173,8 @@ async fn what_lies_behind_a_failure_of_the_wire_is_named() {
         assert!(format!("{cause}").starts_with(says), "{cause}");
         assert!(!error.to_string().contains(says), "the message does not repeat the cause");
     }
-    let source = Batch::new(&answering(ok("{\"iSAMS\": {\"RegistrationManager\": {")), KEY).unwrap().with_format(Format::Json);
+    let source =
+        Batch::new(&answering(ok("{\"iSAMS\": {\"RegistrationManager\": {")), KEY).unwrap().with_format(Format::Json);
     let source = source.with_total_deadline(std::time::Duration::from_millis(400));
     let error = read_all(&source, &FetchRequest::new(window()), Vec::new).await.unwrap_err();
     let cause = std::error::Error::source(&error).map(ToString::to_string);

@@ -50,6 +50,7 @@ async fn keeping_changes_nothing_and_kept_replies_are_a_source_like_any_other() 
         }
         assert_eq!(replay.fetched_at(), "2026-11-20T18:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().unwrap());
         assert_eq!(replay.capabilities(), saving.capabilities());
+        assert_eq!(replay.wording(), saving.wording());
     }
 }
 

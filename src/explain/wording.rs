@@ -1,5 +1,7 @@
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::setters;
 
 /// What the things of a management system are called, and how its settings are changed: what sentences take from a source.
@@ -12,7 +14,8 @@ use crate::model::setters;
 /// let wording = Wording::for_api_key().with_code_table("code table (AbsenceCodes)");
 /// assert_ne!(wording, Wording::default());
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Wording {
     /// What opens the system: a singular noun whose last word can stand for it (`API key`).

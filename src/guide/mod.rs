@@ -1,8 +1,12 @@
-//! Pages for people: what the crate decides, how it is built, and how to use it in a portal.
+//! Pages for people: what the crate decides, how to use it in a portal, and how it is built.
 //!
 //! | page | for whom |
 //! |---|---|
 //! | [The rules](rules) | whoever asks why a mark is what it is: R1 to R11, which the other pages cite by number |
+//! | [In a portal](embedding) | whoever runs syncs from a portal, in Rust or in another language |
+//! | [Testing a portal](testing) | whoever tests that |
+//! | [Your own source](your_own_source) | whoever has another management system, or an export |
+//! | [Your own store](crate::store::your_own_store) | whoever keeps marks in a database of their own |
 //! | [iSAMS facts](isams_facts) | whoever connects a school: what is verified about the iSAMS APIs, and what is only assumed |
 //! | [Design](design) | whoever changes this crate, or builds on it |
 //! | [Changelog](changelog) | whoever updates it |
@@ -13,6 +17,15 @@
 
 #[doc = include_str!("rules.md")]
 pub mod rules {}
+
+#[doc = include_str!("embedding.md")]
+pub mod embedding {}
+
+#[doc = include_str!("testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("your_own_source.md")]
+pub mod your_own_source {}
 
 #[doc = include_str!("isams_facts.md")]
 pub mod isams_facts {}

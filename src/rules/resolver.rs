@@ -19,7 +19,7 @@ pub enum ResolveError {
     /// The period rule found no period in the window, but registrations.
     #[error(
         "the window holds registrations but the list of registration periods is empty; \
-         give the key access to the registration periods, or distinguish AM and PM by time"
+         let the source read the registration periods, or distinguish AM and PM by time"
     )]
     NoPeriods,
     /// A period came again with another flag after registrations that depend on it.

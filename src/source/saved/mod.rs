@@ -54,6 +54,9 @@ struct Manifest {
     records_sha256: String,
     parts: Vec<Part>,
     undecided_fields: Vec<String>,
+    /// What the source's things are called; replies that were kept before this field are iSAMS's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wording: Option<Wording>,
 }
 
 /// The file of a manifest.
@@ -342,6 +345,7 @@ impl Recorder {
                 records_sha256: String::new(),
                 parts: Vec::new(),
                 undecided_fields: Vec::new(),
+                wording: Some(saving.inner.wording()),
             },
             waiting: saving.is_masked.then(Vec::new),
             masks: Arc::clone(&saving.masks),
@@ -541,7 +545,7 @@ impl AttendanceSource for ReplaySource {
     }
 
     fn wording(&self) -> Wording {
-        Wording::for_api_key()
+        self.newest().and_then(|manifest| manifest.wording.clone()).unwrap_or(Wording::for_api_key())
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
