@@ -120,6 +120,15 @@ impl Question {
 }
 
 /// What a portal's store shows in one session.
+///
+/// ```
+/// use rollmark::explain::ShownMark;
+/// use rollmark::model::Session;
+///
+/// // The portal shows no AM mark; run 12 removed it.
+/// let shown = ShownMark::new(Session::Am, None).with_run(12, "2026-11-20T01:00:00Z".parse()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShownMark {

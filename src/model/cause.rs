@@ -6,6 +6,13 @@ use std::time::Duration;
 
 /// What lies behind an error, in rollmark's own words. Fixed words, codes and positions only: never a value, an address, a
 /// key or a reply's text.
+///
+/// ```
+/// use rollmark::model::Cause;
+///
+/// let cause = Cause::new("the file ends in line 12").with_cause(Cause::new("unexpected end of file"));
+/// assert_eq!(cause.to_string(), "the file ends in line 12");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Cause {
     words: Cow<'static, str>,

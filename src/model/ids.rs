@@ -8,7 +8,15 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         ///
-        /// The text is trimmed when it is made. Ids sort by code point.
+        /// White space around the text is removed. Ids are compared exactly, and sort by code point.
+        ///
+        /// ```
+        #[doc = concat!("use rollmark::model::", stringify!($name), ";")]
+        ///
+        #[doc = concat!("let id = ", stringify!($name), "::new(\" 0042 \");")]
+        /// assert_eq!(id.as_str(), "0042");
+        /// assert_eq!(id, "0042".into());
+        /// ```
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(transparent)]
         pub struct $name(CompactString);

@@ -24,6 +24,14 @@ pub enum Record {
 /// issue `bad_value`).
 ///
 /// Holds the field's name, never its value.
+///
+/// ```
+/// use rollmark::model::{Registration, UnreadableField};
+///
+/// let row = Registration::new("4733683260", "2026-11-20T08:40:00".parse()?)
+///     .with_unreadable(vec![UnreadableField::new("MinutesLate")]);
+/// # Ok::<(), rollmark::model::UnreadableTime>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnreadableField(String);
@@ -41,6 +49,16 @@ impl UnreadableField {
 }
 
 /// What a source itself says of a row, where it decides on its own (iSAMS REST, verified).
+///
+/// ```
+/// use rollmark::model::{Registration, SourceVerdict};
+///
+/// // Not taken, but the source says that the student is out of school: absent.
+/// let row = Registration::new("4733683260", "2026-11-20T08:40:00".parse()?)
+///     .with_registered(false)
+///     .with_verdict(SourceVerdict::new(false, true));
+/// # Ok::<(), rollmark::model::UnreadableTime>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SourceVerdict {
@@ -60,6 +78,18 @@ impl SourceVerdict {
 /// One row of a register.
 ///
 /// `Debug` leaves the comment out: it can hold medical facts.
+///
+/// ```
+/// use rollmark::model::Registration;
+///
+/// let at = "2026-11-20T08:40:00".parse()?;
+/// let present = Registration::new("4733683260", at).with_id("101").with_last_updated("2026-11-20T08:52:00".parse()?);
+/// let late = Registration::new("4733683260", at).with_late(true).with_minutes_late(7);
+/// let absent = Registration::new("4733683260", at).with_registered(false).with_code("17");
+/// // Nobody has taken this register yet: not registered, and no code.
+/// let not_taken = Registration::new("4733683260", at).with_registered(false);
+/// # Ok::<(), rollmark::model::UnreadableTime>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Registration {
@@ -144,6 +174,19 @@ impl std::fmt::Debug for Registration {
 /// A span of time in which a student is out of school.
 ///
 /// `Debug` leaves the reason out: it can hold medical facts.
+///
+/// ```
+/// use rollmark::model::OutOfSchool;
+///
+/// // A dentist's appointment from 10:00 to 11:00.
+/// let dentist = OutOfSchool::new("4733683260", "2026-11-20T10:00:00".parse()?, Some("2026-11-20T11:00:00".parse()?))
+///     .with_id("901")
+///     .with_code("17")
+///     .with_last_updated("2026-11-19T16:05:00".parse()?);
+/// // Two whole days: both dates are included.
+/// let trip = OutOfSchool::new("4733683260", "2026-11-23".parse()?, Some("2026-11-24".parse()?));
+/// # Ok::<(), rollmark::model::UnreadableTime>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OutOfSchool {
@@ -330,6 +373,14 @@ impl std::fmt::Debug for SessionMark {
 }
 
 /// One dated register slot.
+///
+/// ```
+/// use rollmark::model::{RegistrationPeriod, Session};
+///
+/// let period = RegistrationPeriod::new("5001", "2026-11-20T13:30:00".parse()?).with_session("pm").with_name("Afternoon");
+/// assert_eq!(period.flag(), Some(Session::Pm));
+/// # Ok::<(), rollmark::model::UnreadableTime>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RegistrationPeriod {
@@ -367,6 +418,12 @@ setters!(RegistrationPeriod {
 });
 
 /// One code of the code table.
+///
+/// ```
+/// use rollmark::model::Code;
+///
+/// let medical = Code::new("17", true).with_letter("M").with_name("Medical");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Code {

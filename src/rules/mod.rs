@@ -127,9 +127,11 @@ names!(MidnightEnd, "a meaning of an end at midnight", { Excluded => "excluded",
 /// A school's settings for the decisions.
 ///
 /// ```
-/// use rollmark::rules::{PmRule, Rules};
+/// use rollmark::rules::{MidnightEnd, PmRule, Rules};
 ///
-/// let rules = Rules::new("Europe/London".parse()?).with_pm(PmRule::first_from(13, 30)?);
+/// let rules = Rules::new("Europe/London".parse()?)
+///     .with_pm(PmRule::first_from(13, 30)?)
+///     .with_midnight_end(MidnightEnd::IncludesDate);
 /// assert_eq!(rules.pm().to_string(), "13:30");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -7,6 +7,15 @@ use crate::model::{StudentId, setters};
 
 /// How far a sync looks back and ahead of today ([R8](crate::guide::rules#r8)). The default is the last 30 days: 31
 /// dates.
+///
+/// ```
+/// use rollmark::rules::SyncWindow;
+///
+/// let window = SyncWindow::default().ending("2026-11-21".parse()?);
+/// assert_eq!(window.from().to_string(), "2026-10-22");
+/// assert_eq!(window.to().to_string(), "2026-11-21");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SyncWindow {
@@ -29,14 +38,6 @@ setters!(SyncWindow {
 
 impl SyncWindow {
     /// The window as dates, for a today that the caller passes in. A window past the calendar's ends stops there.
-    ///
-    /// ```
-    /// use rollmark::rules::SyncWindow;
-    ///
-    /// let window = SyncWindow::default().ending("2026-11-21".parse().unwrap());
-    /// assert_eq!(window.from().to_string(), "2026-10-22");
-    /// assert_eq!(window.to().to_string(), "2026-11-21");
-    /// ```
     pub fn ending(self, today: NaiveDate) -> Window {
         Window {
             from: today.checked_sub_days(Days::new(self.days.into())).unwrap_or(NaiveDate::MIN),
@@ -61,6 +62,14 @@ pub struct WindowError {
 }
 
 /// A range of school dates, both ends included, and the today that belongs to it, if one was passed.
+///
+/// ```
+/// use rollmark::rules::Window;
+///
+/// let week = Window::between("2026-11-16".parse()?, "2026-11-20".parse()?)?;
+/// assert!(week.contains("2026-11-20".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "WrittenWindow")]
 pub struct Window {
@@ -133,6 +142,16 @@ impl Window {
 }
 
 /// What a run may touch: the window's dates, and the named students, or all.
+///
+/// ```
+/// use rollmark::rules::{Scope, Window};
+///
+/// let date = "2026-11-20".parse()?;
+/// let scope = Scope::all(Window::day(date)).with_students(["4733683260"]);
+/// assert!(scope.contains(&"4733683260".into(), date));
+/// assert!(!scope.contains(&"4733683261".into(), date));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
     window: Window,

@@ -55,6 +55,15 @@ impl fmt::Display for SourceErrorKind {
 
 /// A fetch that failed. One line that says what happened and what to do; it never holds a key, a URL's query, a reply's
 /// body or anything about a pupil beyond ids. What lies behind it is its [`source`](Error::source).
+///
+/// ```
+/// use rollmark::model::{Cause, Retry};
+/// use rollmark::source::{SourceError, SourceErrorKind};
+///
+/// let error = SourceError::temporary(SourceErrorKind::Connection, "the export server does not answer; check its address")
+///     .with_cause(Cause::new("connection refused"));
+/// assert_eq!(error.retry(), Retry::Now);
+/// ```
 #[derive(Clone, Debug)]
 pub struct SourceError {
     kind: SourceErrorKind,

@@ -26,6 +26,17 @@ pub use crate::explain::Wording;
 use crate::model::setters;
 
 /// What a source can give.
+///
+/// ```
+/// use chrono::TimeDelta;
+/// use rollmark::source::Capabilities;
+///
+/// // Registers and codes from an export that is made every hour.
+/// let capabilities = Capabilities::new()
+///     .with_period_flags(false)
+///     .with_out_of_school(false)
+///     .with_cache_expiry(TimeDelta::hours(1));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {

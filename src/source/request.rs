@@ -10,6 +10,15 @@ use crate::rules::Window;
 
 /// What a fetch asks for: a window, never single students. Made for one reading: what a source grants a fetch in time runs
 /// from here on, and goes on running where the fetch has to be started again.
+///
+/// ```
+/// use rollmark::rules::SyncWindow;
+/// use rollmark::source::FetchRequest;
+///
+/// let window = SyncWindow::default().ending("2026-11-20".parse()?);
+/// let request = FetchRequest::new(window).with_zone(&"Europe/London".parse()?).with_periods(true);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct FetchRequest {
     window: Window,
@@ -194,6 +203,20 @@ impl Part {
 }
 
 /// What was asked and answered in full: the evidence on which a sync may decide ([R11.1](crate::guide::rules#r11-1)).
+///
+/// ```
+/// use rollmark::rules::Window;
+/// use rollmark::source::{Completeness, FetchedKind, Part};
+///
+/// let week = Window::between("2026-11-16".parse()?, "2026-11-20".parse()?)?;
+/// let completeness = Completeness::whole(week, [(FetchedKind::Codes, 12), (FetchedKind::Registrations, 4_310)]);
+/// assert!(completeness.covers(FetchedKind::Registrations, week));
+///
+/// // Read in parts: one for each request.
+/// let registers = Part::new(FetchedKind::Registrations, week.from(), week.to(), 4_310).with_as_of("2026-11-20T06:00:00Z".parse()?);
+/// let completeness = Completeness::new().with_part(registers);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completeness {
     parts: Vec<Part>,

@@ -72,6 +72,22 @@ pub enum FetchItem {
 }
 
 /// The records of one fetch, a stream of [`FetchItem`]s. It borrows nothing, and dropping it cancels the fetch.
+///
+/// ```
+/// use rollmark::model::{Code, Record};
+/// use rollmark::rules::Window;
+/// use rollmark::source::{Completeness, FetchItem, FetchedKind, RecordBatch, RecordStream, SourceError};
+///
+/// let codes = vec![Record::Code(Code::new("17", true).with_letter("M"))];
+/// let completeness = Completeness::whole(Window::day("2026-11-20".parse()?), [(FetchedKind::Codes, 1)]);
+/// // Everything is there.
+/// let stream = RecordStream::of(codes.clone(), completeness.clone());
+/// // Items as they arrive.
+/// let batch = RecordBatch::from_iter(codes);
+/// let items: [Result<FetchItem, SourceError>; 2] = [Ok(FetchItem::Records(batch)), Ok(FetchItem::Complete(completeness))];
+/// let stream = RecordStream::new(futures::stream::iter(items));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct RecordStream(BoxStream<'static, Result<FetchItem, SourceError>>);
 
 impl RecordStream {

@@ -80,6 +80,20 @@ impl WithheldChange {
 }
 
 /// What one run writes, whole or not at all.
+///
+/// ```
+/// use chrono::{TimeDelta, Utc};
+/// use rollmark::rules::{Freshness, Rules, Scope, Window};
+/// use rollmark::store::{ChangeSet, MarkKey, Run, Write};
+///
+/// let date = "2026-11-20".parse()?;
+/// let freshness = Freshness::new(Utc::now(), TimeDelta::hours(24));
+/// let run = Run::new(freshness, Scope::all(Window::day(date)), Rules::new("Europe/London".parse()?));
+/// let gone = Write::Remove(MarkKey::new("4733683260", date, rollmark::model::Session::Am));
+/// let changes = ChangeSet::new(7, run).with_writes(vec![gone]);
+/// assert_eq!(changes.revision(), 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChangeSet {
     revision: u64,
@@ -129,6 +143,14 @@ impl ChangeSet {
 
 /// A place in a school's feed of changes. Later changes have greater cursors; cursors of different schools say nothing about
 /// each other. `FromStr` reads what `Display` writes.
+///
+/// ```
+/// use rollmark::store::ChangeCursor;
+///
+/// let cursor: ChangeCursor = "42".parse()?;
+/// assert_eq!(cursor.to_string(), "42");
+/// # Ok::<(), rollmark::store::UnknownCursor>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ChangeCursor(u64);
@@ -251,6 +273,18 @@ impl FeedEntry {
 }
 
 /// Whose history to read: all of a scope, or one mark's.
+///
+/// ```
+/// use rollmark::model::Session;
+/// use rollmark::rules::{Scope, Window};
+/// use rollmark::store::{HistoryQuery, MarkKey};
+///
+/// let date = "2026-11-20".parse()?;
+/// // All mornings of that date, and one mark's history.
+/// let mornings = HistoryQuery::new(Window::day(date)).with_session(Session::Am);
+/// let one: HistoryQuery = (&MarkKey::new("4733683260", date, Session::Am)).into();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryQuery {
     scope: Scope,

@@ -13,6 +13,19 @@ use crate::model::{SchoolId, StudentId};
 use crate::rules::Scope;
 
 /// Marks in memory, for tests and for runs that need no memory of the last one. Clones share their marks.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use rollmark::rules::{Scope, SyncWindow};
+/// use rollmark::store::{MarkStore, MemoryStore};
+///
+/// let store = MemoryStore::new();
+/// let scope = Scope::all(SyncWindow::default().ending("2026-11-20".parse()?));
+/// assert!(store.read(&"school".into(), &scope).await?.marks().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore(Arc<Mutex<HashMap<SchoolId, School>>>);
 

@@ -134,6 +134,13 @@ setters!(Run {
 });
 
 /// Which runs to read; all of them unless it is narrowed.
+///
+/// ```
+/// use rollmark::store::{RunPurpose, RunQuery};
+///
+/// // The newest ordinary run.
+/// let query = RunQuery::all().with_purposes([RunPurpose::Window]).with_newest(1);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunQuery {
     since: Option<DateTime<Utc>>,

@@ -33,6 +33,20 @@ pub enum SyncErrorKind {
 }
 
 /// A sync that did not happen. The store holds what it held.
+///
+/// ```
+/// use rollmark::model::Retry;
+/// use rollmark::sync::{SyncError, SyncErrorKind};
+///
+/// fn what_to_do(error: &SyncError) -> &'static str {
+///     match (error.kind(), error.retry()) {
+///         (SyncErrorKind::MassChange, _) => "ask a person whether the settings are right",
+///         (_, Retry::Now | Retry::After(_)) => "run again soon",
+///         (_, Retry::Exhausted) => "leave it to the next scheduled run",
+///         _ => "tell whoever looks after the connection",
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct SyncError(Failure);
 

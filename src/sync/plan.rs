@@ -13,6 +13,16 @@ use crate::store::{MarkCounts, MarkKey, Snapshot, StoredMark, WithheldChange, Wi
 ///
 /// Nothing lifts the proof that a removal needs ([R11.4](crate::guide::rules#r11-4)), nor that stale never overwrites
 /// fresh ([R11.7](crate::guide::rules#r11-7)).
+///
+/// ```
+/// use rollmark::sync::{Guards, SyncRequest};
+///
+/// // The new term: forty students have left, and somebody has checked that.
+/// let mut guards = Guards::default();
+/// guards.leavers = true;
+/// let request = SyncRequest::overnight("2026-09-01".parse()?).with_guards(guards);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Guards {

@@ -3,6 +3,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// A clock that only moves when a test moves it. Clones are the same clock.
+///
+/// ```
+/// use chrono::TimeDelta;
+/// use rollmark::testing::TestClock;
+///
+/// let clock = TestClock::new("2026-11-20T18:00:00Z".parse()?);
+/// clock.advance(TimeDelta::hours(1));
+/// assert_eq!(clock.now().to_rfc3339(), "2026-11-20T19:00:00+00:00");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct TestClock(Arc<Mutex<DateTime<Utc>>>);
 

@@ -29,6 +29,15 @@ use crate::rules::Scope;
 /// A commit is on the disk before [`apply`](MarkStore::apply) returns. The file belongs to this library; it has to lie on
 /// a local disk, since network file systems do not keep SQLite's locks. What [`erase`](MarkStore::erase) and
 /// [`prune`](MarkStore::prune) delete is overwritten, in the file and in its log.
+///
+/// ```
+/// use rollmark::store::SqliteStore;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("marks.db");
+/// let store = SqliteStore::open(path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     path: PathBuf,

@@ -41,6 +41,18 @@ const MOST_REQUEST_BYTES: usize = 1 << 20;
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Something that goes wrong with one request.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use rollmark::testing::FakeSchool;
+/// use rollmark::testing::simulator::{Fault, Simulator};
+///
+/// let simulator = Simulator::start(FakeSchool::demo("2026-11-20".parse()?)).await?;
+/// simulator.fail_next(Fault::Deadlock);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
