@@ -169,7 +169,7 @@ async fn an_erased_student_leaves_nothing_but_an_entry_of_the_feed() {
         let saved = saved.lock().unwrap().take().unwrap();
         assert_eq!(
             saved
-                .apply(&store, &"school".into(), std::time::Duration::ZERO, std::future::pending())
+                .apply(store.clone(), &"school".into(), std::time::Duration::ZERO, std::future::pending())
                 .await
                 .unwrap_err()
                 .kind(),

@@ -190,13 +190,13 @@ async fn a_saved_plan_applies_once_and_only_to_the_state_it_was_made_from() {
     let text = saved.lock().unwrap().take().unwrap();
     let plan: SavedPlan = serde_json::from_str(&text).unwrap();
     assert_eq!(
-        plan.apply(&store, &"school".into(), std::time::Duration::ZERO, std::future::pending()).await.unwrap(),
+        plan.apply(store.clone(), &"school".into(), std::time::Duration::ZERO, std::future::pending()).await.unwrap(),
         1
     );
     let before = all(&store, "school").await;
     assert_eq!(before.marks().len(), plan.plan.changes.len());
     assert_eq!(
-        plan.apply(&store, &"school".into(), std::time::Duration::ZERO, std::future::pending())
+        plan.apply(store.clone(), &"school".into(), std::time::Duration::ZERO, std::future::pending())
             .await
             .unwrap_err()
             .kind(),
@@ -396,4 +396,32 @@ async fn a_source_gives_what_it_says_in_full_or_nothing_is_written() {
         assert!(error.to_string().contains(line), "{error}");
         assert_eq!(all(&store, "school").await, Snapshot::default());
     }
+}
+
+#[tokio::test]
+async fn a_run_that_is_dropped_gives_its_lease_back() {
+    let store = MemoryStore::new();
+    let sync = AttendanceSync::new(FakeSource::new(FakeSchool::demo(today())), store.clone(), "school", rules());
+    let mut run = Box::pin(sync.run_with(request(), |_| Ok(())));
+    // Under way, and then dropped.
+    assert!(futures::poll!(&mut run).is_pending());
+    assert_eq!(store.acquire_lease(&"school".into(), std::time::Duration::from_secs(1)).await.unwrap(), None);
+    drop(run);
+    tokio::task::yield_now().await;
+    assert!(sync.run(request()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_is_told_of_which_school_and_why_a_fetch_broke_off() {
+    let source = FakeSource::new(FakeSchool::demo(today()));
+    source.fail_next(SourceError::temporary(SourceErrorKind::Connection, "the line is down"));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let sync = AttendanceSync::new(source, MemoryStore::new(), "school", rules())
+        .with_listener(move |school, event| heard.lock().unwrap().push(format!("{school} {event:?}")));
+    sync.run(request()).await.unwrap();
+    let told = told.lock().unwrap();
+    assert_eq!(told[0], "school FetchStarted { attempt: 1 }");
+    assert_eq!(told[1], "school FetchFailed { attempt: 1, failure: Connection }");
+    assert_eq!(told[2], "school FetchStarted { attempt: 2 }");
 }

@@ -46,6 +46,8 @@ pub struct PmAudit {
     pub compared_with: PmRule,
     /// How many marks that one makes.
     pub marks: u64,
+    /// The rule in force.
+    pub in_force: PmRule,
     /// Each start, from the earliest.
     pub starts: Vec<StartAudit>,
     /// The start that agrees best with the flags, the latest of equals; `None` where no period has a flag.
@@ -139,6 +141,7 @@ impl PmAuditor {
         Ok(PmAudit {
             window: self.window,
             compared_with,
+            in_force: self.rules.pm(),
             marks: base.marks().count() as u64,
             best,
             would_change,
@@ -241,6 +244,42 @@ fn list(times: &BTreeSet<NaiveTime>) -> String {
     shown.join(" ") + &more
 }
 
+impl PmAudit {
+    /// What the audit comes to, in a sentence.
+    fn verdict(&self) -> String {
+        let clock = |time: NaiveTime| time.format("%H:%M");
+        let differing = |start| self.starts.iter().find(|one| one.pm_start == start).map_or(0, |one| one.differing);
+        match (self.in_force, self.best) {
+            (PmRule::RegistrationPeriods, Some(_)) => {
+                "The session flags decide, and they are there; nothing to do.".to_owned()
+            }
+            (PmRule::RegistrationPeriods, None) => {
+                "The session flags decide, but no period has one: set them, or a PM start.".to_owned()
+            }
+            (PmRule::FirstFrom(_), None) => {
+                "No period has a session flag to compare with: take the time of the PM registration.".to_owned()
+            }
+            (PmRule::FirstFrom(start), Some(_)) if differing(start) == 0 => {
+                format!("Your start of {} fits; nothing to do.", clock(start))
+            }
+            (PmRule::FirstFrom(start), Some(best)) if differing(best) < differing(start) => {
+                let marks = counted(differing(start) - differing(best), "mark");
+                format!(
+                    "Set the PM start to {}: {marks} more agree than with your start of {}.",
+                    clock(best),
+                    clock(start)
+                )
+            }
+            (PmRule::FirstFrom(start), Some(_)) => {
+                format!(
+                    "No start agrees better than your {}; the session flags themselves can decide instead.",
+                    clock(start)
+                )
+            }
+        }
+    }
+}
+
 impl fmt::Display for PmAudit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let with = match self.compared_with {
@@ -263,6 +302,6 @@ impl fmt::Display for PmAudit {
             let weekday = change.date.weekday();
             writeln!(f, "from {weekday} {} on, the registers are at {after}; before, at {before}", change.date)?;
         }
-        Ok(())
+        write!(f, "{}", self.verdict())
     }
 }

@@ -454,9 +454,9 @@ impl<'a> MarkLine<'a> {
     }
 }
 
-/// An instant as the school reads it on the wall: `2026-11-20 09:14:03`, a fraction only if it is not zero.
+/// An instant as the school reads it on the wall, to the second: `2026-11-20 09:14:03`.
 pub fn clock_text(instant: DateTime<Utc>, zone: &Zone) -> String {
-    zone.wall_time(instant).format("%Y-%m-%d %H:%M:%S%.f").to_string()
+    zone.wall_time(instant).format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// A stamp as files show it: RFC 3339 in UTC with `Z`, a fraction only if it is not zero (three digits, six if needed).

@@ -20,6 +20,8 @@ const ROWS_PER_SIGN: u64 = 4_096;
 pub(crate) enum Progress {
     /// A fetch begins; tries count from 1.
     Started(u32),
+    /// This try has failed.
+    Failed(u32, SourceErrorKind),
     /// So many records were read so far in this try.
     Read(u64),
     /// So many records were read, and that was all.
@@ -80,6 +82,7 @@ pub(crate) async fn read_watched<S: Extend<Record>>(
             }
             Err(error) => error,
         };
+        tell(Progress::Failed(attempt, error.kind()));
         let Some(least) = error.retry().wait() else { return Err(error) };
         let Some(wait) = waits.next() else {
             let seconds = started.elapsed().as_secs_f32();

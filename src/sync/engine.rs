@@ -15,8 +15,8 @@ use crate::explain::{MeasuredAge, ReplyAge};
 use crate::model::{Issue, Record, SchoolId};
 use crate::rules::{Freshness, MidnightEnd, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{
-    AttendanceSource, Completeness, FetchRequest, FetchedKind, Progress, SourceError, Tally, read_watched,
-    refuse_if_codes_are_missing,
+    AttendanceSource, Completeness, FetchRequest, FetchedKind, Progress, SourceError, SourceErrorKind, Tally,
+    read_watched, refuse_if_codes_are_missing,
 };
 use crate::store::{
     ChangeSet, LeaseToken, MarkCounts, MarkStore, Run, RunPurpose, RunQuery, Snapshot, StoreError, StoreErrorKind,
@@ -36,6 +36,13 @@ pub enum SyncEvent {
     FetchStarted {
         /// Which try this is.
         attempt: u32,
+    },
+    /// A fetch broke off. It is started again if a new try can help and tries are left.
+    FetchFailed {
+        /// Which try it was.
+        attempt: u32,
+        /// Why.
+        failure: SourceErrorKind,
     },
     /// So many records were read so far in this try.
     Read {
@@ -90,7 +97,7 @@ pub struct AttendanceSync {
     listener: Option<Listener>,
 }
 
-type Listener = Box<dyn Fn(SyncEvent) + Send + Sync>;
+type Listener = Box<dyn Fn(&SchoolId, SyncEvent) + Send + Sync>;
 
 /// A run before its commit: what it read, and what it will write or would write.
 #[derive(Clone, Debug)]
@@ -155,22 +162,26 @@ impl AttendanceSync {
     }
 
     /// Sets what stops a run, such as a signal: the run then ends with
-    /// [`SyncErrorKind::Stopped`](super::SyncErrorKind::Stopped) and gives its lease back at once, where one whose future is
-    /// dropped holds up the next until the lease runs out. A commit that has begun is finished.
+    /// [`SyncErrorKind::Stopped`](super::SyncErrorKind::Stopped) and gives its lease back before it returns. A commit that has
+    /// begun is finished.
     #[must_use]
     pub fn with_stop(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop = stop.boxed().shared();
         self
     }
 
-    /// Sets who is told what a run is doing.
+    /// Sets who is told what a run is doing, and of which school.
     #[must_use]
-    pub fn with_listener(mut self, listener: impl Fn(SyncEvent) + Send + Sync + 'static) -> Self {
+    pub fn with_listener(mut self, listener: impl Fn(&SchoolId, SyncEvent) + Send + Sync + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self
     }
 
     /// Runs once.
+    ///
+    /// A fetch that breaks off is started again from the beginning, four times at most and with growing waits, if a new try can
+    /// help; the report counts these as retries. The run holds the school's lease, and renews it; if its future is dropped, the
+    /// lease is given back by a task of the runtime, and at the latest it runs out after 30 seconds.
     ///
     /// # Errors
     /// See [`SyncError`]; the store then holds what it held.
@@ -207,7 +218,7 @@ impl AttendanceSync {
             prepare(&planned).map_err(SyncError::prepare)?;
             return Ok(planned.report);
         }
-        under_lease(&*self.store, &self.school, self.wait_for_other_run, &self.stop, |lease| async move {
+        under_lease(&self.store, &self.school, self.wait_for_other_run, &self.stop, |lease| async move {
             let resolved = unless_stopped(&self.stop, self.resolve(&request)).await?;
             let mut tries = 1;
             loop {
@@ -281,6 +292,7 @@ impl AttendanceSync {
         let tell = |progress| {
             self.tell(match progress {
                 Progress::Started(attempt) => SyncEvent::FetchStarted { attempt },
+                Progress::Failed(attempt, failure) => SyncEvent::FetchFailed { attempt, failure },
                 Progress::Read(records) => SyncEvent::Read { records },
                 Progress::Complete(records) => SyncEvent::Resolved { records },
             });
@@ -410,7 +422,7 @@ impl AttendanceSync {
 
     fn tell(&self, event: SyncEvent) {
         if let Some(listener) = &self.listener {
-            listener(event);
+            listener(&self.school, event);
         }
     }
 }

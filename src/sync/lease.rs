@@ -1,9 +1,11 @@
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, Shared, select};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use super::SyncError;
@@ -31,7 +33,7 @@ pub(super) async fn unless_stopped<T>(
 
 /// Runs the work under the school's lease, renewing it all the while, and gives it back afterwards.
 pub(super) async fn under_lease<T, F: Future<Output = Result<T, SyncError>>>(
-    store: &dyn MarkStore,
+    store: &Arc<dyn MarkStore>,
     school: &SchoolId,
     wait: Duration,
     stop: &Stop,
@@ -45,6 +47,7 @@ pub(super) async fn under_lease<T, F: Future<Output = Result<T, SyncError>>>(
             None => unless_stopped(stop, sleep(ASK_EVERY).map(Ok)).await?,
         }
     };
+    let mut held = Held { lease: Some((Arc::clone(store), school.clone(), token)) };
     let renewing = async {
         loop {
             sleep(RENEW_EVERY).await;
@@ -59,5 +62,22 @@ pub(super) async fn under_lease<T, F: Future<Output = Result<T, SyncError>>>(
     };
     // The result stands either way: a lease that can't be given back runs out by itself.
     let _ = store.release_lease(school, token).await;
+    held.lease = None;
     result
+}
+
+/// A lease, until it is given back.
+struct Held {
+    lease: Option<(Arc<dyn MarkStore>, SchoolId, LeaseToken)>,
+}
+
+impl Drop for Held {
+    /// A run whose future is dropped can't wait for the store, but the runtime can.
+    fn drop(&mut self) {
+        if let (Some((store, school, token)), Ok(runtime)) = (self.lease.take(), Handle::try_current()) {
+            runtime.spawn(async move {
+                let _ = store.release_lease(&school, token).await;
+            });
+        }
+    }
 }

@@ -5,7 +5,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Serialize, Serializer};
 
 use crate::explain::Wording;
-use crate::model::{Issue, Issues, Zone, ZoneOrigin, stamp_text};
+use crate::explain::words::counted;
+use crate::model::{Issue, Issues, Zone, ZoneOrigin, clock_text, stamp_text};
 use crate::store::{MarkCounts, WithheldReason};
 
 /// What was read.
@@ -118,7 +119,9 @@ impl fmt::Display for SyncReport {
             )?,
             marks => write!(f, "{marks} session marks")?,
         }
-        writeln!(f, " read in {} requests ({} retries, {} bytes)", fetched.requests, fetched.retries, fetched.bytes)?;
+        let (requests, retries) = (counted(fetched.requests, "request"), fetched.retries);
+        let again = if retries == 1 { "retry" } else { "retries" };
+        writeln!(f, " read in {requests} ({retries} {again}, {} bytes)", fetched.bytes)?;
         writeln!(
             f,
             "marks{}: {} added, {} changed, {} removed, {} unchanged, {} withheld, {} kept",
@@ -143,13 +146,9 @@ impl fmt::Display for SyncReport {
         for advice in &self.advice {
             writeln!(f, "advice: {advice}")?;
         }
-        write!(
-            f,
-            "shows the school as it was at {} or later; times by {}, edition {}",
-            stamp_text(self.as_of_earliest),
-            self.zone.name,
-            self.zone.edition
-        )
+        let Self { as_of_earliest, zone: ReportZone { name, edition, .. }, .. } = self;
+        let as_of = name.parse().map_or(stamp_text(*as_of_earliest), |zone| clock_text(*as_of_earliest, &zone));
+        write!(f, "what was read can be as old as {as_of}; times by {name}, edition {edition}")
     }
 }
 

@@ -1,4 +1,5 @@
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -45,18 +46,20 @@ impl SavedPlan {
     /// plan was made from, or the plan was altered.
     pub async fn apply(
         &self,
-        store: &dyn MarkStore,
+        store: impl MarkStore + 'static,
         school: &SchoolId,
         wait_for_other_run: Duration,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<u64, SyncError> {
         let stop = stop.boxed().shared();
-        under_lease(store, school, wait_for_other_run, &stop, |lease| async move {
-            let snapshot = store.read(school, &self.run.scope).await?;
+        let store: Arc<dyn MarkStore> = Arc::new(store);
+        let kept = &*store;
+        under_lease(&store, school, wait_for_other_run, &stop, |lease| async move {
+            let snapshot = kept.read(school, &self.run.scope).await?;
             if basis(school, &self.run.rules, &snapshot) != self.basis {
                 return Err(SyncError::PLAN_OUTDATED);
             }
-            let applied = apply(store, school, snapshot.revision(), &self.plan, &self.run, lease).await;
+            let applied = apply(kept, school, snapshot.revision(), &self.plan, &self.run, lease).await;
             applied.map_err(|error| match error.kind() {
                 StoreErrorKind::Moved => SyncError::PLAN_OUTDATED,
                 _ => error.into(),

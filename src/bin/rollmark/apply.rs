@@ -45,7 +45,7 @@ pub async fn run(flags: Flags, stop: &Stop) -> Result<u8, Failure> {
     let saved: SavedPlan = serde_json::from_slice(&text)
         .map_err(|_| format!("{place} holds no plan; sync --dry-run --save-plan writes one"))?;
     let (store, school) = (flags.store.open(false)?, SchoolId::new(&flags.school));
-    let run = saved.apply(&*store, &school, LONGEST_WAIT, stop.clone().map(|_| ())).await?;
+    let run = saved.apply(store, &school, LONGEST_WAIT, stop.clone().map(|_| ())).await?;
     let marks = saved.plan.counts;
     if flags.json {
         say_json(&Applied { run, marks })?;

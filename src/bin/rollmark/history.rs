@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
 use rollmark::explain::{MeasuredAge, Wording};
-use rollmark::model::{Mark, SchoolId, StudentId, stamp_text};
+use rollmark::model::{Mark, SchoolId, StudentId, clock_text};
 use rollmark::rules::{Scope, Window};
 use rollmark::store::{Change, HistoryQuery, MarkKey, Run, RunQuery, as_of};
 use serde::Serialize;
@@ -97,7 +97,7 @@ fn list(runs: &[Run]) -> u8 {
         say(&format!(
             "run {}, {}: {} to {}, {} added, {} changed, {} removed, {} withheld, {} kept",
             run.number,
-            stamp_text(run.freshness.fetched_at),
+            clock_text(run.freshness.fetched_at, run.rules.zone()),
             window.from(),
             window.to(),
             marks.added,
@@ -125,13 +125,16 @@ fn tell_session(session: &SessionHistory, runs: &[Run]) {
         Shown::Changes(changes) => changes,
     };
     for change in changes {
+        let run = runs.iter().find(|run| run.number == change.run).or(runs.last());
+        let Some(zone) = run.map(|run| run.rules.zone()) else { continue };
+        let run = run.filter(|run| run.number == change.run);
         let text = match &change.after {
-            Some(mark) => format!("{mark}, because {}", mark.decision()),
-            None if runs.iter().any(|run| run.number == change.run && run.closed.contains(&date)) => {
+            Some(mark) => format!("{mark}, because {}", mark.decision().in_school_time(zone)),
+            None if run.is_some_and(|run| run.closed.contains(&date)) => {
                 "removed, because the school was closed on that date".to_owned()
             }
             None => "removed, because the source no longer yielded it".to_owned(),
         };
-        say(&format!("{place}, run {} at {}: {text}", change.run, stamp_text(change.seen_at)));
+        say(&format!("{place}, run {} at {}: {text}", change.run, clock_text(change.seen_at, zone)));
     }
 }

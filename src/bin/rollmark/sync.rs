@@ -132,7 +132,11 @@ fn sentences(changes: &[PlannedChange], closed: &[NaiveDate]) -> Vec<String> {
         };
         let before = text(change.before.as_ref().map(ToString::to_string));
         let after = text(change.after.as_ref().map(ToString::to_string));
-        format!("{} {} {}: {before} → {after}, because {why}", key.student, key.date, key.session)
+        let place = format!("{} {} {}", key.student, key.date, key.session);
+        match before == after {
+            true => format!("{place}: {after} as before, but another record decides now: {why}"),
+            false => format!("{place}: {before} → {after}, because {why}"),
+        }
     };
     let mut lines: Vec<String> = changes.iter().take(MOST).map(sentence).collect();
     if changes.len() > MOST {
@@ -203,17 +207,18 @@ impl Outputs {
 }
 
 /// A spinner on a terminal, plain lines elsewhere; both on standard error.
-fn progress() -> impl Fn(SyncEvent) + Send + Sync + 'static {
+fn progress() -> impl Fn(&SchoolId, SyncEvent) + Send + Sync + 'static {
     let spinner = std::io::stderr().is_terminal().then(|| {
         let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
         ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
     });
-    move |event| {
+    move |_, event| {
         let (message, is_last) = match event {
             SyncEvent::FetchStarted { attempt: 1 } => ("reading".to_owned(), false),
             SyncEvent::FetchStarted { attempt } => (format!("reading again, attempt {attempt}"), false),
             SyncEvent::Read { records } => (format!("reading: {records} records"), false),
-            SyncEvent::Resolved { records } => (format!("read {records} records"), false),
+            SyncEvent::Resolved { .. } => ("everything is read".to_owned(), false),
+            SyncEvent::FetchFailed { failure, .. } => (format!("reading broke off: {failure}"), false),
             SyncEvent::Planned { changes, withheld } => (format!("{changes} changes, {withheld} withheld"), false),
             SyncEvent::Applied { run } => (format!("written as run {run}"), true),
             _ => return,

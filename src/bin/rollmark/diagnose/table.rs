@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use chrono::NaiveDate;
-use rollmark::explain::{DayRecord, Diagnosis, SessionDiagnosis};
+use rollmark::explain::{DayRecord, Diagnosis, Finding, SessionDiagnosis};
 use rollmark::model::{LoserReason, RecordKind, Status, Zone, clock_text};
 
 /// What a record says: the code's letter, or the status; a row of a register says that the student is there whatever its code.
@@ -66,6 +66,13 @@ pub fn updated(record: &DayRecord, zone: &Zone) -> String {
     at.map_or("never".to_owned(), |at| clock_text(at, zone))
 }
 
+/// The findings of a session without a mark, without the session's name.
+fn without_session(answer: &SessionDiagnosis) -> Option<Vec<String>> {
+    let (name, is_without) = (answer.session.to_string(), answer.mark.is_none());
+    let text = |finding: &Finding| format!("{} {}", finding.summary, finding.advice).replace(&name, "");
+    is_without.then(|| answer.findings.iter().map(text).collect())
+}
+
 /// The records of the day, then each session's mark and findings. What comes from outside never makes a line of its own.
 pub fn lines(diagnosis: &Diagnosis, zone: &Zone) -> Vec<String> {
     let mut rows = vec![vec!["when".to_owned(), "record".to_owned(), "says".to_owned(), "updated".to_owned()]];
@@ -84,10 +91,16 @@ pub fn lines(diagnosis: &Diagnosis, zone: &Zone) -> Vec<String> {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         lines.push(format!("  {}", cells.join("  ").trim_end()));
     }
-    for answer in &diagnosis.sessions {
+    // A student of whom nothing is known has one answer, not two that differ in a letter.
+    let is_one_answer = diagnosis.sessions.windows(2).all(|pair| {
+        let one = without_session(&pair[0]);
+        one.is_some() && one == without_session(&pair[1])
+    });
+    for answer in diagnosis.sessions.iter().take(if is_one_answer { 1 } else { 2 }) {
         lines.push(String::new());
         lines.push(match &answer.mark {
             Some(mark) => format!("{}: {mark} – {}.", answer.session, mark.decision.in_school_time(zone)),
+            None if is_one_answer && diagnosis.sessions.len() > 1 => "AM and PM: no mark.".to_owned(),
             None => format!("{}: no mark.", answer.session),
         });
         for (number, finding) in (1..).zip(&answer.findings) {
