@@ -10,11 +10,12 @@ use super::{MarkDifference, differences};
 use crate::model::{OutOfSchool, Record, Registration, SessionMark};
 use crate::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, Window};
 
-/// Which PM start fits a school: the time rule with each likely start, beside the flags of the registration periods.
+/// Finds out which PM start fits a school. It compares the time rule, with each likely start, with the flags of the
+/// registration periods.
 ///
-/// For the time before a school goes live, and after each change of its timetable. Takes the records of a window in any
-/// order and holds them until [`finish`](Self::finish), which resolves them once for each start. The starts are noon, the
-/// one in force, and the 24 register times between 11:00 and 15:00 that stand on most dates.
+/// Use it before a school goes live, and after each change of its timetable. It takes the records of a window in any
+/// order and holds them until [`finish`](Self::finish), which resolves them once for each start. The starts are noon,
+/// the one in force, and the 24 register times between 11:00 and 15:00 that occur on most dates.
 ///
 /// ```
 /// use rollmark::explain::PmAuditor;
@@ -36,27 +37,28 @@ pub struct PmAuditor {
     records: Vec<Record>,
 }
 
-/// What an audit found.
+/// The result of an audit. `Display` is a table for people, with a verdict at the end.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PmAudit {
     /// The audited dates.
     pub window: Window,
-    /// What the starts are compared with: the period rule where periods have flags, else the rules in force.
+    /// What the starts are compared with: the period rule if periods have flags, or else the rules in force.
     pub compared_with: PmRule,
-    /// How many marks that one makes.
+    /// How many marks that rule makes.
     pub marks: u64,
     /// The rule in force.
     pub in_force: PmRule,
-    /// Each start, from the earliest.
+    /// Each start, the earliest first.
     pub starts: Vec<StartAudit>,
-    /// The start that agrees best with the flags, the latest of equals; `None` where no period has a flag.
+    /// The start that agrees best with the flags; of equally good ones, the latest. `None` if no period has a flag.
     pub best: Option<NaiveTime>,
-    /// The marks that the best start would change against the rules in force, sorted by student, date, session.
+    /// The marks that the best start would change, compared with the rules in force; sorted by student, date, session.
     pub would_change: Vec<MarkDifference>,
     /// The dates on which a weekday's registers changed: a new term, a new timetable.
     pub changes: Vec<PatternChange>,
-    /// Records have codes, but no code record was read: the marks have no letters, and every code counts as an absence.
+    /// Whether records have codes but no code table was read. The marks then have no letters, and every code counts as
+    /// an absence.
     #[serde(skip)]
     pub lacks_code_table: bool,
 }
@@ -67,33 +69,33 @@ pub struct PmAudit {
 pub struct StartAudit {
     /// The PM start, in school time, included.
     pub pm_start: NaiveTime,
-    /// How many marks differ.
+    /// How many marks are different.
     pub differing: u64,
-    /// Where they differ, by weekday and register; of very many, the 50 with the most marks.
+    /// Where they are different, by weekday and register: at most the 50 with the most marks.
     pub cells: Vec<Cell>,
 }
 
-/// The marks of one weekday and register that differ.
+/// The marks of one weekday and register that are different.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Cell {
     /// The weekday.
     pub weekday: Weekday,
-    /// The time of the register that this start picks, in school time; `None` where it picks none.
+    /// The time of the register that this start picks, in school time; `None` if it picks none.
     pub register: Option<NaiveTime>,
-    /// How many marks differ.
+    /// How many marks are different.
     pub differing: u64,
 }
 
-/// A date from which on a weekday has other registers than the same weekday before.
+/// A date from which a weekday has other registers than before.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PatternChange {
     /// The first such date.
     pub date: NaiveDate,
-    /// The registers before, in school time: those with a session flag, or all where none has one.
+    /// The times of the registers before, in school time: of those with a session flag, or of all if none has one.
     pub before: BTreeSet<NaiveTime>,
-    /// The registers from then on.
+    /// The times of the registers from that date on.
     pub after: BTreeSet<NaiveTime>,
 }
 
@@ -107,7 +109,7 @@ const MOST_CELLS: usize = 50;
 const MOST_IN_LINE: usize = 12;
 
 impl PmAuditor {
-    /// An audit of these dates; the zone and the tie-break are the rules'.
+    /// An audit of these dates. Zone and tie-break are taken from the rules.
     pub fn new(rules: Rules, window: Window) -> Self {
         Self { rules, window, records: Vec::new() }
     }

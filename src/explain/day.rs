@@ -17,20 +17,20 @@ use crate::rules::{Candidate, Freshness, PmRule, Register, Rules, Span, Versions
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DayRecord {
-    /// Which record.
+    /// The record.
     pub record: RecordReference,
-    /// What it says if it decides.
+    /// What the mark would say if this record decided.
     pub status: Status,
-    /// The letter of its code, if the code table has it.
+    /// The letter of its code, if the code table has the code.
     pub code: Option<Box<str>>,
-    /// A registration's time, an out-of-school record's beginning (included), or the start of a session mark's half-day; school
-    /// time.
+    /// In school time: the time of a registration, the start of an out-of-school record (included), or the start of a
+    /// session mark's half of the day.
     pub from: NaiveDateTime,
-    /// An out-of-school record's end (not included); `None` for others.
+    /// The end of an out-of-school record (not included); `None` for other records.
     pub to: Option<NaiveDateTime>,
-    /// A registration's period.
+    /// The period of a registration.
     pub period: Option<PeriodId>,
-    /// The session that the registration's period is flagged with.
+    /// The session flag of that period.
     pub flag: Option<Session>,
 }
 
@@ -77,7 +77,7 @@ impl Serialize for DayRecord {
     }
 }
 
-/// A record of the day beside one session.
+/// A record of the day, and what became of it in one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Contender {

@@ -17,21 +17,20 @@ const MOST_LISTED: usize = 40;
 pub struct SessionDiagnosis {
     /// The session.
     pub session: Session,
-    /// The mark that the source yields now; as in a marks file where it is serialised.
+    /// The mark that the source gives now. It serialises like a line of a marks file.
     #[serde(serialize_with = "as_line")]
     pub mark: Option<Mark>,
-    /// The mark's decision, with the other records of the day among the losers: all of them, or 40 where there are more.
-    /// Those that say what is expected come into the list first.
+    /// The mark's decision. Its losers include the other records of the day, up to 40; those that say what is expected
+    /// take priority.
     pub decision: Option<Decision>,
-    /// What was found, the one that explains most first; never empty.
+    /// What was found, the finding that explains most first; never empty.
     pub findings: Vec<Finding>,
-    /// What became of the listed records: the one that decided first, then the others in the order of the decision's
-    /// losers.
+    /// What became of the listed records: first the one that decided, then the losers in the order of the decision.
     #[serde(skip)]
     pub contenders: Vec<Contender>,
 }
 
-/// The answer for a student's date. Serialises as one JSON object; the records of the day are not part of it.
+/// The answer for one student and date. Serialises as one JSON object, without the records of the day.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Diagnosis {
@@ -39,25 +38,25 @@ pub struct Diagnosis {
     pub student: StudentId,
     /// The school date.
     pub date: NaiveDate,
-    /// AM before PM, or the one that was asked about.
+    /// Both sessions, AM first, or the one that was asked about.
     pub sessions: Vec<SessionDiagnosis>,
-    /// The records of the student's day, by time: what a drawing of the day shows. Where there are very many, those that
-    /// a session lists.
+    /// The records of the student's day, by time, for a drawing of the day. If there are very many, only those that a
+    /// session lists.
     #[serde(skip)]
     pub day: Vec<DayRecord>,
     /// How many more records the day has.
     #[serde(skip)]
     pub more_in_day: usize,
-    /// Records of the date have codes, but no code record was read: the marks have no letters, and every code counts as an
-    /// absence.
+    /// Whether records of the date have codes but no code table was read. The marks then have no letters, and every
+    /// code counts as an absence.
     #[serde(skip)]
     pub lacks_code_table: bool,
 }
 
-/// Takes the records of a fetch that holds the date, in any order, and answers a question about them.
+/// Answers a [`Question`] from the records of a fetch that covers the date, in any order.
 ///
-/// Everybody's records are needed, since the school was in session where anybody was registered
-/// ([R7](crate::guide::rules#r7)). Memory grows with the school's day, whatever else the fetch holds.
+/// Push everybody's records: only they show whether the school was in session ([R7](crate::guide::rules#r7)). Memory
+/// grows with the records of one day, however many dates the fetch covers.
 ///
 /// ```
 /// use chrono::{TimeDelta, Utc};
@@ -88,43 +87,43 @@ pub struct Diagnoser {
 }
 
 impl Diagnoser {
-    /// A diagnosis by a school's rules, from a fetch of this freshness.
+    /// A diagnosis by a school's rules. `freshness` says when the records were fetched, and how old they can be.
     pub fn new(rules: Rules, question: Question, freshness: Freshness) -> Self {
         let facts = Facts::new(rules.clone(), question, freshness);
         Self { resolver: Resolver::new(rules, scope_of(&facts)), facts, wording: Wording::default() }
     }
 
-    /// Sets what the source's things are called.
+    /// Sets what things are called in the management system.
     #[must_use]
     pub fn with_wording(mut self, wording: Wording) -> Self {
         self.wording = wording;
         self
     }
 
-    /// Sets the instant as of which the source says that its answer shows the school; see [`Freshness::with_as_of`].
+    /// Sets the time of the data, if the source says it; see [`Freshness::with_as_of`].
     #[must_use]
     pub fn with_as_of(mut self, as_of: Option<DateTime<Utc>>) -> Self {
         self.facts.freshness = self.facts.freshness.with_as_of(as_of);
         self
     }
 
-    /// Says that the last sync was told that the school was closed on the date ([R11.4](crate::guide::rules#r11-4)): no
-    /// mark is expected then. Comes before the records.
+    /// Says that the caller of the last sync stated that the school was closed on the date
+    /// ([R11.4](crate::guide::rules#r11-4)), so that no mark is expected. Call this before you push records.
     #[must_use]
     pub fn with_school_closed(mut self) -> Self {
         self.resolver = self.resolver.with_closed_dates([self.facts.question.date]);
         self
     }
 
-    /// Says what the portal's store shows in a session; without it, the store is left out of the answer.
+    /// Sets what the portal's store shows in each session. Without it, the answer leaves out the store.
     #[must_use]
     pub fn with_shown(mut self, shown: impl IntoIterator<Item = ShownMark>) -> Self {
         self.facts.shown.extend(shown);
         self
     }
 
-    /// Names the fields of out-of-school records that may hold their time of update or their code under a name that is not
-    /// looked for ([`Completeness::undecided_fields`](crate::source::Completeness::undecided_fields)).
+    /// Sets the fields of out-of-school records that may hold their time of update or their code under an unknown name
+    /// ([`Completeness::undecided_fields`](crate::source::Completeness::undecided_fields)).
     #[must_use]
     pub fn with_undecided_fields(mut self, names: Vec<String>) -> Self {
         self.facts.undecided_fields = names;
@@ -137,7 +136,7 @@ impl Diagnoser {
         self.resolver.push(record);
     }
 
-    /// Answers from what was pushed.
+    /// Answers the question.
     ///
     /// # Errors
     /// See [`ResolveError`].

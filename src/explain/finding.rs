@@ -10,13 +10,13 @@ use super::DayRecord;
 use crate::model::{Mark, PeriodId, PickedRegistration, RawCode, RecordKind, Session, StudentId, names, stamp_text};
 use crate::rules::PmRule;
 
-/// What can be the matter with a mark.
+/// What can be wrong with a mark. The names are part of the JSON of a diagnosis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FindingName {
-    /// The date lies outside the dates that ordinary syncs cover.
+    /// The date is outside the dates that ordinary syncs cover.
     OutsideWindow,
-    /// The store shows something else than the source says now.
+    /// The portal's store shows something different from the source now.
     StoreBehindSource,
     /// A record says what is expected, but has no time of update.
     MissingTimestamp,
@@ -24,23 +24,23 @@ pub enum FindingName {
     OutOfSchoolOlderThanRegistration,
     /// The session's registration says what is expected, but an out-of-school record is as new or newer, and counts.
     RegistrationOlderThanOutOfSchool,
-    /// A row of the same register says what is expected, but another row of it counts.
+    /// A row of the same register says what is expected, but another row of that register counts.
     DuplicateRegistrations,
     /// An out-of-school record says what is expected, but not at the session's time.
     OutOfSchoolDoesNotCoverSession,
     /// Another register of the day says what is expected.
     PmRulePicksOtherRegistration,
-    /// The record that decides has a code that the code table does not know.
+    /// The record that decides has a code that the code table does not have.
     UnknownCode,
     /// The register has not been taken.
     NotTaken,
-    /// The source has nothing of this student and date.
+    /// The source has no record that explains what is expected, or none at all of this student and date.
     NoRecord,
-    /// Nothing that was read says what is expected, but the replies can be old.
+    /// No record says what is expected, but the replies can be too old to show it.
     CacheMayBeStale,
     /// Nothing is wrong.
     Consistent,
-    /// Replies can be older than is advised.
+    /// The cache expiry is longer than is advised.
     CacheExpiryTooLong,
 }
 
@@ -69,7 +69,7 @@ names!(FindingName, "a finding", {
 pub struct Finding {
     /// What was found.
     pub evidence: Evidence,
-    /// What helps, the likeliest first; empty where the finding itself says it all.
+    /// What to do, the most likely first; empty if there is nothing to do.
     pub cures: Vec<Cure>,
     /// What was found: sentences for a school office.
     pub summary: String,
@@ -101,7 +101,7 @@ impl Serialize for Finding {
     }
 }
 
-/// What was found, with the records, times and stamps that show it. Serialises as an object of these.
+/// What was found, with the records, times and stamps that prove it. Serialises as an object of these.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 #[non_exhaustive]
@@ -165,7 +165,7 @@ pub enum Evidence {
         record: DayRecord,
         /// When the session's register is, in school time; `None` where it has none.
         register_at: Option<NaiveDateTime>,
-        /// The newer version of the same record, where it lies elsewhere and so the record counts no more.
+        /// The newer version of the same record, if it covers other times, so that this one no longer counts.
         #[serde(skip_serializing_if = "Option::is_none")]
         counting: Option<DayRecord>,
     },
@@ -175,10 +175,10 @@ pub enum Evidence {
         registration: DayRecord,
         /// The session's registration.
         picked: Option<PickedRegistration>,
-        /// A rule by which the other would be it.
+        /// A rule by which the other registration would be the session's.
         #[serde(flatten, serialize_with = "rule")]
         pm_rule: PmRule,
-        /// The session that the other's period is flagged with.
+        /// The session flag of the other registration's period.
         flag: Option<Session>,
     },
     /// [`FindingName::UnknownCode`]
@@ -199,7 +199,7 @@ pub enum Evidence {
         #[serde(skip)]
         letter: Option<Reason>,
     },
-    /// [`FindingName::NoRecord`]: nothing at all of the student and date.
+    /// [`FindingName::NoRecord`]: there is no record at all of the student and date.
     NoRecord {
         /// The student.
         student: StudentId,
@@ -212,7 +212,7 @@ pub enum Evidence {
         #[serde(skip)]
         letter: Option<Reason>,
     },
-    /// [`FindingName::NoRecord`]: nothing that was read says what is expected, and replies are not cached.
+    /// [`FindingName::NoRecord`]: no record says what is expected, and replies are not cached.
     NothingExpected {
         /// The student.
         student: StudentId,
@@ -236,7 +236,7 @@ pub enum Evidence {
         /// The instant just before the first request.
         #[serde(serialize_with = "stamp")]
         fetched_at: DateTime<Utc>,
-        /// From then on, a change that was made before `fetched_at` is sure to be read.
+        /// From this moment on, a fetch is sure to show every change made before `fetched_at`.
         #[serde(serialize_with = "stamp")]
         sure_from: DateTime<Utc>,
         /// Why the mark is not the expected one.
@@ -248,7 +248,7 @@ pub enum Evidence {
     },
     /// [`FindingName::Consistent`]
     Consistent {
-        /// Why there is no mark; `None` where there is one.
+        /// Why there is no mark; `None` if there is one.
         #[serde(skip)]
         no_mark: Option<Reason>,
     },
@@ -296,25 +296,26 @@ pub enum Reason {
     NoRegister,
     /// No student has a session mark for the session.
     NoSessionMarks,
-    /// Nothing that was read makes a mark for the student.
+    /// No record makes a mark for the student.
     NothingMakesAMark,
-    /// Nothing that was read says what is expected.
+    /// No record says what is expected.
     NothingSaysSo,
-    /// An older version of an out-of-school record says what is expected; a newer one counts.
+    /// An old version of an out-of-school record says what is expected, but a newer one counts.
     Replaced(DayRecord),
     /// No registration codes were read.
     NoCodes,
-    /// The code table has no such letter; it may have it in another case.
+    /// The code table does not have this letter; the second value is the same letter in the other case, if the table
+    /// has that.
     UnknownLetter(Box<str>, Option<Box<str>>),
 }
 
-/// Steps that are done one after the other, and make the mark the expected one.
+/// Steps that, done in this order, make the mark what is expected.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Cure {
-    /// What has to be done first, so that the steps help.
+    /// What has to be done first for the steps to work.
     pub first: Vec<Step>,
-    /// The steps; then follows a sync.
+    /// The steps. A sync follows them.
     pub steps: Vec<Step>,
 }
 
@@ -328,9 +329,9 @@ pub enum Step {
     SaveFuture(Vec<DayRecord>),
     /// Edit the record and save it again, so that it gets a time of update.
     AddStamp(DayRecord),
-    /// Name the field that holds the time of update of these records; it may be one of those listed.
+    /// Tell rollmark which field holds the time of update of these records; it may be one of those listed.
     NameStampField(RecordKind, Vec<String>),
-    /// Name the field that holds the code of out-of-school records, if it is one of those listed.
+    /// Tell rollmark which field holds the code of out-of-school records, if it is one of those listed.
     NameCodeField(Vec<String>),
     /// End the out-of-school records at this school time, or change their times so that the session is left out.
     EndRecords(Vec<DayRecord>, Option<NaiveTime>),
@@ -342,21 +343,21 @@ pub enum Step {
     MoveBack(DayRecord),
     /// Read ends at midnight as including their date.
     IncludeMidnightEnds,
-    /// Take the student's rows but this one out of the register.
+    /// Remove the student's rows from the register, except this one.
     RemoveOthers(DayRecord),
     /// Give the record a code that the code table has.
     GiveKnownCode(DayRecord),
-    /// Give the record what is expected.
+    /// Change the record to what is expected.
     GiveExpected(DayRecord),
-    /// Enter what is expected where the student has no row.
+    /// Enter what is expected; the student has no row yet.
     EnterExpected,
-    /// Enter the attendance, as it is expected, in the management system.
+    /// Enter the expected attendance in the management system.
     Enter,
     /// Take the register that this row belongs to.
     TakeRegister(DayRecord),
     /// Take the session's register.
     TakeSessionRegister,
-    /// Flag the period of the session's register with the session.
+    /// Set the session flag of the period of the session's register.
     FlagPeriod,
     /// Let the source read the registration codes.
     GrantCodes,
@@ -364,11 +365,11 @@ pub enum Step {
     GrantCodeTable,
     /// Let the source read the registration period.
     GrantPeriod(PeriodId),
-    /// Ask for another letter, or add this one to the codes.
+    /// Expect another letter, or add this one to the code table.
     AddLetter(Box<str>),
     /// Distinguish AM and PM by this rule.
     SetPmRule(PmRule),
-    /// Sync without saying that the school was closed.
+    /// Sync again without stating that the school was closed.
     Reopen,
 }
 

@@ -1,8 +1,8 @@
 //! "Why is this mark wrong?": the diagnosis of one student's day, with evidence and what to do; which PM start fits a
 //! school; and what other rules would change.
 //!
-//! Pure, like the rules: records go in, findings come out. A finding is data ([`Evidence`], [`Cure`]) and its English words; a
-//! portal that speaks another language makes its own from the data.
+//! Pure, like the rules: records go in, findings come out. A finding is data ([`Evidence`], [`Cure`]) with English
+//! sentences; a portal in another language can make its own sentences from the data.
 
 mod apart;
 mod audit;

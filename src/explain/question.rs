@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use crate::model::{Mark, Session, Status, StudentId, setters};
 use crate::rules::{SyncWindow, Window};
 
-/// What a school expects a mark to say: a mark is there, or it is not, so no other expectation can come to be.
+/// What a school expects a mark to say. Exhaustive: the student is present, or there is a code.
 ///
 /// ```
 /// use rollmark::explain::Expected;
@@ -25,7 +25,7 @@ pub enum Expected {
 }
 
 impl Expected {
-    /// Whether the mark says so.
+    /// Whether the mark says this.
     pub fn is_met_by(&self, mark: &Mark) -> bool {
         self.is_met(mark.status, mark.code.as_deref())
     }
@@ -57,7 +57,7 @@ impl FromStr for Expected {
 }
 
 impl fmt::Display for Expected {
-    /// As it is read: `/` or the letter.
+    /// As `FromStr` reads it: `/` or the letter.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Present => "/",
@@ -66,7 +66,7 @@ impl fmt::Display for Expected {
     }
 }
 
-/// Whose mark is in question, and what is known of it.
+/// A question about one student's marks of one date, and what the school expects.
 ///
 /// ```
 /// use rollmark::explain::Question;
@@ -80,14 +80,14 @@ impl fmt::Display for Expected {
 pub struct Question {
     /// The student.
     pub student: StudentId,
-    /// The school date, also one outside the window.
+    /// The school date. It can be outside the window.
     pub date: NaiveDate,
-    /// The session; both without one.
+    /// The session; `None` asks about both.
     pub session: Option<Session>,
-    /// What the school expects, if it said.
+    /// What the school expects, if that is known.
     pub expected: Option<Expected>,
-    /// What ordinary syncs cover, with its today. Without one: the default window ([R8](crate::guide::rules#r8)) that
-    /// ends on the school date of the fetch.
+    /// The window that ordinary syncs cover, with its today. `None`: the default window ([R8](crate::guide::rules#r8))
+    /// that ends on the date of the fetch.
     pub window: Option<Window>,
 }
 
@@ -141,12 +141,12 @@ pub struct ShownMark {
 }
 
 impl ShownMark {
-    /// A mark, or none, that no run is known to have written or removed.
+    /// A mark, or none, without saying which run wrote or removed it.
     pub fn new(session: Session, mark: Option<Mark>) -> Self {
         Self { session, mark, since: None }
     }
 
-    /// Says which run wrote or removed it, and when that run fetched.
+    /// Sets which run wrote or removed it, and when that run fetched.
     #[must_use]
     pub fn with_run(mut self, run: u64, fetched_at: DateTime<Utc>) -> Self {
         self.since = Some((run, fetched_at));

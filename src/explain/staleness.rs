@@ -6,23 +6,25 @@ use serde::{Deserialize, Serialize};
 use super::Wording;
 use super::words::counted;
 
-/// What one run showed of how old its source's replies are, in whole seconds.
+/// What one run revealed about the age of the source's replies, in whole seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ReplyAge {
-    /// The reply was no older: the newest record that decides a mark was updated so long before the fetch.
+    /// The reply was at most this old: its newest record that decides a mark was updated this long before the fetch.
     pub at_most_seconds: Option<u64>,
-    /// The reply of the run before was at least so old: it lacked a change that had been made so long before its fetch.
+    /// The reply of the previous run was at least this old: it lacked a change that was made this long before that
+    /// run's fetch.
     pub previous_at_least_seconds: Option<u64>,
-    /// How many changes prove that.
+    /// How many changes prove this.
     pub proofs: u64,
-    /// The reply yields the marks of the run before: a cached reply, or nothing has happened.
+    /// Whether the reply gives the same marks as the previous run's: it was cached, or nothing has changed.
     pub is_unchanged: bool,
 }
 
 impl ReplyAge {
-    /// From a fetch, the newest stamp of its marks, when the run before fetched, and the stamps of the changes that have
-    /// appeared since. A change counts as proof if it was made before that fetch, and that fetch lacked it.
+    /// From the time of a fetch, the newest stamp of its marks, the time of the previous run's fetch, and the stamps of
+    /// the changes that appeared since. A change is proof if it was made before the previous fetch, which did not show
+    /// it.
     pub fn of(
         fetched_at: DateTime<Utc>,
         newest: Option<DateTime<Utc>>,
@@ -52,7 +54,7 @@ impl ReplyAge {
 pub enum Certainty {
     /// No run proves that a reply was old.
     Unproven,
-    /// One change proves it: a stamp can be wrong.
+    /// One change proves it, and a stamp can be wrong.
     Likely,
     /// Several changes prove it.
     Sure,
@@ -75,22 +77,22 @@ pub enum Certainty {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MeasuredAge {
-    /// At least one reply was so old or older.
+    /// At least one reply was this old, or older.
     pub at_least: Option<TimeDelta>,
-    /// No reply was older, of those of which anything is known.
+    /// No reply whose age has a known limit was older.
     pub at_most: Option<TimeDelta>,
     /// How sure `at_least` is.
     pub certainty: Certainty,
     /// How many runs were looked at.
     pub runs: u64,
-    /// How many of them yielded the marks of the run before.
+    /// How many of them gave the same marks as the run before.
     pub unchanged: u64,
     /// What the cache expiry is set to.
     pub setting: TimeDelta,
 }
 
 impl MeasuredAge {
-    /// Over runs with one setting of the cache expiry.
+    /// Measures over runs that had the same setting of the cache expiry.
     pub fn over(ages: impl IntoIterator<Item = ReplyAge>, setting: TimeDelta) -> Self {
         let ages: Vec<ReplyAge> = ages.into_iter().collect();
         let longest = |seconds: fn(&ReplyAge) -> Option<u64>| {
@@ -117,7 +119,7 @@ impl MeasuredAge {
         self.at_least.is_some_and(|age| age > self.setting)
     }
 
-    /// What was measured, as a sentence without a full stop, in a source's words.
+    /// What was measured, as a sentence without a full stop.
     pub fn sentence(&self, wording: &Wording) -> String {
         let mut sentence = match self.at_least {
             None => "no change came late, so nothing shows that a reply was old".to_owned(),

@@ -9,9 +9,9 @@ use crate::rules::Register;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct MarkDifference {
-    /// By the first; `None` where it makes no mark.
+    /// The mark by the first rules; `None` if they make none.
     pub before: Option<Mark>,
-    /// By the second; `None` where it makes no mark.
+    /// The mark by the second rules; `None` if they make none.
     pub after: Option<Mark>,
 }
 
@@ -31,9 +31,10 @@ impl fmt::Display for MarkDifference {
     }
 }
 
-/// "What if?": the marks that differ between two resolutions of the same records, sorted by student, date, session.
+/// "What if?": the marks that two sets of rules decide differently from the same records, sorted by student, date,
+/// session.
 ///
-/// Marks differ where a parent sees something else: status, code or minutes.
+/// Marks are different if a parent sees a difference: in status, code or minutes.
 ///
 /// ```
 /// use chrono::NaiveTime;

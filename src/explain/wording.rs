@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::setters;
 
-/// What the things of a management system are called, and how its settings are changed: what sentences take from a source.
+/// What things are called in a management system, and how its settings are changed. A source supplies it, so that
+/// advice names the right screen.
 ///
-/// The default fits any source. All texts are English, in the form that each field says.
+/// The default fits any source. All texts are English, in the form that each field asks for.
 ///
 /// ```
 /// use rollmark::explain::Wording;
@@ -18,15 +19,17 @@ use crate::model::setters;
 #[serde(default)]
 #[non_exhaustive]
 pub struct Wording {
-    /// What opens the system: a singular noun whose last word can stand for it (`API key`).
+    /// What gives access to the system: a singular noun whose last word can stand for it (`API key`).
     pub access: Cow<'static, str>,
     /// What the list of registration codes is called: a singular noun.
     pub code_table: Cow<'static, str>,
-    /// How replies are kept for no longer than advised: whole sentences.
+    /// How to shorten the cache expiry to what is advised: whole sentences.
     pub cache_advice: Cow<'static, str>,
-    /// How the system is made to answer anew at once: the end of a sentence, without a full stop. Empty where nothing does.
+    /// How to make the system refresh its cache at once: the end of a sentence, without a full stop. Empty if there is
+    /// no way.
     pub cache_refresh: Cow<'static, str>,
-    /// How a field is named to the source: words in which `{}` stands for the field (`out_of_school_updated`).
+    /// How to tell the source which name a field has: words in which `{}` stands for the field
+    /// (`out_of_school_updated`).
     pub field: Cow<'static, str>,
     /// What to do about a field that may hold a time of update or a code: whole sentences.
     pub field_advice: Cow<'static, str>,
@@ -56,8 +59,8 @@ impl Default for Wording {
 }
 
 impl Wording {
-    /// Words for a system that an API key opens, whose cache is a setting of that key, and whose fields can be named on the
-    /// command line.
+    /// Words for a system with an API key, whose cache is a setting of that key, and whose field names can be given on
+    /// the command line.
     pub fn for_api_key() -> Self {
         Self::default()
             .with_access("API key")

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What lies behind an error, in rollmark's own words. Fixed words, codes and positions only: never a value, an address, a
-/// key or a reply's text.
+/// The cause of an error, in rollmark's own words: fixed words, codes and positions only, never a value, an address, a
+/// key or the text of a reply. The errors of this crate give it as their [`source`](Error::source).
 ///
 /// ```
 /// use rollmark::model::Cause;
@@ -25,7 +25,7 @@ impl Cause {
         Self { words: words.into(), next: None }
     }
 
-    /// Adds what lies behind this cause.
+    /// Sets the cause of this cause.
     #[must_use]
     pub fn with_cause(mut self, next: Cause) -> Self {
         self.next = Some(Arc::new(next));
@@ -68,22 +68,22 @@ impl Error for Cause {
     }
 }
 
-/// Whether what failed is worth a new try without anything being changed.
+/// Whether another try can succeed without a change to anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Retry {
-    /// No: a new try would meet the same failure.
+    /// No: another try would fail in the same way.
     Never,
     /// Yes, at once.
     Now,
     /// Yes, after this time at the earliest.
     After(Duration),
-    /// It was tried again here already; only a scheduler may try later.
+    /// Not now: it was tried several times already. Leave it to the next scheduled run.
     Exhausted,
 }
 
 impl Retry {
-    /// How long to wait at least before a new try; `None` where a new try is not worth it here.
+    /// How long to wait at least before another try; `None` if there should be none now.
     pub fn wait(self) -> Option<Duration> {
         match self {
             Self::Now => Some(Duration::ZERO),

@@ -101,7 +101,7 @@ id! {
     RawCode
 }
 id! {
-    /// A school, as the portal's store names it.
+    /// A school, by its key in the portal's store. Any text; every school of a store has its own.
     SchoolId
 }
 

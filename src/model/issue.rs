@@ -8,21 +8,22 @@ use super::names;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Issue {
-    /// The source says taken and not present, and gives no code ([R2](crate::guide::rules#r2)).
+    /// The source says that the register was taken and the student is not present, but gives no code
+    /// ([R2](crate::guide::rules#r2)).
     AbsentWithoutCode,
-    /// An optional field could not be read and counts as missing ([R1.6](crate::guide::rules#r1-6)).
+    /// An optional field can't be read and counts as missing ([R1.6](crate::guide::rules#r1-6)).
     BadValue,
-    /// Two codes or two periods share an id and differ, or a superseded version of an out-of-school record lies
-    /// elsewhere than what replaced it ([R1.5](crate::guide::rules#r1-5)).
+    /// Two codes or two periods have one id and different content, or an old version of an out-of-school record covers
+    /// other times than the new one ([R1.5](crate::guide::rules#r1-5)).
     ConflictingRecord,
-    /// A row lost to another of the same student, date and time ([R4](crate::guide::rules#r4)), or a session mark to
-    /// another of the same session.
+    /// A row lost to another row of the same student, date and time ([R4](crate::guide::rules#r4)), or a session mark
+    /// to another of the same session.
     DuplicateRegistration,
     /// A last-updated stamp after today or before 1990 ([R1.3](crate::guide::rules#r1-3)).
     ImplausibleTimestamp,
-    /// An out-of-school record ends at or before its beginning ([R5](crate::guide::rules#r5)).
+    /// An out-of-school record ends at or before its start ([R5](crate::guide::rules#r5)).
     InvalidSpan,
-    /// An out-of-school record ends at a midnight that can mean the date's beginning or its end
+    /// An out-of-school record ends at a midnight that can mean the start or the end of that date
     /// ([R5](crate::guide::rules#r5)).
     MidnightEnd,
     /// An out-of-school record has no end ([R5](crate::guide::rules#r5)).
@@ -33,9 +34,9 @@ pub enum Issue {
     NoCodeTable,
     /// A date has registrations but no period flagged PM ([R3](crate::guide::rules#r3)).
     NoPmPeriod,
-    /// Two student ids of one fetch differ only in the case of their letters ([R1.7](crate::guide::rules#r1-7)).
+    /// Two student ids of one fetch differ only in upper and lower case ([R1.7](crate::guide::rules#r1-7)).
     SimilarIds,
-    /// A field under an unknown name may hold what decides, in too few records to tell.
+    /// A field under an unknown name may hold update times or codes, but there are too few records to be sure.
     UndecidedField,
     /// A code is not in the code table ([R2](crate::guide::rules#r2)).
     UnknownCode,
@@ -43,7 +44,7 @@ pub enum Issue {
     UnknownPeriod,
     /// A period's session flag is neither `am` nor `pm` ([R3](crate::guide::rules#r3)).
     UnknownSessionFlag,
-    /// One that a newer version of this library has found and this one does not know.
+    /// An issue that a newer version of this library knows and this one does not.
     Unknown,
 }
 
@@ -70,9 +71,9 @@ names!(Issue, "an issue", {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct IssueCount {
-    /// Once for each record, or once for each date where the issue is a date's.
+    /// One for each record, or one for each date if it is an issue of the date.
     pub count: u64,
-    /// The first few in id order; empty where the records have no ids.
+    /// The first few ids (or dates), in id order; empty if the records have no ids.
     pub examples: Vec<String>,
 }
 
@@ -106,7 +107,7 @@ impl Issues {
         }
     }
 
-    /// How often the issue was raised.
+    /// How often the issue was raised; 0 if it was not.
     pub fn count(&self, issue: Issue) -> u64 {
         self.0.get(&issue).map_or(0, |entry| entry.count)
     }
@@ -116,7 +117,7 @@ impl Issues {
         self.0.iter().map(|(issue, count)| (*issue, count))
     }
 
-    /// The counts alone: an example can be the id of a record that has to be forgotten.
+    /// The counts without the examples, which can be ids of records that have to be deleted.
     #[must_use]
     pub fn without_examples(mut self) -> Self {
         self.0.values_mut().for_each(|entry| entry.examples.clear());

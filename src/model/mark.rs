@@ -11,15 +11,15 @@ use super::{PeriodId, RawCode, RecordId, Session, StudentId, Zone, names};
 pub enum Status {
     /// There.
     Present,
-    /// There, but late; the minutes are on the mark.
+    /// There, but late. [`Mark::minutes_late`] has the minutes, if they are known.
     Late,
-    /// Not there, and it counts as an absence.
+    /// Not there, and this counts as an absence.
     Absent,
     /// Not there, and not expected.
     NotRequired,
     /// Nobody has taken this register yet. Never an absence.
     NotTaken,
-    /// A code that the code table does not know.
+    /// Not there, with a code that the code table does not have.
     UnknownCode,
 }
 
@@ -54,7 +54,7 @@ pub enum RecordKind {
     OutOfSchool,
     /// A session mark.
     SessionMark,
-    /// One that a newer version of this library has written and this one does not know.
+    /// A value that a newer version of this library wrote and this one does not know.
     Unknown,
 }
 
@@ -64,7 +64,7 @@ names!(RecordKind, "a kind of record", {
     SessionMark => "session_mark",
 } else Unknown);
 
-/// A record, by kind, id and stamp.
+/// Names a record: its kind, its id and its stamp.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RecordReference {
@@ -97,7 +97,7 @@ impl RecordReference {
     }
 }
 
-/// The rule that decided between the candidates ([R10](crate::guide::rules#r10)), the first that fits.
+/// The rule that decided between the candidates: the first that applies ([R10](crate::guide::rules#r10)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DecisionRule {
@@ -107,9 +107,9 @@ pub enum DecisionRule {
     NotTakenYields,
     /// The winner was updated later than every other candidate.
     LatestUpdate,
-    /// Equal stamps, or none: [R6.2](crate::guide::rules#r6-2) decided.
+    /// The stamps are equal or missing, and [R6.2](crate::guide::rules#r6-2) decided.
     TieBreak,
-    /// One that a newer version of this library has written and this one does not know.
+    /// A value that a newer version of this library wrote and this one does not know.
     Unknown,
 }
 
@@ -126,9 +126,9 @@ names!(DecisionRule, "a rule of decision", {
 pub enum PickedBy {
     /// The half-day's earliest registration.
     TimeRule,
-    /// The earliest registration of the periods with the session's flag.
+    /// The earliest registration in a period with the session's flag.
     PeriodRule,
-    /// One that a newer version of this library has written and this one does not know.
+    /// A value that a newer version of this library wrote and this one does not know.
     Unknown,
 }
 
@@ -145,7 +145,7 @@ pub struct PickedRegistration {
     pub id: Option<RecordId>,
     /// The row's period.
     pub period: Option<PeriodId>,
-    /// When the register is, in school time.
+    /// The time of the register, in school time.
     pub at: NaiveDateTime,
     /// The rule that picked it.
     pub picked_by: PickedBy,
@@ -157,20 +157,20 @@ pub struct PickedRegistration {
 pub enum LoserReason {
     /// It was updated earlier.
     Older,
-    /// It has no time of update, the winner has one.
+    /// It has no time of update, and the winner has one.
     NoTimestamp,
     /// The stamps are equal, or both missing.
     Tie,
-    /// A register that was not taken says nothing.
+    /// The register was not taken, so the row says nothing.
     NotTaken,
     /// Another row of the same student, date and time won ([R4](crate::guide::rules#r4)), or another mark of the same
     /// session.
     Duplicate,
-    /// An out-of-school record of the day that does not cover the session (diagnosis only).
+    /// It is an out-of-school record of the day that does not cover the session (in a diagnosis only).
     NotCovering,
-    /// Another registration of the day (diagnosis only).
+    /// It is another registration of the day (in a diagnosis only).
     OtherRegistration,
-    /// One that a newer version of this library has written and this one does not know.
+    /// A value that a newer version of this library wrote and this one does not know.
     Unknown,
 }
 
@@ -207,10 +207,10 @@ pub struct Decision {
     pub registration: Option<PickedRegistration>,
     /// The records that did not decide: candidates in the order in which they would have won, then duplicates.
     pub losers: Vec<Loser>,
-    /// How many more there are than `losers` lists ([`Decision::MOST_LOSERS`]).
+    /// How many more losers there are than `losers` lists (at most [`Decision::MOST_LOSERS`]).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more_losers: u64,
-    /// The source itself judged, without saying by which record (iSAMS REST).
+    /// The management system itself gave the verdict, without saying by which record (iSAMS REST, verified).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub judged_by_source: bool,
 }
@@ -227,10 +227,10 @@ pub(crate) fn is_zero(number: &u64) -> bool {
 }
 
 impl Decision {
-    /// The most losers that a decision lists; a hostile feed can hold a hundred thousand.
+    /// The most losers that a decision lists. A hostile source could send a hundred thousand.
     pub const MOST_LOSERS: usize = 12;
 
-    /// The sentence of `Display`, with the stamps in school time ([`clock_text`]).
+    /// The same sentence as `Display`, with the stamps in school time ([`clock_text`]) instead of UTC.
     pub fn in_school_time(&self, zone: &Zone) -> String {
         self.sentence(|stamp| clock_text(stamp, zone))
     }
@@ -290,11 +290,11 @@ pub struct Mark {
     pub code: Option<Box<str>>,
     /// The code's name, likewise.
     pub code_name: Option<Box<str>>,
-    /// The code as the feed gave it.
+    /// The code as the source gave it.
     pub raw_code: Option<RawCode>,
-    /// Only on [`Status::Late`]; can be missing there too.
+    /// Minutes late: only with [`Status::Late`], and not always there.
     pub minutes_late: Option<u32>,
-    /// Why.
+    /// Why the mark is what it is.
     pub decision: Decision,
 }
 
@@ -309,12 +309,12 @@ impl Mark {
         self.decision.winner.last_updated
     }
 
-    /// The mark's place: student, date and session, in this order.
+    /// The mark's key: student, date and session. Marks sort by it.
     pub fn key(&self) -> (&StudentId, NaiveDate, Session) {
         (&self.student, self.date, self.session)
     }
 
-    /// What the mark says, without its place and its decision's losers.
+    /// What the mark says, without its key and without the losers of its decision. This is what a store compares.
     pub fn content(&self) -> MarkContent {
         MarkContent {
             status: self.status,
@@ -340,7 +340,8 @@ impl Mark {
         one.map(visible) == other.map(visible)
     }
 
-    /// The mark as one line of a marks file: a JSON object with all fields, in a fixed order, without a line feed.
+    /// The mark as one line of a marks file: a JSON object with all fields in a fixed order, without a line feed at the
+    /// end.
     pub fn to_json_line(&self) -> String {
         self.line().to_json()
     }
@@ -357,7 +358,8 @@ impl fmt::Display for Mark {
     }
 }
 
-/// What a mark says: all fields of a marks file but the key, and the code's name. `Display` is what a parent reads.
+/// What a mark says: all fields of a marks file except the key, and the code's name. `Display` is what a parent reads,
+/// such as `M (medical)` or `late, 7 minutes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct MarkContent {
@@ -368,9 +370,9 @@ pub struct MarkContent {
     /// The code's name, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_name: Option<Box<str>>,
-    /// The code as the feed gave it.
+    /// The code as the source gave it.
     pub raw_code: Option<RawCode>,
-    /// Only on [`Status::Late`]; can be missing there too.
+    /// Minutes late: only with [`Status::Late`], and not always there.
     pub minutes_late: Option<u32>,
     /// The kind of the record that decided.
     pub decided_by: RecordKind,
@@ -383,8 +385,8 @@ pub struct MarkContent {
 }
 
 impl MarkContent {
-    /// Whether the two say the same ([R11.3](crate::guide::rules#r11-3)): all fields of a marks file but the key,
-    /// stamps to the microsecond.
+    /// Whether both say the same ([R11.3](crate::guide::rules#r11-3)): all fields of a marks file except the key are
+    /// equal, stamps to the microsecond.
     pub fn same_content(&self, other: &Self) -> bool {
         let stamp = |content: &Self| content.last_updated.map(|stamp| stamp.timestamp_micros());
         self.status == other.status
@@ -454,7 +456,7 @@ impl<'a> MarkLine<'a> {
     }
 }
 
-/// An instant as the school reads it on the wall, to the second: `2026-11-20 09:14:03`.
+/// An instant in school time, to the second: `2026-11-20 09:14:03`.
 pub fn clock_text(instant: DateTime<Utc>, zone: &Zone) -> String {
     zone.wall_time(instant).format("%Y-%m-%d %H:%M:%S").to_string()
 }

@@ -1,4 +1,5 @@
-//! What the words mean: ids, times, the records a source reads, and the marks a portal shows.
+//! The types that the other modules talk about: ids, times, the records that a source reads, and the marks that a
+//! portal shows.
 //!
 //! Nothing here decides anything; the decisions are in [`rules`](crate::rules).
 

@@ -1,4 +1,4 @@
-/// A text that is none of the names that a type has.
+/// A text that is not one of the names of a type. The message lists them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not {what}; there {}", known(names))]
 pub struct UnknownName {
@@ -33,7 +33,7 @@ macro_rules! names {
     };
     (@only $type:ident, $what:literal, { $($variant:ident => $name:literal,)+ } $(else $unknown:ident)?) => {
         impl $type {
-            /// The name in files, reports and flags.
+            /// The name in files, reports and flags, such as `not_taken`.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CodeId, FeedTime, PeriodId, RawCode, RecordId, Session, StudentId, setters};
 
-/// One thing that a source reads.
+/// One record that a source reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -16,12 +16,12 @@ pub enum Record {
     Period(RegistrationPeriod),
     /// A code of the code table.
     Code(Code),
-    /// What the source itself says of one student, date and session.
+    /// The mark that the source itself gives for one student, date and session.
     SessionMark(SessionMark),
 }
 
-/// An optional field whose text could not be read; the record carries on without it ([R1.6](crate::guide::rules#r1-6),
-/// issue `bad_value`).
+/// An optional field whose text can't be read. The record is used without it ([R1.6](crate::guide::rules#r1-6), issue
+/// `bad_value`).
 ///
 /// Holds the field's name, never its value.
 ///
@@ -48,7 +48,7 @@ impl UnreadableField {
     }
 }
 
-/// What a source itself says of a row, where it decides on its own (iSAMS REST, verified).
+/// The source's own verdict on a row, for sources that decide themselves (iSAMS REST, verified).
 ///
 /// ```
 /// use rollmark::model::{Registration, SourceVerdict};
@@ -69,7 +69,7 @@ pub struct SourceVerdict {
 }
 
 impl SourceVerdict {
-    /// A verdict of these two.
+    /// A verdict.
     pub fn new(taken: bool, out_of_school: bool) -> Self {
         Self { taken, out_of_school }
     }
@@ -77,7 +77,7 @@ impl SourceVerdict {
 
 /// One row of a register.
 ///
-/// `Debug` leaves the comment out: it can hold medical facts.
+/// `Debug` leaves out the comment, which can hold medical facts.
 ///
 /// ```
 /// use rollmark::model::Registration;
@@ -99,33 +99,33 @@ pub struct Registration {
     pub student: StudentId,
     /// The registration period that the row belongs to.
     pub period: Option<PeriodId>,
-    /// When the register is; never a bare date.
+    /// The time of the register; a date without a time is an error.
     pub at: FeedTime,
     /// Whether the student was registered as there.
     pub registered: bool,
-    /// The code's id or letter.
+    /// The id of a code in the code table, or its letter.
     pub code: Option<RawCode>,
     /// Whether the student was late.
     #[serde(default)]
     pub late: bool,
-    /// By how many minutes.
+    /// How many minutes late.
     #[serde(default)]
     pub minutes_late: Option<u32>,
-    /// Free text.
+    /// Free text, which can hold medical facts. No mark, sentence or log shows it.
     #[serde(default)]
     pub comment: Option<Box<str>>,
     /// When the row was last updated.
     pub last_updated: Option<FeedTime>,
-    /// The source's own verdict, where it gives one; `registered` is then its "is present".
+    /// The source's own verdict, if it gives one. `registered` is then the source's "is present".
     #[serde(default)]
     pub verdict: Option<SourceVerdict>,
-    /// Fields that could not be read.
+    /// The optional fields that can't be read.
     #[serde(default)]
     pub unreadable: Vec<UnreadableField>,
 }
 
 impl Registration {
-    /// A registered row with nothing else said.
+    /// A row of a student who is registered, with nothing else set.
     pub fn new(student: impl Into<StudentId>, at: FeedTime) -> Self {
         Self {
             id: None,
@@ -171,9 +171,9 @@ impl std::fmt::Debug for Registration {
     }
 }
 
-/// A span of time in which a student is out of school.
+/// A time during which a student is out of school, such as an appointment, an illness or a trip.
 ///
-/// `Debug` leaves the reason out: it can hold medical facts.
+/// `Debug` leaves out the reason, which can hold medical facts.
 ///
 /// ```
 /// use rollmark::model::OutOfSchool;
@@ -194,24 +194,25 @@ pub struct OutOfSchool {
     pub id: Option<RecordId>,
     /// The student.
     pub student: StudentId,
-    /// When it begins, included; a bare date is its start.
+    /// The start, included. A date without a time is the start of that date.
     pub from: FeedTime,
-    /// When it ends, not included; a bare date is included whole ([R5](crate::guide::rules#r5)).
+    /// The end, not included. A date without a time includes that whole date; a missing end is the end of the start's
+    /// date ([R5](crate::guide::rules#r5)).
     pub to: Option<FeedTime>,
-    /// The code's id or letter.
+    /// The id of a code in the code table, or its letter.
     pub code: Option<RawCode>,
-    /// Free text.
+    /// Free text, which can hold medical facts. No mark, sentence or log shows it.
     #[serde(default)]
     pub reason: Option<Box<str>>,
     /// When the record was last updated.
     pub last_updated: Option<FeedTime>,
-    /// Fields that could not be read.
+    /// The optional fields that can't be read.
     #[serde(default)]
     pub unreadable: Vec<UnreadableField>,
 }
 
 impl OutOfSchool {
-    /// A record of this span with nothing else said.
+    /// A record from `from` to `to`, with nothing else set.
     pub fn new(student: impl Into<StudentId>, from: FeedTime, to: Option<FeedTime>) -> Self {
         Self {
             id: None,
@@ -247,13 +248,14 @@ impl std::fmt::Debug for OutOfSchool {
     }
 }
 
-/// The mark of one student, date and session, from a source that gives these instead of registers and out-of-school records.
+/// The mark of one student, date and session, from a source that gives marks instead of registers and out-of-school
+/// records.
 ///
-/// It is its session's only candidate: neither registers nor out-of-school records are weighed against it. Of several for one
-/// student, date and session, the one that was updated last counts. A source gives session marks or registers, never both
-/// (`Capabilities::gives_session_marks` says which); out-of-school records decide nothing beside session marks.
+/// It is the only candidate for its session: it is not compared with registers or out-of-school records. If there are
+/// several for one session, the one that was updated last counts ([R6](crate::guide::rules#r6)). A source gives session
+/// marks or registers, never both (`Capabilities::gives_session_marks` says which).
 ///
-/// `Debug` leaves the comment out: it can hold medical facts.
+/// `Debug` leaves out the comment, which can hold medical facts.
 ///
 /// ```
 /// use rollmark::model::{Record, Session, SessionMark};
@@ -285,30 +287,30 @@ pub struct SessionMark {
     pub date: NaiveDate,
     /// The session.
     pub session: Session,
-    /// Whether the student was there; also where the student was late.
+    /// Whether the student was there; also true if the student was late.
     pub present: bool,
-    /// The code's id or letter, where the student was not there.
+    /// The id of a code in the code table, or its letter, if the student was not there.
     #[serde(default)]
     pub code: Option<RawCode>,
-    /// Whether the student was late; says nothing of a student who was not there.
+    /// Whether the student was late; ignored for a student who was not there.
     #[serde(default)]
     pub late: bool,
-    /// By how many minutes.
+    /// How many minutes late.
     #[serde(default)]
     pub minutes_late: Option<u32>,
-    /// Free text.
+    /// Free text, which can hold medical facts. No mark, sentence or log shows it.
     #[serde(default)]
     pub comment: Option<Box<str>>,
     /// When the mark was last updated.
     #[serde(default)]
     pub last_updated: Option<FeedTime>,
-    /// Fields that could not be read.
+    /// The optional fields that can't be read.
     #[serde(default)]
     pub unreadable: Vec<UnreadableField>,
 }
 
 impl SessionMark {
-    /// A mark that nobody has taken yet: neither present nor with a code.
+    /// A mark that nobody has taken yet: not present, and without a code.
     pub fn new(student: impl Into<StudentId>, date: NaiveDate, session: Session) -> Self {
         Self {
             id: None,
@@ -372,7 +374,7 @@ impl std::fmt::Debug for SessionMark {
     }
 }
 
-/// One dated register slot.
+/// One register on one date, for example Friday's afternoon registration. iSAMS calls it a registration period.
 ///
 /// ```
 /// use rollmark::model::{RegistrationPeriod, Session};
@@ -386,25 +388,25 @@ impl std::fmt::Debug for SessionMark {
 pub struct RegistrationPeriod {
     /// The period's id.
     pub id: PeriodId,
-    /// When the register is; never a bare date.
+    /// The time of the register; a date without a time is an error.
     pub at: FeedTime,
-    /// The session flag as the feed gives it (`am`, `PM`, …).
+    /// The session flag as the source gives it (`am`, `PM`, …); `None` for a lesson.
     pub session: Option<Box<str>>,
     /// The period's name.
     #[serde(default)]
     pub name: Option<Box<str>>,
-    /// Fields that could not be read.
+    /// The optional fields that can't be read.
     #[serde(default)]
     pub unreadable: Vec<UnreadableField>,
 }
 
 impl RegistrationPeriod {
-    /// A period without a flag and a name.
+    /// A period without a flag or a name.
     pub fn new(id: impl Into<PeriodId>, at: FeedTime) -> Self {
         Self { id: id.into(), at, session: None, name: None, unreadable: Vec::new() }
     }
 
-    /// The session of its flag; `None` where it has no flag, or one that is neither AM nor PM
+    /// The session of the flag; `None` if there is no flag, or one that is neither AM nor PM
     /// ([R3](crate::guide::rules#r3)).
     pub fn flag(&self) -> Option<Session> {
         Session::from_flag(self.session.as_deref()?)
@@ -432,21 +434,21 @@ pub struct Code {
     /// The code's letter.
     #[serde(rename = "code")]
     pub letter: Option<Box<str>>,
-    /// What the code means.
+    /// The code's name, such as `Illness`.
     #[serde(default)]
     pub name: Option<Box<str>>,
     /// Whether the code counts as an absence.
     pub absence: bool,
-    /// Whether the code is in use; never affects a status.
+    /// Whether the code is in use. It never affects a status.
     #[serde(default)]
     pub active: bool,
-    /// Fields that could not be read.
+    /// The optional fields that can't be read.
     #[serde(default)]
     pub unreadable: Vec<UnreadableField>,
 }
 
 impl Code {
-    /// A code in use, without a letter and a name.
+    /// A code that is in use, without a letter or a name. `absence`: whether it counts as an absence.
     pub fn new(id: impl Into<CodeId>, absence: bool) -> Self {
         Self { id: id.into(), letter: None, name: None, absence, active: true, unreadable: Vec::new() }
     }

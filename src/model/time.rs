@@ -9,7 +9,7 @@ use super::{Zone, names};
 /// The first year whose times are taken for real (R1.3); feeds write 0001 and 1900 for "none" (iSAMS, verified).
 pub(crate) const FIRST_REAL_YEAR: i32 = 1990;
 
-/// The half of the school day that a mark is for. `Am` sorts before `Pm`. There are two and will be no third.
+/// The half of the school day that a mark is for. `Am` sorts before `Pm`. Exhaustive: a school day has no third half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Session {
     /// The morning session.
@@ -22,7 +22,7 @@ impl Session {
     /// Both sessions, in order.
     pub const BOTH: [Self; 2] = [Self::Am, Self::Pm];
 
-    /// Reads `am` or `pm` in any case; any other text is no session ([R3](crate::guide::rules#r3)).
+    /// Reads `am` or `pm` in any case; `None` for any other text ([R3](crate::guide::rules#r3)).
     pub fn from_flag(text: &str) -> Option<Self> {
         Self::BOTH.into_iter().find(|session| session.name().eq_ignore_ascii_case(text.trim()))
     }
@@ -30,7 +30,7 @@ impl Session {
 
 names!(Session, "a session", { Am => "AM", Pm => "PM", });
 
-/// A time as a feed gives it: with an offset, without one (school time), or a bare date.
+/// A time as a source gives it: with an offset, without an offset (school time), or a date without a time.
 ///
 /// ```
 /// use rollmark::model::FeedTime;
@@ -44,21 +44,22 @@ names!(Session, "a session", { Am => "AM", Pm => "PM", });
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FeedTime {
-    /// A bare date.
+    /// A date without a time.
     Date(NaiveDate),
-    /// School time as it reads on the wall.
+    /// Local time at the school.
     School(NaiveDateTime),
-    /// A time with an offset, so an instant.
+    /// A time with an offset, which is an instant.
     Offset(DateTime<FixedOffset>),
-    /// The end of a day, written `24:00`: the next date's 00:00 in school time. Kept apart from a midnight that is
-    /// written `00:00`, which can mean the end of its own date ([R5](crate::guide::rules#r5)).
+    /// The end of a day, written `24:00`: 00:00 of the next date in school time. Distinguished from a midnight written
+    /// `00:00`, which can mean the end of its own date ([R5](crate::guide::rules#r5)).
     EndOfDay(NaiveDateTime),
-    /// The end of a day with an offset, as the next date's 00:00.
+    /// The end of a day with an offset, as 00:00 of the next date.
     OffsetEndOfDay(DateTime<FixedOffset>),
 }
 
 impl FeedTime {
-    /// This time as an instant ([R1.2](crate::guide::rules#r1-2), [`Zone::instant`]). A bare date is its start.
+    /// This time as an instant ([R1.2](crate::guide::rules#r1-2), [`Zone::instant`]). A date without a time is the
+    /// start of that date.
     pub fn instant(self, zone: &Zone) -> DateTime<Utc> {
         match self {
             Self::Offset(time) | Self::OffsetEndOfDay(time) => time.to_utc(),
@@ -66,7 +67,7 @@ impl FeedTime {
         }
     }
 
-    /// This time as it reads on the school's wall ([R1.1](crate::guide::rules#r1-1)). A bare date is its start.
+    /// This time, converted to school time ([R1.1](crate::guide::rules#r1-1)). A date without a time is the start of that date.
     pub fn school_time(self, zone: &Zone) -> NaiveDateTime {
         match self {
             Self::Offset(time) | Self::OffsetEndOfDay(time) => zone.wall_time(time.to_utc()),
@@ -74,7 +75,7 @@ impl FeedTime {
         }
     }
 
-    /// This time as it is written, whatever its offset. A bare date is its start.
+    /// This time as it is written, without regard to its offset. A date without a time is the start of that date.
     pub(crate) fn as_written(self) -> NaiveDateTime {
         match self {
             Self::Date(date) => date.and_time(NaiveTime::MIN),
@@ -88,13 +89,13 @@ impl FeedTime {
         matches!(self, Self::EndOfDay(_) | Self::OffsetEndOfDay(_))
     }
 
-    /// Whether this is a bare date.
+    /// Whether this is a date without a time.
     pub fn is_date(self) -> bool {
         matches!(self, Self::Date(_))
     }
 }
 
-/// As feeds write it; `FromStr` reads the same time again.
+/// As sources write it; `FromStr` reads the same time again.
 impl fmt::Display for FeedTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const TIME: &str = "%Y-%m-%dT%H:%M:%S%.f";
@@ -109,7 +110,7 @@ impl fmt::Display for FeedTime {
     }
 }
 
-/// A text that is no time in any form that feeds use.
+/// A text that is not a time in any form that sources use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a date (2026-01-14) or a date and time (2026-01-14T08:40:00, with or without an offset)")]
 pub struct UnreadableTime;
@@ -117,7 +118,7 @@ pub struct UnreadableTime;
 impl std::str::FromStr for FeedTime {
     type Err = UnreadableTime;
 
-    /// Reads ISO 8601 as feeds write it: seconds, a fraction and an offset can be missing.
+    /// Reads ISO 8601 as sources write it. Seconds, a fraction and an offset are optional.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         let (date, rest) = text.split_at_checked(10).ok_or(UnreadableTime)?;

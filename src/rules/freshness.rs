@@ -1,7 +1,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// How old a source's answer can be ([R9](crate::guide::rules#r9)).
+/// How old the data of a fetch can be ([R9](crate::guide::rules#r9)).
 ///
 /// ```
 /// use chrono::{TimeDelta, Utc};
@@ -22,16 +22,17 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// The longest cache expiry that is not advised against: 6 hours.
+    /// The longest cache expiry that is fine: 6 hours. Anything above is advised against.
     pub const ADVISED: TimeDelta = TimeDelta::hours(6);
 
-    /// For a fetch at this instant from a source with this cache expiry (negative counts as 0; whole seconds).
+    /// For a fetch at this instant from a source with this cache expiry, in whole seconds. A negative expiry counts as
+    /// 0.
     pub fn new(fetched_at: DateTime<Utc>, cache_expiry: TimeDelta) -> Self {
         Self { fetched_at, cache_seconds: cache_expiry.num_seconds().try_into().unwrap_or(0), as_of: None }
     }
 
-    /// Sets the instant as of which the source says that its data show the school, which then counts instead of f − E; an
-    /// instant after the fetch counts as the fetch.
+    /// Sets the time of the data, if the source says it (for example, when an export was made). It then takes the place
+    /// of f − E. A time after the fetch counts as the time of the fetch.
     #[must_use]
     pub fn with_as_of(mut self, as_of: Option<DateTime<Utc>>) -> Self {
         self.as_of = as_of;
@@ -43,7 +44,7 @@ impl Freshness {
         self.cache_seconds.try_into().ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX)
     }
 
-    /// The earliest moment that the fetched data can show: what the source says, else f − E.
+    /// The earliest moment that the data can show: what the source says, or else f − E.
     pub fn as_of_earliest(&self) -> DateTime<Utc> {
         if let Some(as_of) = self.as_of {
             return as_of.min(self.fetched_at);
@@ -51,8 +52,8 @@ impl Freshness {
         self.fetched_at.checked_sub_signed(self.cache_expiry()).unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 
-    /// The earliest of the scheduled fetches that is sure to see a change made at this instant, if any: the first with
-    /// f ≥ t + E. The schedule may be in any order.
+    /// The earliest of the scheduled fetches that is sure to see a change made at this instant (t), if there is one:
+    /// the first with f ≥ t + E. The schedule can be in any order.
     pub fn visible_by(
         &self,
         change: DateTime<Utc>,
@@ -62,7 +63,7 @@ impl Freshness {
         schedule.into_iter().filter(|fetch| *fetch >= sure).min()
     }
 
-    /// Whether the cache expiry is above 6 hours: a change can then be missed by the next sync.
+    /// Whether the cache expiry is above 6 hours, so that the next sync can easily miss a change.
     pub fn is_advised_against(&self) -> bool {
         self.cache_expiry() > Self::ADVISED
     }

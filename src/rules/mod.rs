@@ -1,5 +1,5 @@
-//! The pure decisions, [R1](crate::guide::rules#r1)–[R10](crate::guide::rules#r10): no clock, no I/O, no async. The
-//! result depends neither on the order in which records arrive nor on a record arriving twice.
+//! The decisions, R1 to R10 of [the rules](crate::guide::rules): no clock, no I/O, no async. The result depends neither on
+//! the order in which records arrive, nor on a record that arrives twice.
 
 mod codes;
 mod freshness;
@@ -25,7 +25,7 @@ pub use window::{Scope, SyncWindow, Window, WindowError};
 
 /// How AM and PM registers are distinguished ([R3](crate::guide::rules#r3)).
 ///
-/// As a text: the start of the afternoon (`13:30`), or `periods`.
+/// As a text: the PM start (`13:30`), or `periods`.
 ///
 /// ```
 /// use rollmark::rules::PmRule;
@@ -37,13 +37,13 @@ pub use window::{Scope, SyncWindow, Window, WindowError};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PmRule {
-    /// Each half-day's earliest registration counts; the afternoon begins at this school time, included.
+    /// The earliest registration of each half of the day counts. The afternoon starts at this school time, included.
     FirstFrom(NaiveTime),
     /// The session flag of the row's registration period decides.
     RegistrationPeriods,
 }
 
-/// A text or a number that is no time of day.
+/// A text or a number that is not a time of day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a PM rule; a time of day such as 13:30 is one, and the word periods")]
 pub struct UnknownPmRule;
@@ -54,10 +54,10 @@ impl PmRule {
         None => NaiveTime::MIN,
     };
 
-    /// The afternoon begins at this school time, included.
+    /// The afternoon starts at this school time, included: a register at 13:30 needs `first_from(13, 30)`.
     ///
     /// # Errors
-    /// The clock has no such time.
+    /// There is no such time of day.
     pub fn first_from(hour: u32, minute: u32) -> Result<Self, UnknownPmRule> {
         NaiveTime::from_hms_opt(hour, minute, 0).map(Self::FirstFrom).ok_or(UnknownPmRule)
     }
@@ -110,21 +110,22 @@ pub enum TieBreak {
 
 names!(TieBreak, "a tie-break", { OutOfSchool => "out_of_school", Registration => "registration", });
 
-/// What it means when an out-of-school record runs from midnight to the midnight that begins a later date
-/// ([R5](crate::guide::rules#r5)): nothing in the record tells.
+/// What is meant when an out-of-school record lasts from a midnight to a later midnight ([R5](crate::guide::rules#r5)).
+/// Nothing in the record says whether its last date is included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MidnightEnd {
-    /// It ends with the date before: the end stands as it is.
+    /// The last date is not included: the end is taken as written.
     #[default]
     Excluded,
-    /// Its last date is included whole.
+    /// The whole last date is included.
     IncludesDate,
 }
 
 names!(MidnightEnd, "a meaning of an end at midnight", { Excluded => "excluded", IncludesDate => "includes_date", });
 
-/// A school's settings for the decisions.
+/// A school's settings for the decisions. The zone, the PM rule and the rest belong to one school; another school has
+/// its own.
 ///
 /// ```
 /// use rollmark::rules::{MidnightEnd, PmRule, Rules};
@@ -145,8 +146,8 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The default rules in the school's IANA time zone: PM from 12:00, ties to the out-of-school record, ends at midnight
-    /// as they stand.
+    /// The default rules in the school's time zone: PM from 12:00, ties go to the out-of-school record, ends at
+    /// midnight are taken as written.
     pub fn new(zone: Zone) -> Self {
         let (pm_rule, tie_break, midnight_end) = Default::default();
         Self { zone, pm_rule, tie_break, midnight_end }
@@ -166,14 +167,14 @@ impl Rules {
         self
     }
 
-    /// Sets what an end at midnight means where a record spans whole days.
+    /// Sets what an end at midnight means in a record of whole days.
     #[must_use]
     pub fn with_midnight_end(mut self, midnight_end: MidnightEnd) -> Self {
         self.midnight_end = midnight_end;
         self
     }
 
-    /// What an end at midnight means where a record spans whole days.
+    /// What an end at midnight means in a record of whole days.
     pub fn midnight_end(&self) -> MidnightEnd {
         self.midnight_end
     }

@@ -99,7 +99,7 @@ pub(super) struct FetchFacts {
     pub(super) closed_with_rows: BTreeSet<NaiveDate>,
 }
 
-/// A resolved window: every mark in scope, worked out when asked for.
+/// The result of a [`Resolver`](super::Resolver): every mark in scope, computed when it is asked for.
 #[derive(Clone, Debug)]
 pub struct Register {
     pub(super) rules: Rules,
@@ -134,7 +134,7 @@ impl Register {
         self
     }
 
-    /// The mark of one student, date and session; `None` where there is none, or it is out of scope.
+    /// The mark of one student, date and session; `None` if there is none, or if it is out of scope.
     pub fn mark(&self, student: &StudentId, date: NaiveDate, session: Session) -> Option<Mark> {
         if !self.is_in_session(date, session) {
             return None;
@@ -166,7 +166,7 @@ impl Register {
         self.days.keys().chain(self.spans.keys()).collect()
     }
 
-    /// What the school should look at.
+    /// The issues: what in the records the school should look at.
     pub fn issues(&self) -> &Issues {
         &self.issues
     }
@@ -186,21 +186,21 @@ impl Register {
         self.in_session.contains(&(date, session))
     }
 
-    /// Whether this fetch proves that a student without a mark has none ([R11.4](crate::guide::rules#r11-4)): a row or
-    /// session mark of any student stands in that session on that date, and no row of this student and date was passed
-    /// over for its unknown period.
+    /// Whether this fetch proves that a student without a mark has none ([R11.4](crate::guide::rules#r11-4)): any
+    /// student has a row or session mark in that session on that date, and no row of this student and date was ignored
+    /// because its period is unknown.
     pub fn proves_absence_of_mark(&self, student: &StudentId, date: NaiveDate, session: Session) -> bool {
         self.assigned.contains(&(date, session)) && !self.unknown_period_days.contains(&(student.clone(), date))
     }
 
     /// Whether any record of the student lies in or reaches into the window: a row of any period, or an out-of-school
-    /// record, also one that counts no more ([R11.4](crate::guide::rules#r11-4)). Dates on which the school was closed
-    /// do not count.
+    /// record, even an old version that no longer counts ([R11.4](crate::guide::rules#r11-4)). Dates on which the
+    /// school was closed do not count.
     pub fn has_records_of(&self, student: &StudentId) -> bool {
         self.facts.students.contains(student)
     }
 
-    /// On how many dates of the window any student has a registration of a session
+    /// The number of dates in the window on which any student has a session's registration
     /// ([R11.4](crate::guide::rules#r11-4)). Dates on which the school was closed do not count.
     pub fn dates_with_registrations(&self) -> usize {
         self.assigned.iter().map(|(date, _)| date).collect::<BTreeSet<_>>().len()
@@ -211,7 +211,7 @@ impl Register {
         self.facts.closed.contains(&date)
     }
 
-    /// The dates of the window on which the school was closed, as the caller said, and which have registrations all the same.
+    /// The dates of the window on which the school was closed, as the caller said, but which have registrations.
     pub fn closed_with_registrations(&self) -> &BTreeSet<NaiveDate> {
         &self.facts.closed_with_rows
     }
@@ -221,7 +221,7 @@ impl Register {
         !self.codes.is_empty()
     }
 
-    /// Whether any registration or out-of-school record that lies in or reaches into the window has a code, of any student.
+    /// Whether any record in the window, or reaching into it, has a code, whichever student it belongs to.
     pub fn has_coded_records(&self) -> bool {
         self.facts.has_coded_records
     }
@@ -231,8 +231,8 @@ impl Register {
         !self.has_code_table() && self.has_coded_records()
     }
 
-    /// Whether out-of-school records end at midnight in both ways: as whole days from midnight to the same midnight,
-    /// and from midnight to that of a later date. The school then evidently means the later date too
+    /// Whether there are both kinds of out-of-school records that end at midnight: whole days from midnight to the same
+    /// midnight, and records from midnight to a later midnight. The school then evidently includes the later date
     /// ([`MidnightEnd::IncludesDate`](super::MidnightEnd::IncludesDate), [R5](crate::guide::rules#r5)).
     pub fn midnight_ends_are_meant(&self) -> bool {
         self.facts.midnight_ends_are_meant

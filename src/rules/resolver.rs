@@ -12,17 +12,17 @@ use crate::model::{
     RegistrationPeriod, Session, SessionMark, StudentId, Zone,
 };
 
-/// Records from which no register can be resolved.
+/// The records allow no decision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
-    /// The period rule found no period in the window, but registrations.
+    /// Under the period rule: the window holds registrations, but no periods.
     #[error(
         "the window holds registrations but the list of registration periods is empty; \
          let the source read the registration periods, or distinguish AM and PM by time"
     )]
     NoPeriods,
-    /// A period came again with another flag after registrations that depend on it.
+    /// A period was repeated with another flag, after registrations that depend on it.
     #[error(
         "registration period {0} came twice with different sessions, once after the registrations; send periods first"
     )]
@@ -30,7 +30,7 @@ pub enum ResolveError {
     /// A registration or a period has a date but no time.
     #[error("a registration or registration period has a date but no time")]
     BareDate,
-    /// Registrations and session marks in one fetch: nothing says which of the two counts.
+    /// There are both registrations and session marks, and nothing says which of them count.
     #[error("the window holds both registrations and session marks; a source must give one of the two, never both")]
     BothKinds,
 }
@@ -44,10 +44,11 @@ struct Seen {
     days: StudentDays,
 }
 
-/// Folds records, in any order, into what a [`Register`] needs.
+/// Takes records in any order and decides from them: [`finish`](Self::finish) gives a [`Register`].
 ///
-/// Memory grows with students × days, with out-of-school records and with rows that raise an issue, not with rows.
-/// Codes and periods should come first; under the period rule, a registration whose period is not known yet is kept.
+/// Memory grows with students × days, with out-of-school records and with rows that raise an issue, not with the number
+/// of rows. Codes and periods should come first: under the period rule, a registration whose period is not known yet
+/// has to be kept.
 ///
 /// ```
 /// use rollmark::model::{Record, Registration, Session, StudentId};
@@ -97,7 +98,8 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver for one school's records and one scope; a [`Window`] is the scope of all students on its dates.
+    /// A resolver for the records of one school, and one scope. A [`Window`] can be passed as the scope of all students
+    /// on its dates.
     pub fn new(rules: Rules, scope: impl Into<Scope>) -> Self {
         let scope = scope.into();
         Self {
@@ -126,8 +128,8 @@ impl Resolver {
         }
     }
 
-    /// Says on which dates the school was closed, whatever its registers hold ([R11.4](crate::guide::rules#r11-4)): no
-    /// session took place then, and no record makes a mark.
+    /// Says on which dates the school was closed ([R11.4](crate::guide::rules#r11-4)): whatever the registers hold,
+    /// there was no session then, and no record makes a mark.
     #[must_use]
     pub fn with_closed_dates(mut self, dates: impl IntoIterator<Item = NaiveDate>) -> Self {
         self.closed.extend(dates);

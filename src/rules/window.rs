@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{StudentId, setters};
 
-/// How far a sync looks back and ahead of today ([R8](crate::guide::rules#r8)). The default is the last 30 days: 31
-/// dates.
+/// How many days before and after today a sync covers ([R8](crate::guide::rules#r8)). The default is the last 30 days:
+/// 31 dates.
 ///
 /// ```
 /// use rollmark::rules::SyncWindow;
@@ -37,7 +37,7 @@ setters!(SyncWindow {
 });
 
 impl SyncWindow {
-    /// The window as dates, for a today that the caller passes in. A window past the calendar's ends stops there.
+    /// The window as dates, for the "today" that the caller passes. At the ends of the calendar it is cut off.
     pub fn ending(self, today: NaiveDate) -> Window {
         Window {
             from: today.checked_sub_days(Days::new(self.days.into())).unwrap_or(NaiveDate::MIN),
@@ -53,7 +53,7 @@ const LAST: NaiveDate = match NaiveDate::MAX.pred_opt() {
     None => NaiveDate::MAX,
 };
 
-/// A range that ends before it starts.
+/// A range of dates that ends before it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the date range ends ({to}) before it starts ({from}); swap the two dates")]
 pub struct WindowError {
@@ -61,7 +61,7 @@ pub struct WindowError {
     to: NaiveDate,
 }
 
-/// A range of school dates, both ends included, and the today that belongs to it, if one was passed.
+/// A range of school dates, both ends included, and the "today" that belongs to it, if the caller passed one.
 ///
 /// ```
 /// use rollmark::rules::Window;
@@ -113,7 +113,7 @@ impl Window {
         Self { from: date, to: date, today: None }
     }
 
-    /// Passes today, against which stamps from the future are told ([R1.3](crate::guide::rules#r1-3)).
+    /// Sets today, so that stamps in the future can be recognised ([R1.3](crate::guide::rules#r1-3)).
     #[must_use]
     pub fn with_today(mut self, today: NaiveDate) -> Self {
         self.today = Some(today);
@@ -130,7 +130,7 @@ impl Window {
         self.to
     }
 
-    /// The passed today.
+    /// Today, if the caller passed it.
     pub fn today(&self) -> Option<NaiveDate> {
         self.today
     }
@@ -141,7 +141,7 @@ impl Window {
     }
 }
 
-/// What a run may touch: the window's dates, and the named students, or all.
+/// What a run may compare and write: the dates of a window, of all students or of named ones.
 ///
 /// ```
 /// use rollmark::rules::{Scope, Window};
@@ -171,14 +171,14 @@ impl Scope {
         Self { window, students: None }
     }
 
-    /// Narrows it to these students.
+    /// Limits it to these students.
     #[must_use]
     pub fn with_students(mut self, students: impl IntoIterator<Item = impl Into<StudentId>>) -> Self {
         self.students = Some(students.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Moves it to other dates.
+    /// Sets other dates; the students stay.
     #[must_use]
     pub fn with_window(mut self, window: Window) -> Self {
         self.window = window;

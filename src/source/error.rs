@@ -6,32 +6,33 @@ use serde::Serialize;
 
 use crate::model::Retry;
 
-/// What kind of failure a [`SourceError`] is, by what a caller can do about it.
+/// The kind of a [`SourceError`], by what a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SourceErrorKind {
-    /// Nobody answers, or the connection broke: check the address and the network.
+    /// The source doesn't answer, or the connection broke: check the address and the network.
     Connection,
     /// The key, client or token was refused: check the credentials.
     Credentials,
-    /// The credentials lack a right: allocate it in the management system.
+    /// The credentials lack a right: grant it in the management system.
     NotAllowed,
-    /// Too many requests: wait.
+    /// There were too many requests: wait.
     Throttled,
-    /// The source has failed on its side: try later.
+    /// The source failed on its side: try later.
     Server,
     /// The reply is not what was asked for (a web page, half a document, no document).
     BadReply,
-    /// A record lacks a required field or has an unreadable one: map it, or correct it in the source.
+    /// A record lacks a required field, or the field can't be read: name the field, or correct the record in the
+    /// source.
     BadRecord,
     /// Part of what was asked for is missing from the reply.
     Incomplete,
     /// The reply is larger than the limits allow.
     TooLarge,
-    /// The time that was set has run out.
+    /// The fetch took longer than its deadline.
     TimedOut,
-    /// The source was set up wrongly.
+    /// The source has a wrong setting.
     Configuration,
 }
 
@@ -53,8 +54,8 @@ impl fmt::Display for SourceErrorKind {
     }
 }
 
-/// A fetch that failed. One line that says what happened and what to do; it never holds a key, a URL's query, a reply's
-/// body or anything about a pupil beyond ids. What lies behind it is its [`source`](Error::source).
+/// A fetch that failed. The message is one line: what happened, and what to do. It never holds a key, the query of a
+/// URL, the body of a reply, or anything about a pupil except ids. The cause is its [`source`](Error::source).
 ///
 /// ```
 /// use rollmark::model::{Cause, Retry};
@@ -73,32 +74,32 @@ pub struct SourceError {
 }
 
 impl SourceError {
-    /// A failure that a new try would meet again.
+    /// A failure that another try would not avoid ([`Retry::Never`]).
     pub fn new(kind: SourceErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), retry: Retry::Never, cause: None }
     }
 
-    /// A failure that a new try can escape.
+    /// A failure that another try can avoid ([`Retry::Now`]).
     pub fn temporary(kind: SourceErrorKind, message: impl Into<String>) -> Self {
         Self::new(kind, message).with_retry(Retry::Now)
     }
 
-    /// Sets whether a new try is worth it.
+    /// Sets whether another try is worth it.
     #[must_use]
     pub fn with_retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Sets what lies behind the failure. The message must not repeat it.
+    /// Sets the cause. The message must not repeat it, and its text must hold no secret.
     #[must_use]
     pub fn with_cause(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
         self.cause = Some(Arc::new(cause));
         self
     }
 
-    /// The same failure after all tries were used up: the message says what was tried, and a failure that a new try could
-    /// escape is left to a scheduler ([`Retry::Exhausted`]).
+    /// The same failure after all tries were used up. The message then says what was tried, and a failure that another
+    /// try could avoid becomes [`Retry::Exhausted`].
     #[must_use]
     pub fn exhausted(mut self, tried: &str) -> Self {
         if self.retry.wait().is_some() || self.kind == SourceErrorKind::TimedOut {
@@ -120,7 +121,7 @@ impl SourceError {
         self.kind
     }
 
-    /// Whether a new try can succeed without anything being changed.
+    /// Whether another try can succeed without a change to anything.
     pub fn retry(&self) -> Retry {
         self.retry
     }

@@ -1,4 +1,4 @@
-//! Where records come from: [`AttendanceSource`], its request, its stream and its error.
+//! Where records come from: the trait [`AttendanceSource`], its request, its stream and its error.
 
 mod error;
 mod forward;
@@ -40,27 +40,27 @@ use crate::model::setters;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// Records say when they were last updated.
+    /// Whether records say when they were last updated. Without that, [R6](crate::guide::rules#r6) has nothing to compare.
     pub has_stamps: bool,
-    /// The source has registration periods with a session flag.
+    /// Whether the source has registration periods with a session flag.
     pub has_period_flags: bool,
-    /// The source has out-of-school records.
+    /// Whether the source has out-of-school records.
     pub has_out_of_school: bool,
-    /// The source has a code table. Where it has none, every code counts as an absence ([R2](crate::guide::rules#r2));
-    /// where it has one, an empty table under records with codes is an incomplete fetch
+    /// Whether the source has a code table. Without one, every code counts as an absence
+    /// ([R2](crate::guide::rules#r2)). With one, an empty table is an incomplete fetch if records have codes
     /// ([R11.6](crate::guide::rules#r11-6)).
     pub has_code_table: bool,
-    /// The source gives session marks ([`SessionMark`](crate::model::SessionMark)) instead of registrations. A sync then
-    /// needs them in full, and nothing else; a registration is an error.
+    /// Whether the source gives session marks ([`SessionMark`](crate::model::SessionMark)) instead of registrations. A
+    /// sync then needs all of them, and treats a registration as an error.
     pub gives_session_marks: bool,
-    /// Nothing older or newer than today can be read; a sync narrows its window to today and says so.
+    /// Whether the source can read only today. A sync then narrows its window to today and says so.
     pub today_only: bool,
-    /// How old a reply can be ([R9](crate::guide::rules#r9)). Zero where nothing is cached.
+    /// How old a reply can be ([R9](crate::guide::rules#r9)); zero if nothing is cached.
     pub cache_expiry: TimeDelta,
 }
 
 impl Default for Capabilities {
-    /// Everything but session marks, from replies that are never cached.
+    /// A source that has everything except session marks, and no cache.
     fn default() -> Self {
         Self {
             has_stamps: true,
@@ -85,7 +85,7 @@ setters!(Capabilities {
 });
 
 impl Capabilities {
-    /// Everything but session marks, from replies that are never cached.
+    /// A source that has everything except session marks, and no cache.
     pub fn new() -> Self {
         Self::default()
     }
@@ -104,28 +104,29 @@ impl Capabilities {
     }
 }
 
-/// A school's management system, as far as attendance goes.
+/// A school's management system, as far as attendance is concerned. [Your own source](crate::guide::your_own_source)
+/// shows how to write one.
 ///
 /// # Contract
-/// - A fetch reads **everybody's** records of the window's dates: whether the school was in session shows only there.
-///   Records outside the window can be among them. Out-of-school records that overlap the window belong to it,
+/// - A fetch reads **everybody's** records of the window's dates, because only these show whether the school was in
+///   session. It may give records outside the window too. Out-of-school records that overlap the window belong to it,
 ///   wherever they begin.
 /// - **Kind**: registrations and out-of-school records, or session marks, as [`Capabilities::gives_session_marks`] says;
 ///   never both.
-/// - **Order** is free. Codes and periods should come first: a late one costs memory, never correctness.
-/// - **Completeness**: the stream's last item is [`FetchItem::Complete`], once, only if every part was read in full.
-///   It has a part for every kind that the capabilities promise, codes included. A stream that ends without it was cut
-///   short, and nothing of it counts.
-/// - **Errors** end the stream. One whose [`SourceError::retry`] says so can be tried again from the start; a source that has
-///   its own retries says so only where a new fetch has a fresh chance.
-/// - **Cancellation**: dropping the stream stops the work and leaves nothing half done.
-/// - `Debug` and `Display` name the source without any secret.
+/// - **Order**: any. Codes and periods should come first: a late one costs memory, but the result stays right.
+/// - **Completeness**: the last item of the stream is [`FetchItem::Complete`], once, and only if every part was read in
+///   full. It has a part for every kind that the capabilities promise, codes included. A stream that ends without it
+///   was cut short, and none of its records count.
+/// - **Errors** end the stream. [`SourceError::retry`] says whether a new fetch from the start can succeed. A source
+///   that retries by itself says so only if a new fetch has a better chance.
+/// - **Cancellation**: dropping the stream stops the work, and leaves nothing half done.
+/// - `Debug` and `Display` name the source, without any secret.
 #[async_trait]
 pub trait AttendanceSource: Debug + Display + Send + Sync {
-    /// What this source can give. The same on every call.
+    /// What this source can give. Every call gives the same answer.
     fn capabilities(&self) -> Capabilities;
 
-    /// What this system's things are called, for sentences about it.
+    /// What things are called in this system, for the sentences of a diagnosis.
     fn wording(&self) -> Wording {
         Wording::default()
     }
@@ -133,6 +134,6 @@ pub trait AttendanceSource: Debug + Display + Send + Sync {
     /// Reads a window.
     ///
     /// # Errors
-    /// What fails before the first record; later failures are items of the stream.
+    /// What fails before the first record. Later failures are items of the stream.
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError>;
 }

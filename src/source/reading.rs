@@ -30,11 +30,12 @@ pub(crate) enum Progress {
 
 /// Reads a complete fetch into what `start` makes, such as a [`Resolver`](crate::rules::Resolver) or a vector.
 ///
-/// A fetch that breaks off is thrown away and started again, four times at most and with growing waits: no row of a broken
-/// answer ever counts. The source's answer must cover every date of the window in every kind that its capabilities promise.
+/// A fetch that breaks off is discarded and started again, up to four tries in all, with growing waits: no row of a
+/// broken reply ever counts. What the source gives must cover every date of the window, for every kind that its
+/// capabilities promise.
 ///
 /// # Errors
-/// The source's error, or one of the kind [`SourceErrorKind::Incomplete`] for an answer that proves nothing.
+/// The source's error, or [`SourceErrorKind::Incomplete`] if there is no proof that everything was read.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

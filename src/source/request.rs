@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::Zone;
 use crate::rules::Window;
 
-/// What a fetch asks for: a window, never single students. Made for one reading: what a source grants a fetch in time runs
-/// from here on, and goes on running where the fetch has to be started again.
+/// What a fetch asks for: a window, never single students. Make a new request for each fetch: the source's time limit
+/// for the whole fetch starts when the request is made, and is not extended if the fetch has to be started again.
 ///
 /// ```
 /// use rollmark::rules::SyncWindow;
@@ -34,14 +34,14 @@ impl FetchRequest {
         Self { window, periods: false, zone: None, counters: FetchCounters::default(), began: Instant::now() }
     }
 
-    /// Says in which time zone the window's dates are.
+    /// Sets the time zone of the window's dates.
     #[must_use]
     pub fn with_zone(mut self, zone: &Zone) -> Self {
         self.zone = Some(zone.clone());
         self
     }
 
-    /// Sets whether registration periods are needed too (the period rule).
+    /// Sets whether registration periods are needed too, as the period rule does.
     #[must_use]
     pub fn with_periods(mut self, periods: bool) -> Self {
         self.periods = periods;
@@ -53,7 +53,7 @@ impl FetchRequest {
         self.window
     }
 
-    /// The school's time zone, by which a source that reaches today only tells whether its today is the window's.
+    /// The school's time zone. Sources that can read only today need it to compare their today with the window.
     pub fn zone(&self) -> Option<&Zone> {
         self.zone.as_ref()
     }
@@ -63,28 +63,28 @@ impl FetchRequest {
         self.periods
     }
 
-    /// What the fetch costs; a source counts here as it goes, also on the way to a failure.
+    /// What the fetch costs. A source counts here as it goes, even if the fetch fails later.
     pub fn counters(&self) -> &FetchCounters {
         &self.counters
     }
 
-    /// When the reading began, by a monotonic clock.
+    /// When the request was made, by a monotonic clock.
     pub fn began(&self) -> Instant {
         self.began
     }
 }
 
-/// What fetching costs. Clones count together, so that the counts of a repeated fetch add up.
+/// What fetching costs. Clones share their counts, so that those of a repeated fetch add up.
 #[derive(Clone, Debug, Default)]
 pub struct FetchCounters(Arc<[AtomicU64; 3]>);
 
-/// The state of [`FetchCounters`] at one moment.
+/// The counts of [`FetchCounters`] at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Tally {
-    /// Requests sent, with every attempt and token call.
+    /// Requests sent, including every attempt and every request for a token.
     pub requests: u64,
-    /// Attempts beyond each request's first.
+    /// Attempts after the first one of each request.
     pub retries: u64,
     /// Bytes of reply bodies, after decompression.
     pub bytes: u64,
@@ -96,7 +96,7 @@ impl FetchCounters {
         self.0[0].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a repeated attempt; the request that it makes is counted apart.
+    /// Counts a repeated attempt. Count its request with [`add_request`](Self::add_request) as well.
     pub fn add_retry(&self) {
         self.0[1].fetch_add(1, Ordering::Relaxed);
     }
@@ -126,7 +126,7 @@ pub enum FetchedKind {
     Periods,
     /// The code table.
     Codes,
-    /// Session marks, from a source that gives these instead of registers.
+    /// Session marks, from a source that gives them instead of registers.
     SessionMarks,
 }
 
@@ -142,7 +142,7 @@ impl std::fmt::Display for FetchedKind {
     }
 }
 
-/// What one part of an answer holds of what the school has.
+/// How much of the school's data one part of a fetch holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -150,7 +150,8 @@ pub enum Coverage {
     /// Every record.
     #[default]
     Everything,
-    /// Only the records that have changed since this instant. A sync refuses such an answer: it proves nothing about the rest.
+    /// Only the records that have changed since this instant. A sync refuses it, because it proves nothing about the
+    /// rest.
     ChangesSince(DateTime<Utc>),
 }
 
@@ -160,7 +161,7 @@ impl Coverage {
     }
 }
 
-/// One part of a fetch that was answered in full.
+/// One part of a fetch that was read in full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Part {
@@ -170,31 +171,31 @@ pub struct Part {
     pub from: NaiveDate,
     /// The last date asked for, included.
     pub to: NaiveDate,
-    /// Rows in the accepted reply, before any window.
+    /// Rows in the accepted reply, before rows outside the window are dropped.
     pub rows: u64,
-    /// As of when it shows the school, if that is known.
+    /// The time of the data, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<DateTime<Utc>>,
-    /// What it holds of these dates.
+    /// How much of these dates it holds.
     #[serde(default, skip_serializing_if = "Coverage::is_everything")]
     pub coverage: Coverage,
 }
 
 impl Part {
-    /// A part that holds everything, from a reply with so many rows for the dates from `from` to `to`, both included.
+    /// A part that holds everything from `from` to `to`, both included, from a reply with this many rows.
     pub fn new(kind: FetchedKind, from: NaiveDate, to: NaiveDate, rows: u64) -> Self {
         Self { kind, from, to, rows, as_of: None, coverage: Coverage::Everything }
     }
 
-    /// Says as of when this part shows the school, for files and exports. Without it, that is the time of the fetch minus
-    /// [`Capabilities::cache_expiry`](super::Capabilities::cache_expiry).
+    /// Sets the time of the data, for files and exports. Without it, the data can be as old as the time of the fetch
+    /// minus [`Capabilities::cache_expiry`](super::Capabilities::cache_expiry).
     #[must_use]
     pub fn with_as_of(mut self, as_of: DateTime<Utc>) -> Self {
         self.as_of = Some(as_of);
         self
     }
 
-    /// Says what this part holds of its dates.
+    /// Sets how much of its dates this part holds.
     #[must_use]
     pub fn with_coverage(mut self, coverage: Coverage) -> Self {
         self.coverage = coverage;
@@ -202,7 +203,8 @@ impl Part {
     }
 }
 
-/// What was asked and answered in full: the evidence on which a sync may decide ([R11.1](crate::guide::rules#r11-1)).
+/// The proof that a fetch is complete: which kinds were asked for and read in full, over which dates. A sync decides on
+/// nothing less ([R11.1](crate::guide::rules#r11-1)).
 ///
 /// ```
 /// use rollmark::rules::Window;
@@ -224,12 +226,12 @@ pub struct Completeness {
 }
 
 impl Completeness {
-    /// A verdict without any part.
+    /// A proof without any part.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The verdict of a source that answers a whole window at once: one part of each kind, with its number of rows.
+    /// For a source that reads a whole window at once: one part of each kind, with its number of rows.
     pub fn whole(window: Window, rows: impl IntoIterator<Item = (FetchedKind, u64)>) -> Self {
         let part = |(kind, rows)| Part::new(kind, window.from(), window.to(), rows);
         Self { parts: rows.into_iter().map(part).collect(), ..Self::default() }
@@ -242,8 +244,8 @@ impl Completeness {
         self
     }
 
-    /// Names the fields of out-of-school records that may hold their stamp or code under a name that is not looked for: too
-    /// few records to tell.
+    /// Names fields of out-of-school records that may hold their stamp or code under an unknown name, if there are too
+    /// few records to be sure.
     #[must_use]
     pub fn with_undecided_fields<I: IntoIterator<Item: Into<String>>>(mut self, names: I) -> Self {
         self.undecided_fields = names.into_iter().map(Into::into).collect();
@@ -267,14 +269,14 @@ impl Completeness {
         self.parts.iter().filter(|part| part.kind == kind).map(|part| part.rows).sum()
     }
 
-    /// As of when the parts show the school: the earliest of them, where a part that doesn't say counts as `otherwise`.
-    /// `None` if no part says.
+    /// The time of the data: the earliest of all parts. A part that doesn't say counts as `otherwise`; `None` if no
+    /// part says.
     pub fn as_of(&self, otherwise: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let says = self.parts.iter().any(|part| part.as_of.is_some());
         self.parts.iter().filter(|_| says).map(|part| part.as_of.unwrap_or(otherwise)).min()
     }
 
-    /// Whether the parts of a kind leave no date of the window out.
+    /// Whether the parts of a kind cover every date of the window.
     pub fn covers(&self, kind: FetchedKind, window: Window) -> bool {
         let mut parts: Vec<_> = self.parts.iter().filter(|part| part.kind == kind).collect();
         parts.sort_by_key(|part| part.from);

@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt};
 use super::{Completeness, SourceError};
 use crate::model::Record;
 
-/// Records that travel together, in any order.
+/// Some records, in any order, that are handed over together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordBatch(Vec<Record>);
 
@@ -61,13 +61,13 @@ impl IntoIterator for RecordBatch {
     }
 }
 
-/// What a source streams: records, then the verdict.
+/// What a source streams: records, and at the end the proof of completeness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FetchItem {
-    /// Records, in any order; codes and periods should come first.
+    /// Records in any order. Codes and periods should come first.
     Records(RecordBatch),
-    /// What was asked and answered in full. The last item, exactly once.
+    /// What was asked for and read in full. The last item, exactly once.
     Complete(Completeness),
 }
 
@@ -96,7 +96,7 @@ impl RecordStream {
         Self(items.boxed())
     }
 
-    /// A complete answer that is there at once.
+    /// A complete fetch whose records are there already.
     pub fn of(records: impl IntoIterator<Item = Record>, completeness: Completeness) -> Self {
         let items = [FetchItem::Records(records.into_iter().collect()), FetchItem::Complete(completeness)];
         Self::new(futures::stream::iter(items.map(Ok)))

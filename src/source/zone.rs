@@ -9,12 +9,12 @@ use crate::model::{UnknownZone, Zone};
 /// Where Unix systems keep the time-zone database.
 const FOLDER: &str = "/usr/share/zoneinfo";
 
-/// A time zone by its IANA name, with the newer of the bundled rules and those of this machine's time-zone database: the
-/// folder that `TZDIR` names, else `/usr/share/zoneinfo`. The bundled rules count where the machine has no database, or one
-/// that does not say which edition it is. Reads two small files.
+/// A time zone by its IANA name, with the newest rules there are: the bundled ones, or those of this machine's
+/// time-zone database (in the folder that `TZDIR` names, or else in `/usr/share/zoneinfo`). The bundled rules are used
+/// if the machine has no database, or one that does not say which edition it is. Reads two small files.
 ///
 /// # Errors
-/// Neither database has the name.
+/// No database has this name.
 pub fn newest_zone(name: &str) -> Result<Zone, UnknownZone> {
     let folder = std::env::var_os("TZDIR").filter(|folder| !folder.is_empty());
     newest_zone_in(folder.as_deref().map_or(Path::new(FOLDER), Path::new), name)

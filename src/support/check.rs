@@ -13,27 +13,28 @@ use crate::source::Completeness;
 use crate::store::{Run, RunQuery};
 use crate::sync::SyncError;
 
-/// What of a school's set-up is checked.
+/// What is checked of a school's settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum CheckName {
-    /// Whether the source answers, and by which clock.
+    /// Whether the source answers, and whether its clock is right.
     Access,
-    /// How old replies can be, and how old they were ([R9](crate::guide::rules#r9)).
+    /// How old replies can be, and how old they really were ([R9](crate::guide::rules#r9)).
     Cache,
-    /// The PM rule in use against the session flags of the registration periods ([R3](crate::guide::rules#r3)).
+    /// The PM rule in use, compared with the session flags of the registration periods ([R3](crate::guide::rules#r3)).
     Pm,
     /// Sessions in which an out-of-school record lost to a registration ([R6](crate::guide::rules#r6)).
     Precedence,
-    /// How many days back the school corrects, against the window ([R8](crate::guide::rules#r8)).
+    /// How many days later the school still corrects registers, compared with the window
+    /// ([R8](crate::guide::rules#r8)).
     Window,
-    /// Codes that the code table does not know ([R2](crate::guide::rules#r2)).
+    /// Codes that the code table does not have ([R2](crate::guide::rules#r2)).
     Codes,
-    /// Fields under unknown names that may decide.
+    /// Fields under unknown names that may hold update times or codes.
     Fields,
-    /// Days that look cut, and registers that were not taken ([R11](crate::guide::rules#r11)).
+    /// Days that look incomplete, and registers that were not taken ([R11](crate::guide::rules#r11)).
     Completeness,
-    /// Students whose ids are alike, and those of whom nothing is read any more.
+    /// Students with similar ids, and students who vanished from the source.
     Students,
 }
 
@@ -49,20 +50,20 @@ names!(CheckName, "a check", {
     Students => "students",
 });
 
-/// What a check comes to. Sorts from the best to the worst; there will be no fourth.
+/// The result of a check. Sorts from the best to the worst. Exhaustive: there are only these three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verdict {
     /// Nothing to do.
     Ok,
-    /// Somebody should look at it: it can be right.
+    /// Somebody should look at it; it may be right.
     Look,
-    /// Marks are wrong or will be.
+    /// Marks are wrong, or will be.
     Wrong,
 }
 
 names!(Verdict, "a verdict", { Ok => "ok", Look => "look", Wrong => "wrong", });
 
-/// What a check rests on.
+/// What the result of a check is based on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 #[non_exhaustive]
@@ -165,13 +166,13 @@ pub enum CheckEvidence {
 pub struct Check {
     /// What was checked.
     pub name: CheckName,
-    /// What it comes to.
+    /// The result.
     pub verdict: Verdict,
     /// What was found, as sentences.
     pub summary: String,
     /// What to do, as sentences; empty where there is nothing to do.
     pub advice: String,
-    /// What it rests on.
+    /// What the result is based on.
     pub evidence: CheckEvidence,
 }
 
@@ -255,11 +256,11 @@ impl fmt::Display for Check {
 }
 
 impl Support<'_> {
-    /// Checks a school's set-up: what the known causes of wrong marks look like there, the worst first, of equals in the order
-    /// of [`CheckName`]. It reads these dates once, and the store if there is one.
+    /// Checks a school's settings for the known causes of wrong marks. The worst results come first, equal ones in the
+    /// order of [`CheckName`]. It reads these dates once, and the store if there is one.
     ///
-    /// [`CheckName::Access`] says that the source answered; what else of it can be told is for the source's own probe to
-    /// add ([`Check::access`], [`Check::fields`]). All records are held until every check is done.
+    /// [`CheckName::Access`] only says that the source answered; a source's own probe can add more ([`Check::access`],
+    /// [`Check::fields`]). All records are held in memory until every check is done.
     ///
     /// # Errors
     /// See [`SyncError`].

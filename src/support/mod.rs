@@ -1,4 +1,5 @@
-//! The desk: answers about one school from a fetch, and from its store if there is one. Reads, and never writes.
+//! For the support desk: answers about one school, from a fetch and from the portal's store if there is one. It reads,
+//! and never writes.
 
 mod check;
 
@@ -15,7 +16,7 @@ use crate::source::{
 use crate::store::{MarkKey, MarkStore, RunQuery};
 use crate::sync::{SyncError, narrow_to_today};
 
-/// Answers "why is this mark wrong?" without a store, now. See [`Support::diagnose`].
+/// Answers "why is this mark wrong?" now and without a store. See [`Support::diagnose`].
 ///
 /// # Errors
 /// See [`SyncError`].
@@ -55,30 +56,30 @@ pub struct Support<'a> {
 }
 
 impl<'a> Support<'a> {
-    /// A desk without a store.
+    /// Answers without a store.
     pub fn new(source: &'a dyn AttendanceSource, rules: &'a Rules) -> Self {
         Self { source, rules, store: None, now: None }
     }
 
-    /// Compares with what this store holds of the school.
+    /// Also compares with what this store holds for the school.
     #[must_use]
     pub fn with_store(mut self, store: &'a dyn MarkStore, school: &'a SchoolId) -> Self {
         self.store = Some((store, school));
         self
     }
 
-    /// Sets the instant just before the fetch. Without it, each answer reads the clock.
+    /// Sets the time of the fetch. Without it, each answer reads the clock.
     #[must_use]
     pub fn with_now(mut self, now: DateTime<Utc>) -> Self {
         self.now = Some(now);
         self
     }
 
-    /// Answers "why is this mark wrong?" from a fetch of the date, wherever that lies.
+    /// Answers "why is this mark wrong?" from a fetch of the date, also if that is outside the window.
     ///
-    /// The store is compared if it has recorded a run of this school. Where the last run that covered the student and date
-    /// was told that the school was closed on that date, no mark is expected. Registration periods are read too if the
-    /// source gives them, so that both PM rules can be looked at.
+    /// The store is compared if it has recorded a run of this school. If the last run that covered the student and date
+    /// was told that the school was closed then, no mark is expected. Registration periods are read too, if the source
+    /// has them, so that both PM rules can be tried.
     ///
     /// # Errors
     /// See [`SyncError`].
@@ -114,8 +115,8 @@ impl<'a> Support<'a> {
         Ok(diagnosis)
     }
 
-    /// Which PM start fits the school, from a fetch of these dates; see [`PmAuditor`]. A source that reaches today only can
-    /// be asked for today alone.
+    /// Finds out which PM start fits the school, from a fetch of these dates; see [`PmAuditor`]. A source that can read
+    /// only today can be asked for today alone.
     ///
     /// # Errors
     /// See [`SyncError`].
@@ -126,8 +127,8 @@ impl<'a> Support<'a> {
         Ok(audit)
     }
 
-    /// "What if?": the marks of these dates that other rules would decide differently. A source that reaches today only can
-    /// be asked for today alone.
+    /// "What if?": the marks of these dates that other rules would decide differently. A source that can read only
+    /// today can be asked for today alone.
     ///
     /// # Errors
     /// See [`SyncError`].

@@ -32,19 +32,19 @@ const RECENT: TimeDelta = TimeDelta::days(14);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SyncEvent {
-    /// A fetch begins; tries count from 1.
+    /// A fetch begins. Attempts count from 1.
     FetchStarted {
-        /// Which try this is.
+        /// The number of this attempt.
         attempt: u32,
     },
-    /// A fetch broke off. It is started again if a new try can help and tries are left.
+    /// A fetch broke off. It is started again if that can help and attempts are left.
     FetchFailed {
-        /// Which try it was.
+        /// The number of that attempt.
         attempt: u32,
         /// Why.
         failure: SourceErrorKind,
     },
-    /// So many records were read so far in this try.
+    /// How many records were read so far in this attempt.
     Read {
         /// Records of any kind.
         records: u64,
@@ -99,16 +99,16 @@ pub struct AttendanceSync {
 
 type Listener = Box<dyn Fn(&SchoolId, SyncEvent) + Send + Sync>;
 
-/// A run before its commit: what it read, and what it will write or would write.
+/// A run before its commit: what it read, and what it will write (or would write, in a dry run).
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// The report, still without a run number.
+    /// The report, without a run number yet.
     pub report: SyncReport,
     /// The changes.
     pub plan: Plan,
     /// What the store holds in scope.
     pub snapshot: Snapshot,
-    /// The run as the store will record it, still without a number.
+    /// The run as the store will record it, without a number yet.
     pub run: Run,
 }
 
@@ -134,8 +134,9 @@ struct Resolved {
 }
 
 impl AttendanceSync {
-    /// A sync of one school; an `Arc` shares a source or a store with others. A second run of the same school at the same
-    /// time is refused until [`with_wait_for_other_run`](Self::with_wait_for_other_run) says otherwise.
+    /// A sync of one school. To share a source or a store with other syncs, pass an `Arc`. A second run of the same
+    /// school at the same time is refused, unless [`with_wait_for_other_run`](Self::with_wait_for_other_run) lets it
+    /// wait.
     pub fn new(
         source: impl AttendanceSource + 'static,
         store: impl MarkStore + 'static,
@@ -161,16 +162,16 @@ impl AttendanceSync {
         self
     }
 
-    /// Sets what stops a run, such as a signal: the run then ends with
-    /// [`SyncErrorKind::Stopped`](super::SyncErrorKind::Stopped) and gives its lease back before it returns. A commit that has
-    /// begun is finished.
+    /// Sets a future that stops a run when it completes, such as one that waits for a signal. The run then ends with
+    /// [`SyncErrorKind::Stopped`](super::SyncErrorKind::Stopped) and gives its lease back before it returns. A commit
+    /// that has begun is finished.
     #[must_use]
     pub fn with_stop(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop = stop.boxed().shared();
         self
     }
 
-    /// Sets who is told what a run is doing, and of which school.
+    /// Sets a function that is told what a run is doing, and for which school.
     #[must_use]
     pub fn with_listener(mut self, listener: impl Fn(&SchoolId, SyncEvent) + Send + Sync + 'static) -> Self {
         self.listener = Some(Box::new(listener));
@@ -179,9 +180,9 @@ impl AttendanceSync {
 
     /// Runs once.
     ///
-    /// A fetch that breaks off is started again from the beginning, four times at most and with growing waits, if a new try can
-    /// help; the report counts these as retries. The run holds the school's lease, and renews it; if its future is dropped, the
-    /// lease is given back by a task of the runtime, and at the latest it runs out after 30 seconds.
+    /// If a fetch breaks off and another try can help, it starts again from the beginning, up to four attempts in all,
+    /// with growing waits; the report counts them as retries. The run holds the school's lease and renews it. If its
+    /// future is dropped, a task on the runtime gives the lease back; at the latest, it runs out after 30 seconds.
     ///
     /// # Errors
     /// See [`SyncError`]; the store then holds what it held.
@@ -189,10 +190,11 @@ impl AttendanceSync {
         self.run_with(request, |_| Ok(())).await
     }
 
-    /// Runs once, and lets the caller prepare its outputs just before the commit (in a dry run: at the end).
+    /// Runs once, and calls `prepare` just before the commit (in a dry run: at the end), so that the caller can write
+    /// its own outputs first.
     ///
-    /// `prepare` is called again if the store has moved and the plan had to be made anew. An error of it stops the run
-    /// before anything is written.
+    /// `prepare` is called again if the store has changed in between and the plan had to be made again. If it returns
+    /// an error, the run stops before anything is written.
     ///
     /// # Errors
     /// See [`SyncError`]; the store then holds what it held.

@@ -8,11 +8,11 @@ use crate::rules::ResolveError;
 use crate::source::SourceError;
 use crate::store::StoreError;
 
-/// What kind of failure a [`SyncError`] is.
+/// The kind of a [`SyncError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SyncErrorKind {
-    /// The source failed, or its answer is incomplete.
+    /// The source failed, or what it gave is incomplete.
     Source,
     /// The records can't be resolved.
     Resolve,
@@ -20,19 +20,19 @@ pub enum SyncErrorKind {
     Store,
     /// Too many marks would change.
     MassChange,
-    /// The source reaches today only, and today is not in the window, or was not passed.
+    /// The source can read only today, and today is not in the window or was not passed.
     NotToday,
-    /// A saved plan is not for this school, these rules or this state of the store.
+    /// A saved plan was made for another school, other rules or another state of the store.
     PlanOutdated,
     /// Another run holds the school's lease.
     Busy,
     /// The run was asked to stop.
     Stopped,
-    /// What the caller does before the commit has failed.
+    /// The caller's own function, called before the commit, failed.
     Prepare,
 }
 
-/// A sync that did not happen. The store holds what it held.
+/// A sync that did not happen. The store is as it was.
 ///
 /// ```
 /// use rollmark::model::Retry;
@@ -97,7 +97,7 @@ impl SyncError {
         }
     }
 
-    /// Whether a new run can succeed without anything being changed.
+    /// Whether another run can succeed without a change to anything.
     pub fn retry(&self) -> Retry {
         match &self.0 {
             Failure::Source(error) => error.retry(),

@@ -3,8 +3,8 @@
 //! A run that fails at any point leaves the store as it was.
 //!
 //! # Watching a run
-//! A run is shown as [`tracing`](https://docs.rs/tracing) spans of level INFO. None holds a student, an id, a code, a text of
-//! the school's, a path or a query.
+//! A run emits [`tracing`](https://docs.rs/tracing) spans at level INFO. None of them holds a student, an id, a code, a
+//! text from the school, a path or a query.
 //!
 //! | span | in | fields |
 //! |---|---|---|
@@ -15,15 +15,16 @@
 //! | `rollmark.plan` | `rollmark.sync` | `attempt`, `added`, `changed`, `unchanged`, `removed`, `withheld`, `kept` |
 //! | `rollmark.apply` | `rollmark.sync` | `rows`: the changes that are written |
 //!
-//! What is not known (yet) is left out. Events of level WARN tell of a retry (`failure`, `wait_seconds`), of withheld changes
-//! (`reason`, `changes`), and of replies that can be or were stale (`cache_seconds`, `at_least_seconds`). A run's error is not
-//! among them: it is what the call returns.
+//! A field that is not known (yet) is left out. Events at level WARN report a retry (`failure`, `wait_seconds`),
+//! withheld changes (`reason`, `changes`), and replies that can be or were stale (`cache_seconds`, `at_least_seconds`).
+//! A run's error is not an event: the call returns it.
 //!
 //! - **Prometheus**: after each run, add the counts of its [`SyncReport`] (`marks`, `withheld`, `fetched`) to counters of your
 //!   own with one label for the school, and set a gauge to the time of the last run that succeeded: alert on its age.
 //! - **OpenTelemetry**: add the layer of the crate `tracing-opentelemetry` to your subscriber; each span becomes one of a trace.
 //!
-//! Put nothing between that records whole URLs (an HTTP tracing middleware, a proxy's log): the key is in their query.
+//! Don't use anything that records whole URLs, such as an HTTP tracing middleware or a proxy's log: the key is in their
+//! query.
 
 mod advice;
 mod engine;
@@ -48,7 +49,7 @@ use crate::model::StudentId;
 use crate::rules::{Scope, SyncWindow, Window};
 use crate::store::RunPurpose;
 
-/// What a run is to do.
+/// What a run should do.
 ///
 /// ```
 /// use rollmark::sync::SyncRequest;
@@ -68,12 +69,13 @@ pub struct SyncRequest {
 }
 
 impl SyncRequest {
-    /// The last 30 days of everybody: what an overnight or a manual sync covers ([R8](crate::guide::rules#r8)).
+    /// The last 30 days of all students: what an overnight or a manual sync covers ([R8](crate::guide::rules#r8)).
     pub fn overnight(today: NaiveDate) -> Self {
         Self { purpose: RunPurpose::Window, ..Self::targeted(SyncWindow::default().ending(today)) }
     }
 
-    /// Any dates: older corrections need a run of their own. Pass today with [`Window::with_today`] where it is known.
+    /// Any dates, for example to fetch a correction that is older than the window. If today is known, pass it with
+    /// [`Window::with_today`].
     pub fn targeted(window: Window) -> Self {
         Self {
             scope: Scope::all(window),
@@ -85,23 +87,23 @@ impl SyncRequest {
         }
     }
 
-    /// Narrows what is compared and written to these students. Everybody's rows are read all the same.
+    /// Limits what is compared and written to these students. Everybody's records are still read.
     #[must_use]
     pub fn with_students(mut self, students: impl IntoIterator<Item = impl Into<StudentId>>) -> Self {
         self.scope = self.scope.with_students(students);
         self
     }
 
-    /// Sets the guards' figures, and which of them are lifted.
+    /// Sets the limits, and which of them are lifted.
     #[must_use]
     pub fn with_guards(mut self, guards: Guards) -> Self {
         self.guards = guards;
         self
     }
 
-    /// Says on which dates the school was closed ([R11.4](crate::guide::rules#r11-4)): the marks in scope on them are
-    /// removed, whatever the registers hold. The statement holds for this run; give the dates as long as they are in
-    /// the window.
+    /// Says on which dates the school was closed ([R11.4](crate::guide::rules#r11-4)): the marks in scope on these
+    /// dates are removed, whatever the registers hold. This applies to one run only, so pass the dates as long as they
+    /// are in the window.
     #[must_use]
     pub fn with_closed_dates(mut self, dates: impl IntoIterator<Item = NaiveDate>) -> Self {
         self.closed.extend(dates);
@@ -115,14 +117,15 @@ impl SyncRequest {
         self
     }
 
-    /// Takes the run to happen at this instant instead of by the clock: fetch time, freshness, history.
+    /// Sets the time of the run instead of reading the clock: fetch time, freshness and history go by it. Tests need
+    /// it.
     #[must_use]
     pub fn with_now(mut self, now: DateTime<Utc>) -> Self {
         self.now = Some(now);
         self
     }
 
-    /// What the run may touch.
+    /// What the run may compare and write.
     pub fn scope(&self) -> &Scope {
         &self.scope
     }

@@ -8,8 +8,8 @@ use crate::model::{Mark, MarkContent, RecordKind, StudentId};
 use crate::rules::{Freshness, Register};
 use crate::store::{MarkCounts, MarkKey, Snapshot, StoredMark, WithheldChange, WithheldReason, Write};
 
-/// The guards' figures ([R11.4](crate::guide::rules#r11-4)-R11.6, [R11.8](crate::guide::rules#r11-8)) and which of them
-/// the caller has lifted.
+/// The limits of a run ([R11.4](crate::guide::rules#r11-4)-R11.6, [R11.8](crate::guide::rules#r11-8)), and which of
+/// them the caller has lifted.
 ///
 /// Nothing lifts the proof that a removal needs ([R11.4](crate::guide::rules#r11-4)), nor that stale never overwrites
 /// fresh ([R11.7](crate::guide::rules#r11-7)).
@@ -26,30 +26,31 @@ use crate::store::{MarkCounts, MarkKey, Snapshot, StoredMark, WithheldChange, Wi
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Guards {
-    /// Vanished students up to this many never raise an alarm. [R11](crate::guide::rules#r11): 10.
+    /// Up to this many vanished students are never too many. [R11](crate::guide::rules#r11): 10.
     pub vanished_students: u64,
-    /// More vanished students than `vanished_students` raise one if they are more than this share of the students with
-    /// marks, in percent. [R11](crate::guide::rules#r11): 5.
+    /// More vanished students than `vanished_students` are too many if they are more than this percentage of the
+    /// students with marks. [R11](crate::guide::rules#r11): 5.
     pub vanished_students_percent: u64,
-    /// On fewer dates with registrations than this, a student's absence from the fetch says nothing.
+    /// With registrations on fewer dates than this, a student who is missing from the fetch says nothing.
     /// [R11](crate::guide::rules#r11): 5.
     pub vanished_students_dates: usize,
-    /// Removals up to this many are never too many, unless they are all marks. [R11](crate::guide::rules#r11): 50.
+    /// Up to this many removals are never too many, unless they are all marks. [R11](crate::guide::rules#r11): 50.
     pub removals: u64,
-    /// More removals than `removals` are too many if they are more than this share of the marks, in percent.
+    /// More removals than `removals` are too many if they are more than this percentage of the marks.
     /// [R11](crate::guide::rules#r11): 10.
     pub removals_percent: u64,
-    /// From this many on, removing every mark in scope is too many. [R11](crate::guide::rules#r11): 10.
+    /// Removing every mark in scope is too much if there are at least this many. [R11](crate::guide::rules#r11): 10.
     pub removals_of_all: u64,
-    /// From this many marks decided by out-of-school records on, a fetch without any such record is suspect.
-    /// [R11](crate::guide::rules#r11): 20.
+    /// If at least this many marks were decided by out-of-school records, a fetch without any such record is
+    /// suspicious. [R11](crate::guide::rules#r11): 20.
     pub out_of_school_marks: u64,
-    /// Changes of status or code up to this many are never a mass change. [R11](crate::guide::rules#r11): 200.
+    /// Up to this many changes of status or code are never a mass change. [R11](crate::guide::rules#r11): 200.
     pub mass_change: u64,
-    /// More changes than `mass_change` are one if they are more than this share of the marks, in percent.
+    /// More changes than `mass_change` are a mass change if they are more than this percentage of the marks.
     /// [R11](crate::guide::rules#r11): 50.
     pub mass_change_percent: u64,
-    /// Says that the students of whom nothing is read any more have left: their marks are kept, however many they are.
+    /// Says that the students who vanished from the source have left: their marks are kept, however many students there
+    /// are.
     pub leavers: bool,
     /// Lifts the limits on removals, on vanished out-of-school records and on vanished students.
     pub allow_removals: bool,
@@ -58,7 +59,7 @@ pub struct Guards {
 }
 
 impl Default for Guards {
-    /// [R11](crate::guide::rules#r11)'s figures, nothing lifted.
+    /// [R11](crate::guide::rules#r11)'s limits, none of them lifted.
     fn default() -> Self {
         Self {
             vanished_students: 10,
@@ -90,15 +91,15 @@ pub struct MassChange {
     pub marks: u64,
 }
 
-/// A change that is planned: what a mark is and becomes.
+/// A planned change: what a mark is, and what it becomes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PlannedChange {
-    /// The mark's place.
+    /// The mark's key.
     pub key: MarkKey,
-    /// What the mark in the store says; `None` if there is none.
+    /// What the mark in the store says; `None` if the store has none.
     pub before: Option<Arc<MarkContent>>,
-    /// The mark that the source yields; `None` if there is none any more.
+    /// The mark that the source gives; `None` if it no longer gives one.
     pub after: Option<Arc<Mark>>,
 }
 
@@ -108,26 +109,26 @@ pub struct PlannedChange {
 pub struct Plan {
     /// Sorted by student (code points), date, session.
     pub changes: Vec<PlannedChange>,
-    /// In the same order.
+    /// The changes that are not written, in the same order.
     pub withheld: Vec<WithheldChange>,
-    /// How many marks each of it concerns.
+    /// How many marks are added, changed and so on.
     pub counts: MarkCounts,
-    /// The students of whom the fetch holds no record any more, sorted by code point: they have left, or are hidden by
-    /// a filter on the key ([R11.4](crate::guide::rules#r11-4)). Their marks are kept, or withheld where they are too
+    /// The students who vanished, sorted by code point: the fetch holds no record of them. They have left, or a filter
+    /// on the key hides them ([R11.4](crate::guide::rules#r11-4)). Their marks are kept, or withheld if they are too
     /// many.
     #[serde(default)]
     pub vanished_students: Vec<StudentId>,
-    /// The newest stamp of the marks that the source yields, of those not after the fetch.
+    /// The newest stamp of the marks that the source gives; stamps after the fetch don't count.
     #[serde(default)]
     pub newest_stamp: Option<DateTime<Utc>>,
 }
 
 impl Plan {
-    /// Compares what the store holds in the register's scope with what the register yields
+    /// Compares what the store holds in the register's scope with what the register gives
     /// ([R11](crate::guide::rules#r11)). Pure.
     ///
-    /// `out_of_school_rows` is how many out-of-school records the fetch held, of any student and date. The snapshot has
-    /// to be of the register's scope.
+    /// `out_of_school_rows` is the number of out-of-school records in the fetch, of any student and date. The snapshot
+    /// must have the register's scope.
     ///
     /// # Errors
     /// A mass change that is not allowed.
@@ -250,7 +251,7 @@ impl Plan {
         counts
     }
 
-    /// The changes as a store takes them.
+    /// The changes in the form that a store takes.
     pub fn writes(&self) -> Vec<Write> {
         let write = |change: &PlannedChange| match &change.after {
             Some(after) => Write::Put(Arc::clone(after)),
@@ -259,7 +260,8 @@ impl Plan {
         self.changes.iter().map(write).collect()
     }
 
-    /// The marks of a scope once the plan, made from this snapshot and a fetch of this freshness, is applied.
+    /// The marks of the scope after the plan is applied. Pass the snapshot and the freshness that the plan was made
+    /// from.
     pub fn applied_to(&self, snapshot: &Snapshot, freshness: Freshness) -> Vec<StoredMark> {
         let stored = snapshot.marks().iter().map(|stored| (&stored.key, Some(stored.clone())));
         let mut marks: BTreeMap<&MarkKey, Option<StoredMark>> = stored.collect();

@@ -13,18 +13,18 @@ use crate::store::{MarkCounts, WithheldReason};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Fetched {
-    /// Rows of registers in the accepted replies, before any window.
+    /// Rows of registers in the accepted replies, before rows outside the window are dropped.
     pub registrations: u64,
-    /// Session marks, likewise, from a source that gives these instead of registers.
+    /// Session marks, likewise, from a source that gives them instead of registers.
     #[serde(skip_serializing_if = "crate::model::is_zero")]
     pub session_marks: u64,
     /// Out-of-school records, likewise.
     pub out_of_school: u64,
-    /// Registration periods, likewise; 0 where they were not asked for.
+    /// Registration periods, likewise; 0 if they were not asked for.
     pub periods: u64,
-    /// Requests, with every attempt and token call.
+    /// Requests, including every attempt and every request for a token.
     pub requests: u64,
-    /// Attempts beyond each request's first.
+    /// Attempts after the first one of each request or fetch.
     pub retries: u64,
     /// Bytes of reply bodies, after decompression.
     pub bytes: u64,
@@ -46,7 +46,7 @@ pub struct ReportZone {
     pub name: String,
     /// The edition of the time-zone database that its rules are from, such as `2026b`.
     pub edition: String,
-    /// Which database that is.
+    /// Whether that is the bundled database or the machine's.
     pub origin: ZoneOrigin,
 }
 
@@ -56,13 +56,14 @@ impl From<&Zone> for ReportZone {
     }
 }
 
-/// What a run did, or a dry run would do. Serialises to one JSON object; `Display` is a summary of a few lines.
+/// What a run did, or what a dry run would do. Serialises to one JSON object; `Display` is a summary of a few lines for
+/// people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SyncReport {
     /// The run's number in the store; `None` for a dry run.
     pub run: Option<u64>,
-    /// Whether nothing was to be written.
+    /// Whether this was a dry run, which writes nothing.
     pub dry_run: bool,
     /// What was read.
     pub fetched: Fetched,
@@ -70,7 +71,7 @@ pub struct SyncReport {
     pub marks: MarkCounts,
     /// Changes that were not written, by reason ([R11](crate::guide::rules#r11)).
     pub withheld: BTreeMap<WithheldReason, u64>,
-    /// What the records raise, by name.
+    /// The issues in the records, by name.
     #[serde(serialize_with = "counts")]
     pub issues: Issues,
     /// The first few records of each issue, by id.
@@ -78,7 +79,7 @@ pub struct SyncReport {
     pub issue_examples: BTreeMap<Issue, Vec<String>>,
     /// The dates that were synced.
     pub window: ReportWindow,
-    /// By which time-zone rules the school's times were read.
+    /// The time-zone rules by which times were read.
     pub zone: ReportZone,
     /// The instant just before the first request.
     #[serde(serialize_with = "stamp")]
@@ -86,9 +87,9 @@ pub struct SyncReport {
     /// The earliest moment that the data can show ([R9](crate::guide::rules#r9)).
     #[serde(serialize_with = "stamp")]
     pub as_of_earliest: DateTime<Utc>,
-    /// What the school should know or set, in sentences.
+    /// What the school should know or change, in sentences.
     pub advice: Vec<String>,
-    /// How long the run took, by a monotonic clock.
+    /// How long the run took, in milliseconds by a monotonic clock.
     pub duration_ms: u64,
     #[serde(skip)]
     pub(super) wording: Wording,

@@ -13,21 +13,21 @@ use crate::model::SchoolId;
 use crate::rules::Rules;
 use crate::store::{MarkStore, Run, Snapshot, StoreErrorKind};
 
-/// A plan that can be kept as JSON, shown to somebody, and applied later.
+/// A plan that can be saved as JSON, shown to somebody, and applied later.
 ///
-/// It is bound to the state that it was made from: the school, the rules, the store's revision of the school, and the marks
-/// in its scope. So it is outdated by every change to the school's marks, such as an erased student's.
+/// It only fits the state that it was made from: the school, the rules, the store's revision of the school, and the
+/// marks in its scope. Any change to the school's marks makes it outdated, also if a student is erased.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedPlan {
     basis: String,
-    /// The run as the store will record it, still without a number.
+    /// The run as the store will record it, without a number yet.
     pub run: Run,
-    /// What it writes and withholds.
+    /// What it writes, and what it withholds.
     pub plan: Plan,
 }
 
 impl AttendanceSync {
-    /// Makes a plan of a run (usually a dry one) into data.
+    /// Makes a plan that can be saved from a run (usually a dry run).
     pub fn save_plan(&self, planned: &Planned) -> SavedPlan {
         SavedPlan {
             basis: basis(&self.school, &self.rules, &planned.snapshot),
@@ -38,8 +38,9 @@ impl AttendanceSync {
 }
 
 impl SavedPlan {
-    /// Writes the plan and returns the run's number. It waits for another run of the school for so long, and ends when `stop`
-    /// becomes ready ([`std::future::pending`] never does). A second time it is refused: the store has moved.
+    /// Applies the plan and returns the run's number. `wait_for_other_run` is how long to wait for another run of the
+    /// school; when `stop` completes, it ends without writing (pass [`std::future::pending`] for never). A plan can be
+    /// applied only once: after that the store has changed.
     ///
     /// # Errors
     /// [`SyncErrorKind::PlanOutdated`](super::SyncErrorKind::PlanOutdated) if the school or its marks are not those that the

@@ -162,10 +162,10 @@ fn open_regular(path: &Path) -> Result<File, SourceError> {
 
 /// A source that keeps the replies of every complete fetch in a folder, for [`ReplaySource`].
 ///
-/// What is kept is every record as it was read, before any rule, and not the bytes of the wire: that serves for every way
-/// in, and holds nothing that rollmark does not read. They are pupils' data, unless they are [masked](Self::with_masking). The
-/// files are readable by their owner only (on Unix). A fetch that fails leaves none; what a killed run left unfinished is
-/// removed by the next one.
+/// It keeps every record as it was read, before any rule, and not the bytes that were sent. So it works for every kind
+/// of source, and holds nothing that rollmark does not read. The records are pupils' data, unless they are
+/// [masked](Self::with_masking). On Unix, only their owner can read the files. A fetch that fails leaves no files; what
+/// a killed run left unfinished is removed by the next run.
 ///
 /// ```no_run
 /// # fn example(source: std::sync::Arc<dyn rollmark::source::AttendanceSource>) -> Result<(), rollmark::source::SourceError> {
@@ -187,11 +187,11 @@ pub struct SavingSource {
 }
 
 impl SavingSource {
-    /// Keeps what `inner` replies in this folder, which is created if it is not there (its parent is not). `fetched_at` is
-    /// the instant that is kept as the time of the fetch.
+    /// Keeps the records of `inner` in this folder. The folder is created if it does not exist; its parent has to
+    /// exist. `fetched_at` is kept as the time of the fetch.
     ///
     /// # Errors
-    /// The folder can't be made, or holds replies already.
+    /// The folder can't be created, or it already holds replies.
     pub fn new(
         inner: impl AttendanceSource + 'static,
         folder: impl Into<PathBuf>,
@@ -232,18 +232,18 @@ impl SavingSource {
         })
     }
 
-    /// Sets whether to replace the ids of students, records and periods, comments, reasons, names of periods and codes,
-    /// session flags that are neither `am` nor `pm`, and codes that the code table does not know by numbered ones, so that
-    /// every decision and every issue stays. Students are numbered and records are kept in an order that chance decides, so
-    /// that a class's roll says nothing of who is who. Times, code ids and letters stay as they are. Holds a fetch in memory
-    /// until it is complete.
+    /// Sets whether to mask the records: ids of students, records and periods, comments, reasons, names of periods and
+    /// codes, session flags that are neither `am` nor `pm`, and codes that the code table does not have are replaced by
+    /// numbered ones. Every decision and every issue stays the same. Students and records are put in a random order, so
+    /// that a class list does not show who is who. Times, code ids and letters stay as they are. A fetch is held in
+    /// memory until it is complete.
     #[must_use]
     pub fn with_masking(mut self, is_masked: bool) -> Self {
         self.is_masked = is_masked;
         self
     }
 
-    /// Under which id a student stands in the masked replies of the last fetch, once it is complete.
+    /// The id of a student in the masked replies of the last fetch, once that is complete.
     pub fn masked_student(&self, student: &StudentId) -> Option<StudentId> {
         self.masks.lock().unwrap_or_else(PoisonError::into_inner).get(student).cloned()
     }
@@ -426,7 +426,7 @@ impl Drop for Recorder {
     }
 }
 
-/// The replies that a [`SavingSource`] has kept, as a source of their own. It answers any part of what they cover.
+/// The replies that a [`SavingSource`] has kept, as a source. It can be asked for any part of what they cover.
 #[derive(Clone, Debug)]
 pub struct ReplaySource {
     folder: PathBuf,
@@ -438,7 +438,7 @@ impl ReplaySource {
     /// Opens a folder of kept replies.
     ///
     /// # Errors
-    /// The folder holds none, or they can't be read.
+    /// The folder holds no replies, or they can't be read.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, SourceError> {
         let folder = folder.into();
         let entries = fs::read_dir(&folder).map_err(|error| failed("read the folder", &folder, &error))?;
@@ -467,14 +467,14 @@ impl ReplaySource {
         self.fetches.first().map(|(_, manifest)| manifest)
     }
 
-    /// Sets how old the replies could be when they were fetched; at first it is what was kept of their source.
+    /// Sets how old the replies could be when they were fetched. The default is what the original source said.
     #[must_use]
     pub fn with_cache_expiry(mut self, expiry: TimeDelta) -> Self {
         self.fetches.iter_mut().for_each(|(_, manifest)| manifest.cache_seconds = expiry.num_seconds());
         self
     }
 
-    /// Sets whether the replies' source has a code table; at first it is what was kept of it.
+    /// Sets whether the original source has a code table. The default is what that source said.
     #[must_use]
     pub fn with_code_table(mut self, has: bool) -> Self {
         self.fetches.iter_mut().for_each(|(_, manifest)| manifest.has_code_table = has);
