@@ -101,6 +101,7 @@ type Listener = Box<dyn Fn(&SchoolId, SyncEvent) + Send + Sync>;
 
 /// A run before its commit: what it read, and what it will write or would write.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Planned {
     /// The report, still without a run number.
     pub report: SyncReport,
