@@ -61,9 +61,12 @@
 //! # What it does not do
 //! It is not a portal, a user interface, a scheduler, or a client for the rest of iSAMS. It never writes to the management
 //! system.
-#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+#![warn(missing_debug_implementations, unreachable_pub)]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used))]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod explain;
 // For the documentation and its tests alone.

@@ -17,6 +17,7 @@ use crate::rules::{SyncWindow, Window};
 /// assert_eq!(Expected::Present.to_string(), "/");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a mark is there or it is not")]
 pub enum Expected {
     /// Present or late.
     Present,

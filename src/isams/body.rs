@@ -59,9 +59,7 @@ impl<R: Read> Body<R> {
 
 impl<R: Read> Read for Body<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let length = available.len().min(buffer.len());
-        buffer.iter_mut().zip(&available[..length]).for_each(|(to, from)| *to = *from);
+        let length = self.fill_buf()?.read(buffer)?;
         self.consume(length);
         Ok(length)
     }

@@ -97,6 +97,7 @@ pub struct FieldShape {
 /// Whether the end date of a range belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum EndDate {
     /// A range ends before its end date.
     Exclusive,

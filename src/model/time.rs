@@ -11,6 +11,7 @@ pub(crate) const FIRST_REAL_YEAR: i32 = 1990;
 
 /// The half of the school day that a mark is for. `Am` sorts before `Pm`. Exhaustive: a school day has no third half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "a school day has two halves")]
 pub enum Session {
     /// The morning session.
     Am,
@@ -113,6 +114,7 @@ impl fmt::Display for FeedTime {
 /// A text that is not a time in any form that sources use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a date (2026-01-14) or a date and time (2026-01-14T08:40:00, with or without an offset)")]
+#[non_exhaustive]
 pub struct UnreadableTime;
 
 impl std::str::FromStr for FeedTime {

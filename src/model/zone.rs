@@ -57,6 +57,7 @@ impl fmt::Display for ZoneOrigin {
 /// A name that the time-zone database does not have, or rules that are not in the TZif format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an IANA time zone; Europe/London is one")]
+#[non_exhaustive]
 pub struct UnknownZone;
 
 impl Zone {

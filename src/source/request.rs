@@ -76,7 +76,14 @@ impl FetchRequest {
 
 /// What fetching costs. Clones share their counts, so that those of a repeated fetch add up.
 #[derive(Clone, Debug, Default)]
-pub struct FetchCounters(Arc<[AtomicU64; 3]>);
+pub struct FetchCounters(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    requests: AtomicU64,
+    retries: AtomicU64,
+    bytes: AtomicU64,
+}
 
 /// The counts of [`FetchCounters`] at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -93,23 +100,23 @@ pub struct Tally {
 impl FetchCounters {
     /// Counts a request.
     pub fn add_request(&self) {
-        self.0[0].fetch_add(1, Ordering::Relaxed);
+        self.0.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a repeated attempt. Count its request with [`add_request`](Self::add_request) as well.
     pub fn add_retry(&self) {
-        self.0[1].fetch_add(1, Ordering::Relaxed);
+        self.0.retries.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts bytes read.
     pub fn add_bytes(&self, bytes: u64) {
-        self.0[2].fetch_add(bytes, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The counts so far.
     pub fn tally(&self) -> Tally {
-        let [requests, retries, bytes] = [0, 1, 2].map(|at| self.0[at].load(Ordering::Relaxed));
-        Tally { requests, retries, bytes }
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Tally { requests: of(&self.0.requests), retries: of(&self.0.retries), bytes: of(&self.0.bytes) }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::rules::{Scope, Window};
 
 /// One change of a change set. A mark is put or removed, so this can't grow.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a mark is put or removed")]
 pub enum Write {
     /// Adds a mark or replaces the one at its place.
     Put(Arc<Mark>),
@@ -158,6 +159,7 @@ pub struct ChangeCursor(u64);
 /// A text that is no cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor of a change feed; pass on what the feed gave, or start from the beginning")]
+#[non_exhaustive]
 pub struct UnknownCursor;
 
 impl ChangeCursor {

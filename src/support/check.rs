@@ -9,7 +9,7 @@ use crate::explain::words::counted;
 use crate::explain::{MeasuredAge, PmAudit, PmAuditor, Wording};
 use crate::model::{FeedTime, Issue, LoserReason, Record, RecordKind, Status, StudentId, Zone, names};
 use crate::rules::{Freshness, PmRule, Register, Resolver, Rules, Scope, Window};
-use crate::source::Completeness;
+use crate::source::{Capabilities, Completeness};
 use crate::store::{Run, RunQuery};
 use crate::sync::SyncError;
 
@@ -52,6 +52,7 @@ names!(CheckName, "a check", {
 
 /// The result of a check. Sorts from the best to the worst. Exhaustive: there are only these three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "right, doubtful and wrong are all there is")]
 pub enum Verdict {
     /// Nothing to do.
     Ok,
@@ -286,7 +287,7 @@ impl Support<'_> {
         let mut checks = vec![
             Check::access(Vec::new(), None),
             cache(freshness, &runs, &wording),
-            pm(self.rules, &audit, capabilities.has_period_flags),
+            pm(self.rules, &audit, &capabilities),
             precedence(&register, corrections.missing_stamps, capabilities.has_stamps),
             corrections.check(capabilities.today_only),
             codes(&register, capabilities.has_code_table, &wording),
@@ -323,7 +324,7 @@ fn cache(freshness: Freshness, runs: &[Run], wording: &Wording) -> Check {
     }
 }
 
-fn pm(rules: &Rules, audit: &PmAudit, has_flags: bool) -> Check {
+fn pm(rules: &Rules, audit: &PmAudit, capabilities: &Capabilities) -> Check {
     let pm_start = match rules.pm() {
         PmRule::FirstFrom(start) => Some(start),
         PmRule::RegistrationPeriods => None,
@@ -349,6 +350,9 @@ fn pm(rules: &Rules, audit: &PmAudit, has_flags: bool) -> Check {
         changes: audit.changes.iter().map(|change| change.date).collect(),
     };
     let check = |summary: String| Check::new(CheckName::Pm, evidence, summary);
+    if capabilities.gives_session_marks {
+        return check("The source says itself which session a mark is for.".to_owned());
+    }
     match (pm_start, audit.best) {
         (None, Some(_)) => {
             check("The session flags of the registration periods decide, and they are there.".to_owned())
@@ -358,7 +362,11 @@ fn pm(rules: &Rules, audit: &PmAudit, has_flags: bool) -> Check {
                 .advise(Verdict::Wrong, "Distinguish AM and PM by time (pm_start), or set the flags.")
         }
         (Some(start), None) => {
-            let reason = if has_flags { "no registration period has a session flag" } else { "the source has none" };
+            let reason = if capabilities.has_period_flags {
+                "no registration period has a session flag"
+            } else {
+                "the source has none"
+            };
             check(format!("PM begins at {}; {reason} to compare it with.", start.format("%H:%M")))
                 .advise(Verdict::Look, "Compare it with the time of the school's PM registration.")
         }

@@ -101,6 +101,7 @@ type Listener = Box<dyn Fn(&SchoolId, SyncEvent) + Send + Sync>;
 
 /// A run before its commit: what it read, and what it will write (or would write, in a dry run).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Planned {
     /// The report, without a run number yet.
     pub report: SyncReport,

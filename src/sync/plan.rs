@@ -84,6 +84,7 @@ impl Default for Guards {
     "{changed} of {marks} marks would change in status or code: a wrong PM time, time zone or code table looks like this. \
      Nothing was written; check the settings, or allow the mass change"
 )]
+#[non_exhaustive]
 pub struct MassChange {
     /// Marks that would change in status or code.
     pub changed: u64,

@@ -32,6 +32,7 @@ pub struct Fetched {
 
 /// The dates of a run, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ReportWindow {
     /// The first date.
     pub from: NaiveDate,
@@ -41,6 +42,7 @@ pub struct ReportWindow {
 
 /// The time zone of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ReportZone {
     /// The IANA name.
     pub name: String,

@@ -65,6 +65,7 @@ impl FakeSchool {
     }
 
     /// Adds a row of a register that nobody has taken yet; the returned row can be edited on.
+    #[expect(clippy::indexing_slicing, reason = "it was pushed just now")]
     pub fn registration(&mut self, id: &str, student: &str, at: &str) -> RegistrationBuilder<'_> {
         let mut row = Registration::new(student, time(at));
         row.id = Some(id.into());
@@ -76,6 +77,7 @@ impl FakeSchool {
 
     /// Adds an out-of-school record; the returned record can be edited on. The end is not included, unless it is a bare
     /// date ([R5](crate::guide::rules#r5)).
+    #[expect(clippy::indexing_slicing, reason = "it was pushed just now")]
     pub fn out_of_school(&mut self, id: &str, student: &str, from: &str, to: &str) -> OutOfSchoolBuilder<'_> {
         let mut record = OutOfSchool::new(student, time(from), Some(time(to)));
         record.id = Some(id.into());

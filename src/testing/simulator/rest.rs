@@ -63,10 +63,9 @@ pub(super) fn answer(path: &str, query: &HashMap<String, String>, state: &State)
     let (page, size) = (number("page").unwrap_or(1), number("pagesize").unwrap_or(PAGE_SIZE));
     let (total, pages) = (rows.len(), rows.len().div_ceil(size).max(1));
     let rows: Vec<Value> = rows.into_iter().skip((page - 1).saturating_mul(size)).take(size).collect();
-    let mut reply = json!({
-        "count": rows.len(), "page": page, "pageSize": size, "totalCount": total, "totalPages": pages,
+    let reply = json!({
+        "count": rows.len(), "page": page, "pageSize": size, "totalCount": total, "totalPages": pages, name: rows,
     });
-    reply[name] = Value::Array(rows);
     json(StatusCode::OK, &reply)
 }
 

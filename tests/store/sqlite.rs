@@ -1,13 +1,11 @@
 //! An SQLite store that is closed, broken, killed or full loses nothing.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::common::program::rollmark;
 use chrono::NaiveDate;
-use common::program::rollmark;
 use rollmark::model::{SchoolId, Session};
 use rollmark::rules::{Rules, Scope, SyncWindow};
 use rollmark::store::{Change, MarkKey, MarkStore, Run, RunQuery, Snapshot, SqliteStore, StoreError, StoreErrorKind};
@@ -234,7 +232,7 @@ async fn a_row_that_was_altered_or_points_elsewhere_is_an_error() {
 }
 
 /// What version 1 wrote: a change, a removal, an out-of-school record and two schools.
-const VERSION_1: &str = include_str!("stores/version_1.sql");
+const VERSION_1: &str = include_str!("../stores/version_1.sql");
 
 #[tokio::test]
 async fn a_file_of_version_1_is_read_as_it_stands_and_brought_up_to_date_when_it_is_written() {
@@ -267,7 +265,7 @@ async fn a_file_of_version_1_is_read_as_it_stands_and_brought_up_to_date_when_it
 }
 
 /// What version 2 wrote: a change, a removal, a mark that came back, an out-of-school record and two schools.
-const VERSION_2: &str = include_str!("stores/version_2.sql");
+const VERSION_2: &str = include_str!("../stores/version_2.sql");
 
 #[tokio::test]
 async fn a_file_of_version_2_holds_what_it_held() {

@@ -1,14 +1,12 @@
 //! Kept replies: they repeat a sync or a diagnosis without the management system, and masked ones decide the same.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::program::rollmark;
-use common::records::{records, rules, session_marks};
-use common::source::{Item, items};
+use crate::common::program::rollmark;
+use crate::common::records::{records, rules, session_marks};
+use crate::common::source::{Item, items};
 use futures::StreamExt;
 use proptest::prelude::*;
 use rollmark::model::{Decision, LoserReason, Mark, RawCode, Record, Registration, Session, SessionMark, StudentId};

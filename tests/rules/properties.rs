@@ -1,9 +1,7 @@
 //! What holds for the rules whatever a school's records are.
 
-mod common;
-
+use crate::common::records::*;
 use chrono::{DateTime, Utc};
-use common::records::*;
 use proptest::prelude::*;
 use rollmark::model::{Issues, Mark, Record, Status};
 use rollmark::rules::{Register, ResolveError, Resolver, Rules, Scope, Window};

@@ -1,9 +1,7 @@
 //! The REST way in: what it gives, what it can't, and how it fails.
 
-mod common;
-
-use common::source::{Item, items};
-use common::tenant::{answering, answering_by_path, ok, with_status};
+use crate::common::source::{Item, items};
+use crate::common::tenant::{answering, answering_by_path, ok, with_status};
 use futures::StreamExt;
 use rollmark::isams::Rest;
 use rollmark::model::{Decision, Record, Registration, Retry, Status, StudentId};
@@ -318,7 +316,7 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
 
 /// A tenant whose register of 152 rows comes in pages of 100, each with what `about` says of it.
 fn paging(about: impl Fn(u64) -> String + Send + Sync + 'static) -> String {
-    common::tenant::answering_to(move |request| {
+    crate::common::tenant::answering_to(move |request| {
         let row = |number: u64| {
             format!(r#"{{"schoolId":"{number}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}"#)
         };
@@ -690,7 +688,7 @@ async fn a_school_without_a_code_table_is_not_asked_for_one() {
 async fn a_second_refused_token_is_replaced_after_a_wait_and_a_third_is_not() {
     for (refused, is_read) in [(1, true), (2, true), (3, false)] {
         let given = std::sync::atomic::AtomicU32::new(0);
-        let url = common::tenant::answering_to(move |request| match request {
+        let url = crate::common::tenant::answering_to(move |request| match request {
             _ if request.contains("/connect/token") => {
                 let number = given.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
                 ok(format!(r#"{{"access_token":"Token-{number}","expires_in":3600}}"#))
@@ -715,7 +713,7 @@ async fn a_link_to_another_page_is_another_page_at_the_same_address() {
         (r#""_links":{"next":{"href":"https://elsewhere.example/x?page=2"}}"#, true),
         (r#""_links":{"self":{"href":"/x"},"next":null}"#, false),
     ] {
-        let url = common::tenant::answering_to(move |request| {
+        let url = crate::common::tenant::answering_to(move |request| {
             let row = |number: u32| {
                 format!(r#"{{"schoolId":"{number}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}"#)
             };
@@ -733,7 +731,7 @@ async fn a_link_to_another_page_is_another_page_at_the_same_address() {
 
 /// A register of 152 rows in two pages, of which the second begins this many rows too early.
 fn overlapping(by: u64, largest: u64, about: &'static str) -> String {
-    common::tenant::answering_to(move |request| {
+    crate::common::tenant::answering_to(move |request| {
         let row = |number: u64| {
             format!(r#"{{"schoolId":"{number}","isRegistered":1,"isPresent":true,"isOutOfSchool":false}}"#)
         };
@@ -797,7 +795,7 @@ async fn what_the_first_page_says_of_the_whole_list_holds_for_the_later_ones() {
     ] {
         let first = first.clone();
         let answer = second.clone();
-        let url = common::tenant::answering_to(move |request| {
+        let url = crate::common::tenant::answering_to(move |request| {
             let target = request.split(' ').nth(1).unwrap_or_default();
             let is = |name: &str| target.contains(name);
             ok(match () {

@@ -1,8 +1,6 @@
 //! The probe: the shape of a tenant's replies, and never a value.
 
-mod common;
-
-use common::tenant::{answering, ok, with_status};
+use crate::common::tenant::{answering, ok, with_status};
 use rollmark::isams::{Batch, EndDate, Format, Probe};
 use rollmark::rules::Window;
 use rollmark::source::SourceErrorKind;

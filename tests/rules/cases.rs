@@ -1,12 +1,10 @@
 //! Worked cases: records and settings with the marks and issues that follow from them.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::common::case::Case;
 use chrono::TimeDelta;
-use common::case::Case;
 use rollmark::isams::Batch;
 use rollmark::rules::Resolver;
 use rollmark::store::{MarkStore, MemoryStore};
@@ -74,16 +72,4 @@ async fn check_sync(path: &Path) {
 #[tokio::test]
 async fn the_cases_of_this_crate_give_their_marks_and_issues() {
     assert_eq!(check_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")).await, 3);
-}
-
-#[tokio::test]
-async fn the_shared_cases_give_their_marks_and_issues_where_they_exist() {
-    for name in ["cases", "cases-2"] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(name);
-        if folder.is_dir() {
-            assert!(check_folder(&folder).await > 0, "{} holds no case", folder.display());
-        } else {
-            println!("{} is not beside this checkout: only the crate's own cases were checked", folder.display());
-        }
-    }
 }

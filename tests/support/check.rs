@@ -1,9 +1,7 @@
 //! A school's set-up checked by `rollmark check`, as a support desk runs it.
 
-mod common;
-
+use crate::common::program::rollmark;
 use chrono::{Datelike, NaiveDate};
-use common::program::rollmark;
 use rollmark::testing::FakeSchool;
 use rollmark::testing::simulator::Simulator;
 use serde_json::Value;

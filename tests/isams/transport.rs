@@ -1,11 +1,9 @@
 //! What holds of every reply, whichever of the two APIs gives it.
 
-mod common;
-
 use std::io::Write;
 
-use common::source::{Item, items};
-use common::tenant::{answering, answering_by_path, answering_to, ok, with_status};
+use crate::common::source::{Item, items};
+use crate::common::tenant::{answering, answering_by_path, answering_to, ok, with_status};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rollmark::isams::{Batch, Rest};
@@ -190,7 +188,7 @@ fn what_is_no_proxy_and_what_is_no_certificate_are_refused_without_being_quoted(
     assert!(!format!("{error:#?}").contains("Passw0rd"), "{error:?}");
     #[cfg(feature = "rustls")]
     {
-        assert!(source().with_root_certificate(include_bytes!("fixtures/authority.pem")).is_ok());
+        assert!(source().with_root_certificate(include_bytes!("../fixtures/authority.pem")).is_ok());
         for pem in ["", "text", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             let error = source().with_root_certificate(pem.as_bytes()).unwrap_err();
             assert_eq!(error.kind(), SourceErrorKind::Configuration, "{pem}");

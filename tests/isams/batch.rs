@@ -1,14 +1,12 @@
 //! The Batch API over real HTTP: every way it fails has its own error, and costs little.
 
-mod common;
-
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::source::{Item, items};
-use common::tenant::{answering, answering_with, ok, with_status};
+use crate::common::source::{Item, items};
+use crate::common::tenant::{answering, answering_with, ok, with_status};
 use rollmark::isams::{Batch, FieldNames, Format};
 use rollmark::model::{Record, Registration, Retry};
 use rollmark::rules::{Rules, Window};
@@ -324,7 +322,7 @@ async fn no_row_of_a_large_reply_that_breaks_off_counts() {
     for broken in broken {
         let asked = AtomicUsize::new(0);
         let small = ok(status(""));
-        let url = common::tenant::answering_to(move |request| {
+        let url = crate::common::tenant::answering_to(move |request| {
             let is_first = request.contains("GetRegistrationStatus") && asked.fetch_add(1, Ordering::SeqCst) == 0;
             if is_first { broken.clone() } else { small.clone() }
         });
@@ -342,7 +340,7 @@ async fn one_deadline_holds_for_a_fetch_however_often_it_is_started_again() {
     let whole = document(&large(30_000));
     let broken = ok(&whole).split_at(6 << 20).0.to_vec();
     let small = ok(status(""));
-    let url = common::tenant::answering_to(move |request| {
+    let url = crate::common::tenant::answering_to(move |request| {
         if request.contains("GetRegistrationStatus") { broken.clone() } else { small.clone() }
     });
     // The waits between four tries alone are longer; each try alone would keep to it.
@@ -674,7 +672,7 @@ async fn a_redirect_is_followed_on_the_same_host_and_port_only() {
     assert_eq!(elsewhere.requests(), 0, "another port is another server");
 
     let row = status("");
-    let url = common::tenant::answering_by_path(move |path| match path {
+    let url = crate::common::tenant::answering_by_path(move |path| match path {
         "/moved" => ok(&row),
         _ => with_status("307 Temporary Redirect\r\nLocation: /moved", ""),
     });
@@ -703,7 +701,7 @@ async fn an_error_says_how_often_and_how_long_it_was_tried() {
 fn giving_tokens(reply: &'static str) -> (String, Arc<AtomicUsize>) {
     let given = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&given);
-    let url = common::tenant::answering_by_path(move |path| match path {
+    let url = crate::common::tenant::answering_by_path(move |path| match path {
         "/auth/connect/token" => {
             count.fetch_add(1, Ordering::SeqCst);
             ok(reply)

@@ -1,7 +1,5 @@
 //! The diagnosis: each cause is found first, and its advice, followed, gives the expected mark.
 
-mod common;
-
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
@@ -1075,8 +1073,8 @@ proptest! {
     /// Whatever the records: if the first finding is about a record or a rule, following its advice gives the mark.
     #[test]
     fn the_first_findings_advice_followed_on_the_data_gives_the_expected_mark(
-        records in common::records::records(),
-        rules in common::records::rules(),
+        records in crate::common::records::records(),
+        rules in crate::common::records::rules(),
         expected in prop::sample::select(&["M", "V", "/"][..]),
     ) {
         let mut records = crowded(records);

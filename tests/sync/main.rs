@@ -1,0 +1,4 @@
+//! The engine and its guards.
+
+mod guards;
+mod sync;
