@@ -19,12 +19,9 @@
 //! withheld changes (`reason`, `changes`), and replies that can be or were stale (`cache_seconds`, `at_least_seconds`).
 //! A run's error is not an event: the call returns it.
 //!
-//! - **Prometheus**: after each run, add the counts of its [`SyncReport`] (`marks`, `withheld`, `fetched`) to counters of your
-//!   own with one label for the school, and set a gauge to the time of the last run that succeeded: alert on its age.
-//! - **OpenTelemetry**: add the layer of the crate `tracing-opentelemetry` to your subscriber; each span becomes one of a trace.
-//!
-//! Don't use anything that records whole URLs, such as an HTTP tracing middleware or a proxy's log: the key is in their
-//! query.
+//! [In a portal](crate::guide::embedding#metrics-and-traces) says how the report and the spans reach Prometheus and
+//! OpenTelemetry. Don't use anything that records whole URLs, such as an HTTP tracing middleware or a proxy's log: the key
+//! is in their query.
 
 mod advice;
 mod engine;
