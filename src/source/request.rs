@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::Zone;
 use crate::rules::Window;
 
-/// What a fetch asks for: a window, never single students. Made for one reading: what a source grants a fetch in time runs
-/// from here on, and goes on running where the fetch has to be started again.
+/// What a fetch asks for: a window, never single students. Make a new one for each reading: a source's time limit counts from
+/// here on, and goes on counting where the fetch has to be started again.
 #[derive(Clone, Debug)]
 pub struct FetchRequest {
     window: Window,
@@ -25,7 +25,7 @@ impl FetchRequest {
         Self { window, periods: false, zone: None, counters: FetchCounters::default(), began: Instant::now() }
     }
 
-    /// Says in which time zone the window's dates are.
+    /// Sets the school's time zone, in which the window's dates are.
     #[must_use]
     pub fn with_zone(mut self, zone: &Zone) -> Self {
         self.zone = Some(zone.clone());
@@ -44,7 +44,7 @@ impl FetchRequest {
         self.window
     }
 
-    /// The school's time zone, by which a source that reaches today only tells whether its today is the window's.
+    /// The school's time zone: a source that reaches today only compares its own today with the window's.
     pub fn zone(&self) -> Option<&Zone> {
         self.zone.as_ref()
     }

@@ -162,8 +162,8 @@ fn open_regular(path: &Path) -> Result<File, SourceError> {
 
 /// A source that keeps the replies of every complete fetch in a folder, for [`ReplaySource`].
 ///
-/// What is kept is every record as it was read, before any rule, and not the bytes of the wire: that serves for every way
-/// in, and holds nothing that rollmark does not read. They are pupils' data, unless they are [masked](Self::with_masking). The
+/// What is kept is every record as it was read, before any rule, and not the bytes of the wire: that is the same for
+/// every interface, and holds nothing that rollmark does not read. They are pupils' data, unless they are [masked](Self::with_masking). The
 /// files are readable by their owner only (on Unix). A fetch that fails leaves none; what a killed run left unfinished is
 /// removed by the next one.
 ///
