@@ -368,7 +368,8 @@ fn a_diagnosis_is_a_page_too_and_a_wrong_question_exits_with_two() {
     assert_eq!(output.status.code(), Some(0));
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let page = std::fs::read_to_string(page).unwrap();
-    assert!(page.contains(first_finding(&answer)) && page.contains("The school expects M"));
+    assert!(page.contains("The school expects M") && page.contains("<ol>"));
+    assert!(!page.contains(first_finding(&answer)) && !page.contains("then sync"), "the page is for an office");
     assert!(!page.contains("<script") && !page.contains("http"), "the page needs nothing else");
     let tenant = ["--url", "https://school.example", "--api-key", KEY];
     for flags in [

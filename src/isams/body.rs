@@ -81,7 +81,7 @@ impl<R: Read> BufRead for Body<R> {
     }
 }
 
-/// The text of a short body, without white space around it. A page for people is refused.
+/// The text of a short body, without white space around it. A web page is refused.
 pub(super) fn text_of(raw: &[u8]) -> Result<Vec<u8>, SourceError> {
     let mut text = Vec::new();
     decoded(raw).read_to_end(&mut text).map_err(|error| read_error(&error))?;
@@ -97,7 +97,7 @@ pub(super) fn is_web_page(raw: &[u8]) -> bool {
     beginning.trim_start().starts_with("<!doctype html") || beginning.contains("<html")
 }
 
-/// Whether a text where JSON is asked for is a page for people.
+/// Whether a text where JSON is asked for is a web page.
 pub(super) fn is_page(text: &[u8]) -> bool {
     text.trim_ascii_start().starts_with(b"<")
 }

@@ -17,7 +17,7 @@ pub(super) fn is_message(name: &str) -> bool {
     name.eq_ignore_ascii_case("Message")
 }
 
-/// Whether an element begins a page for people.
+/// Whether an element begins a web page.
 pub(super) fn is_html(name: &str) -> bool {
     name.eq_ignore_ascii_case("html")
 }

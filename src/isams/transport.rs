@@ -196,7 +196,7 @@ impl Budget {
             if rows_are_out {
                 return Err(error);
             }
-            // A wish for no wait at all would be four requests at once.
+            // A tenant that asks for no wait at all would get four requests at once.
             let least = error.retry().wait();
             let wait = waits.next().and_then(|wait| Some(least?.max(wait)));
             let wait = wait.filter(|wait| Instant::now() + *wait < self.deadline);
@@ -404,7 +404,7 @@ pub(super) fn failure(
     }
 }
 
-/// What a status other than 200 means where the body says nothing, or is a page for people.
+/// What a status other than 200 means where the body says nothing, or is a web page.
 pub(super) fn status_error(status: StatusCode, headers: &header::HeaderMap, is_page: bool) -> SourceError {
     let code = status.as_u16();
     let page = if is_page { ", with an HTML page, perhaps a proxy's" } else { "" };

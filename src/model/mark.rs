@@ -235,6 +235,14 @@ impl Decision {
         self.sentence(|stamp| clock_text(stamp, zone))
     }
 
+    /// The sentence for a parent: like [`in_school_time`](Self::in_school_time), without the ids of records.
+    pub fn for_parents(&self, zone: &Zone) -> String {
+        let mut decision = self.clone();
+        decision.winner.id = None;
+        decision.losers.iter_mut().for_each(|loser| loser.record.id = None);
+        decision.in_school_time(zone)
+    }
+
     fn sentence(&self, stamp: impl Fn(DateTime<Utc>) -> String) -> String {
         let other = self.losers.iter().find(|loser| {
             matches!(

@@ -87,7 +87,7 @@ pub trait MarkStore: Debug + Send + Sync {
 
     /// What has happened after a cursor (`None`: from the beginning), oldest first, `limit` entries at most. What follows is
     /// read with the last entry's cursor; no entry is left out or given twice, also where entries were erased or pruned
-    /// meanwhile. After a cursor beyond the end comes nothing.
+    /// meanwhile. Nothing comes after a cursor beyond the end.
     ///
     /// # Errors
     /// The store can't be read.

@@ -154,14 +154,14 @@ impl RunQuery {
         Self::default()
     }
 
-    /// Sets from when on: runs that fetched at this instant or later.
+    /// Sets the earliest time of a fetch, included.
     #[must_use]
     pub fn with_since(mut self, since: DateTime<Utc>) -> Self {
         self.since = Some(since);
         self
     }
 
-    /// Sets what they were for.
+    /// Sets the purposes.
     #[must_use]
     pub fn with_purposes(mut self, purposes: impl IntoIterator<Item = RunPurpose>) -> Self {
         self.purposes = Some(purposes.into_iter().collect());
@@ -175,17 +175,17 @@ impl RunQuery {
         self
     }
 
-    /// From when on.
+    /// The earliest time of a fetch, included.
     pub fn since(&self) -> Option<DateTime<Utc>> {
         self.since
     }
 
-    /// What they were for; `None` is anything.
+    /// The purposes; `None` means all.
     pub fn purposes(&self) -> Option<&BTreeSet<RunPurpose>> {
         self.purposes.as_ref()
     }
 
-    /// How many at most.
+    /// The most runs to read, the newest ones; `None` means all.
     pub fn newest(&self) -> Option<usize> {
         self.newest
     }

@@ -660,3 +660,20 @@ fn a_session_mark_is_kept_whole_in_files_and_debug_leaves_its_comment_out() {
     let expected = present(SessionMark::new("1", DAY.parse().unwrap(), Pm));
     assert_eq!(serde_json::from_str::<Record>(short).unwrap(), expected);
 }
+
+#[test]
+fn a_decisions_sentence_for_a_parent_names_no_record() {
+    let mut resolver =
+        Resolver::new(Rules::new("Europe/London".parse().unwrap()), Window::day("2026-11-20".parse().unwrap()));
+    let row = Registration::new("1", "2026-11-20T08:40:00".parse().unwrap()).with_id("101");
+    resolver.push(Record::Registration(row.with_last_updated("2026-11-20T08:50:00".parse().unwrap())));
+    let away = OutOfSchool::new("1", "2026-11-20T08:00:00".parse().unwrap(), None).with_id("901");
+    resolver.push(Record::OutOfSchool(away.with_last_updated("2026-11-20T09:00:00".parse().unwrap())));
+    let register = resolver.finish().unwrap();
+    let mark = register.mark(&"1".into(), "2026-11-20".parse().unwrap(), Session::Am).unwrap();
+    let sentence = mark.decision().for_parents(&"Europe/London".parse().unwrap());
+    assert_eq!(
+        sentence,
+        "the out-of-school record, updated 2026-11-20 09:00:00, is newer than the registration, updated 2026-11-20 08:50:00"
+    );
+}

@@ -33,7 +33,6 @@ section > svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sa
 .grid { stroke: #ccc; } .boundary { stroke: #111; stroke-width: 1.5; stroke-dasharray: 5 4; }
 .span { fill: #fff; stroke: #111; stroke-width: 1.5; } .register { fill: #fff; stroke: #111; stroke-width: 1.5; }
 .winner { fill: #111; } svg text.inside { fill: #fff; } .advice::before { content: \"What to do: \"; font-weight: 600; }
-.name { font-family: ui-monospace, monospace; font-size: .85rem; }
 @media print { body { margin: 0; max-width: none; } h2, svg:not(.long), li, tr { break-inside: avoid; } }";
 
 /// The diagnosis of one complaint, and what the store has shown.
@@ -80,13 +79,19 @@ fn session(answer: &SessionDiagnosis, zone: &Zone) -> Markup {
         ol {
             @for (number, finding) in answer.findings.iter().enumerate() {
                 li class=[(number == 0).then_some("first")] {
-                    span class="name" { (finding.name()) }
-                    br; (finding.summary)
-                    br; span class="advice" { (finding.advice) }
+                    (for_office(&finding.summary))
+                    br; span class="advice" { (for_office(&finding.advice)) }
                 }
             }
         }
     }
+}
+
+/// The sentence in words of an office that prints the page and syncs nothing itself.
+fn for_office(text: &str) -> String {
+    let text = text.replace("; then sync.", "; the portal shows it after the next sync.");
+    let text = text.replace("The source ", "The management system ").replace("the source ", "the management system ");
+    text.replace("The store ", "The portal ").replace("the store ", "the portal ")
 }
 
 fn capitalised(text: &str) -> String {
@@ -115,12 +120,12 @@ fn records(diagnosis: &Diagnosis, zone: &Zone) -> Markup {
 fn changes(history: &[(Session, Change)], zone: &Zone) -> Markup {
     let shown = |mark: Option<String>| mark.unwrap_or("no mark".to_owned());
     html! {
-        h3 { "What the store has shown" }
+        h3 { "What the portal has shown" }
         table {
-            tr { th { "Session" } th { "Run" } th { "Since" } th { "Before" } th { "After" } }
+            tr { th { "Session" } th { "Since" } th { "Before" } th { "After" } }
             @for (session, change) in history {
                 tr {
-                    td { (session) } td { (change.run) } td { (clock_text(change.seen_at, zone)) }
+                    td { (session) } td { (clock_text(change.seen_at, zone)) }
                     td { (shown(change.before.as_ref().map(ToString::to_string))) }
                     td { (shown(change.after.as_ref().map(ToString::to_string))) }
                 }
