@@ -123,7 +123,7 @@ impl Diagnoser {
     }
 
     /// Sets the fields of out-of-school records that may hold their time of update or their code under an unknown name
-    /// ([`Completeness::undecided_fields`](crate::source::Completeness::undecided_fields)).
+    /// (`source::Completeness::undecided_fields`).
     #[must_use]
     pub fn with_undecided_fields(mut self, names: Vec<String>) -> Self {
         self.facts.undecided_fields = names;
