@@ -11,7 +11,7 @@ use crate::model::{FeedTime, Issue, LoserReason, Record, RecordKind, Status, Stu
 use crate::rules::{Freshness, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{Capabilities, Completeness};
 use crate::store::{Run, RunQuery};
-use crate::sync::SyncError;
+use crate::sync::{SyncError, narrow_to_today};
 
 /// What is checked of a school's settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -258,7 +258,8 @@ impl fmt::Display for Check {
 
 impl Support<'_> {
     /// Checks a school's settings for the known causes of wrong marks. The worst results come first, equal ones in the
-    /// order of [`CheckName`]. It reads these dates once, and the store if there is one.
+    /// order of [`CheckName`]. It reads these dates once (only today, if the source can read nothing else), and the store if
+    /// there is one.
     ///
     /// [`CheckName::Access`] only says that the source answered; a source's own probe can add more ([`Check::access`],
     /// [`Check::fields`]). All records are held in memory until every check is done.
@@ -268,6 +269,7 @@ impl Support<'_> {
     pub async fn check(&self, window: Window) -> Result<Vec<Check>, SyncError> {
         let now = self.now();
         let capabilities = self.source.capabilities();
+        let window = if capabilities.today_only { narrow_to_today(window)? } else { window };
         let freshness = Freshness::new(now, capabilities.cache_expiry);
         let start = || {
             let resolver = Resolver::new(self.rules.clone(), Scope::all(window));
@@ -276,12 +278,12 @@ impl Support<'_> {
         };
         let (Both(Both(resolver, corrections), auditor), completeness) = self.read_with_periods(window, start).await?;
         let (register, audit) = (resolver.finish()?, auditor.finish()?);
-        let (mut runs, mut held) = (Vec::new(), BTreeSet::new());
+        let (mut runs, mut held) = (Vec::new(), None);
         if let Some((store, school)) = self.store {
             let since = now.checked_sub_signed(TimeDelta::days(14)).unwrap_or(now);
             runs = store.runs(school, &RunQuery::all().with_since(since)).await?;
             let snapshot = store.read(school, &Scope::all(window)).await?;
-            held = snapshot.marks().iter().map(|stored| stored.key.student.clone()).collect();
+            held = Some(snapshot.marks().iter().map(|stored| stored.key.student.clone()).collect());
         }
         let wording = self.source.wording();
         let mut checks = vec![
@@ -482,6 +484,11 @@ impl Corrections {
             return check("The source reaches today only.".to_owned())
                 .advise(Verdict::Look, "Read earlier days another way: corrections of them are never seen.");
         }
+        if !self.window.today().is_some_and(|today| self.window.contains(today)) {
+            return check(
+                "These dates do not reach today, so they do not show how far back the school corrects.".to_owned(),
+            );
+        }
         let far = format!("The latest correction was made {} after its date.", counted(latest.unsigned_abs(), "day"));
         let reach = format!("Syncs reach back {}.", counted(days.unsigned_abs(), "day"));
         if latest > days {
@@ -604,9 +611,10 @@ fn completeness_of(register: &Register, completeness: &Completeness, window: Win
     }
 }
 
-fn students(register: &Register, held: BTreeSet<StudentId>) -> Check {
+fn students(register: &Register, held: Option<BTreeSet<StudentId>>) -> Check {
     let similar = register.issues().count(Issue::SimilarIds);
-    let all: Vec<StudentId> = held.into_iter().filter(|student| !register.has_records_of(student)).collect();
+    let has_store = held.as_ref().is_some_and(|held| !held.is_empty());
+    let all: Vec<StudentId> = held.into_iter().flatten().filter(|student| !register.has_records_of(student)).collect();
     let vanished_students = all.len() as u64;
     let mut said = Vec::new();
     if similar > 0 {
@@ -617,7 +625,10 @@ fn students(register: &Register, held: BTreeSet<StudentId>) -> Check {
         said.push(format!("Nothing is read any more of {students} with a mark in the store."));
     }
     if said.is_empty() {
-        said.push("No two ids are alike, and every student in the store is still read.".to_owned());
+        said.push(match has_store {
+            true => "No two ids are alike, and every student in the store is still read.".to_owned(),
+            false => "No two ids are alike.".to_owned(),
+        });
     }
     let evidence = CheckEvidence::Students { similar, vanished: all.into_iter().take(10).collect(), vanished_students };
     let check = Check::new(CheckName::Students, evidence, said.join(" "));
