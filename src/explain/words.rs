@@ -35,7 +35,7 @@ impl Words<'_> {
                 match is_ahead {
                     true => format!("{date} is later than {covered}; syncs from that day on will cover it."),
                     false => format!(
-                        "{date} is not one of {covered}, so a correction of that day does not reach the portal by itself."
+                        "{date} is not one of {covered}, so a correction of that day does not reach the portal automatically."
                     ),
                 }
             }

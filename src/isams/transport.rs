@@ -256,7 +256,7 @@ fn connection(error: &reqwest::Error) -> SourceError {
     } else if error.is_connect() {
         (
             SourceErrorKind::Connection,
-            "nobody answers at the tenant's address, or its certificate is not trusted; check the address and the network",
+            "there is no answer at the tenant's address, or its certificate is not trusted; check the address and the network",
         )
     } else {
         (SourceErrorKind::Connection, "the connection broke off before the reply")

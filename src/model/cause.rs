@@ -49,7 +49,7 @@ impl Cause {
         let what = match error.classify() {
             Category::Io => "reading failed",
             Category::Syntax => "it is not JSON",
-            Category::Data => "it is JSON of another shape",
+            Category::Data => "the JSON does not have the expected structure",
             Category::Eof => "the JSON ends early",
         };
         Self::new(format!("{what} (line {}, column {})", error.line(), error.column()))

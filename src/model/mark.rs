@@ -253,7 +253,7 @@ impl Decision {
         let other = other.map(|other| other.record.named(&stamp)).unwrap_or_default();
         let winner = self.winner.named(&stamp);
         let mut sentence = match self.rule {
-            DecisionRule::NotTakenYields => format!("{winner}, counts, since the register has not been taken"),
+            DecisionRule::NotTakenYields => format!("{winner}, counts, because the register has not been taken"),
             DecisionRule::LatestUpdate => format!("{winner}, is newer than {other}"),
             DecisionRule::TieBreak => format!("{winner}, wins the tie with {other}"),
             DecisionRule::OnlyCandidate => format!("{winner}, is the only record for this session"),
@@ -262,13 +262,13 @@ impl Decision {
         match self.losers.iter().filter(|loser| loser.why == LoserReason::Duplicate).count() {
             0 => {}
             1 if self.winner.kind == RecordKind::SessionMark => {
-                sentence.push_str("; another session mark was passed over");
+                sentence.push_str("; another session mark was ignored");
             }
             more if self.winner.kind == RecordKind::SessionMark => {
-                sentence.push_str(&format!("; {more} other session marks were passed over"));
+                sentence.push_str(&format!("; {more} other session marks were ignored"));
             }
-            1 => sentence.push_str("; another row of the same register was passed over"),
-            more => sentence.push_str(&format!("; {more} other rows of the same register were passed over")),
+            1 => sentence.push_str("; another row of the same register was ignored"),
+            more => sentence.push_str(&format!("; {more} other rows of the same register were ignored")),
         }
         match self.more_losers {
             0 => {}
@@ -276,7 +276,7 @@ impl Decision {
             more => sentence.push_str(&format!("; {more} more records are not listed")),
         }
         if self.judged_by_source {
-            sentence.push_str("; the management system itself judged");
+            sentence.push_str("; the management system decided this itself");
         }
         sentence
     }

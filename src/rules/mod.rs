@@ -45,7 +45,7 @@ pub enum PmRule {
 
 /// A text or a number that is not a time of day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a PM rule; a time of day such as 13:30 is one, and the word periods")]
+#[error("not a PM rule; give a time such as 13:30, or the word periods")]
 #[non_exhaustive]
 pub struct UnknownPmRule;
 

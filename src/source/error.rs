@@ -39,17 +39,17 @@ pub enum SourceErrorKind {
 impl fmt::Display for SourceErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Connection => "nobody answers, or the connection broke",
+            Self::Connection => "there is no answer, or the connection broke",
             Self::Credentials => "the credentials are refused",
-            Self::NotAllowed => "the credentials lack the right",
+            Self::NotAllowed => "the credentials lack a permission",
             Self::Throttled => "too many requests",
             Self::Server => "the management system has failed",
             Self::BadReply => "the reply is not what was asked for",
             Self::BadRecord => "a record can't be read",
             Self::Incomplete => "part of the answer is missing",
             Self::TooLarge => "the reply is too large",
-            Self::TimedOut => "the time has run out",
-            Self::Configuration => "the source is set up wrongly",
+            Self::TimedOut => "the deadline has passed",
+            Self::Configuration => "the source has a wrong setting",
         })
     }
 }

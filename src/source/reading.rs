@@ -97,11 +97,11 @@ pub(crate) async fn read_watched<S: Extend<Record>>(
         counters.add_retry();
     };
     if completeness.parts().iter().any(|part| part.coverage != Coverage::Everything) {
-        return Err(incomplete("it holds changes only, which prove nothing about the rest"));
+        return Err(incomplete("it holds only changes, not every record"));
     }
     match source.capabilities().needed(request.periods()).into_iter().find(|kind| !completeness.covers(*kind, window)) {
         None => Ok((state, completeness)),
-        Some(kind) => Err(incomplete(&format!("not every date was answered for {kind}"))),
+        Some(kind) => Err(incomplete(&format!("some dates have no answer for {kind}"))),
     }
 }
 

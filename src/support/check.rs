@@ -213,10 +213,8 @@ impl Check {
         );
         match (is_refused, is_far) {
             (true, _) => check.advise(Verdict::Wrong, "Let the key or client read what it does not answer."),
-            (false, true) => check.advise(
-                Verdict::Look,
-                "Correct the clock that is wrong: which record is newer is told by these clocks.",
-            ),
+            (false, true) => check
+                .advise(Verdict::Look, "Correct the clock that is wrong: these clocks decide which record is newer."),
             (false, false) => check,
         }
     }
@@ -423,7 +421,8 @@ fn precedence(register: &Register, missing_stamps: u64, has_stamps: bool) -> Che
         let summary = "No out-of-school record is hidden by a registration that says present.";
         return Check::new(CheckName::Precedence, evidence, summary.to_owned());
     }
-    let parts = [(older, "to a newer registration"), (no_timestamp, "for want of a time of update"), (tie, "in a tie")];
+    let parts =
+        [(older, "to a newer registration"), (no_timestamp, "because it has no time of update"), (tie, "in a tie")];
     let parts: Vec<String> =
         parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}")).collect();
     let total = counted(older + no_timestamp + tie, "session");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Mark, MarkContent, RecordKind, StudentId};
+use crate::model::{Mark, MarkContent, RecordKind, StudentId, setters};
 use crate::rules::{Freshness, Register};
 use crate::store::{MarkCounts, MarkKey, Snapshot, StoredMark, WithheldChange, WithheldReason, Write};
 
@@ -18,9 +18,7 @@ use crate::store::{MarkCounts, MarkKey, Snapshot, StoredMark, WithheldChange, Wi
 /// use rollmark::sync::{Guards, SyncRequest};
 ///
 /// // The new term: forty students have left, and somebody has checked that.
-/// let mut guards = Guards::default();
-/// guards.leavers = true;
-/// let request = SyncRequest::overnight("2026-09-01".parse()?).with_guards(guards);
+/// let request = SyncRequest::overnight("2026-09-01".parse()?).with_guards(Guards::default().with_leavers(true));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +55,12 @@ pub struct Guards {
     /// Lifts the stop on mass change and on vanished codes.
     pub allow_mass_change: bool,
 }
+
+setters!(Guards {
+    with_allow_removals(allow_removals: bool) => allow_removals;
+    with_allow_mass_change(allow_mass_change: bool) => allow_mass_change;
+    with_leavers(leavers: bool) => leavers;
+});
 
 impl Default for Guards {
     /// [R11](crate::guide::rules#r11)'s limits, none of them lifted.

@@ -183,6 +183,6 @@ fn meaning(reason: WithheldReason, wording: &Wording) -> String {
         WithheldReason::MayBeStale => {
             "the reply can be older than what the store holds; a later run decides".to_owned()
         }
-        WithheldReason::Unknown => "a newer version of this program says why".to_owned(),
+        WithheldReason::Unknown => "use a newer version of this program to see why".to_owned(),
     }
 }

@@ -116,7 +116,7 @@ async fn a_method_that_is_not_allocated_leaves_the_others() {
     let refused = Some(SourceErrorKind::NotAllowed);
     assert_eq!(failures, [refused, refused, refused, None, refused, refused]);
     assert_eq!(probe.end_date, EndDate::Unknown);
-    assert!(probe.to_string().contains("the credentials lack the right"));
+    assert!(probe.to_string().contains("the credentials lack a permission"));
 }
 
 #[tokio::test]

@@ -592,7 +592,7 @@ fn r4_of_several_session_marks_the_greatest_counts_and_the_others_are_duplicates
         assert_eq!(decision.rule, DecisionRule::OnlyCandidate);
         let losers: Vec<_> = decision.losers.iter().map(|loser| (loser.record.kind, loser.why)).collect();
         assert_eq!(losers, [(RecordKind::SessionMark, LoserReason::Duplicate)]);
-        assert!(decision.to_string().ends_with("; another session mark was passed over"), "{decision}");
+        assert!(decision.to_string().ends_with("; another session mark was ignored"), "{decision}");
         assert_eq!(register.issues().count(Issue::DuplicateRegistration), 1);
     }
 }

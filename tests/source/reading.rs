@@ -132,7 +132,7 @@ async fn changes_alone_never_pass_for_a_complete_answer() {
     let source = Export { as_of: None, coverage };
     let error = read_all(&source, &FetchRequest::new(window()), Vec::new).await.unwrap_err();
     assert_eq!((error.kind(), error.retry()), (SourceErrorKind::Incomplete, Retry::Never));
-    assert!(error.to_string().contains("changes only"), "{error}");
+    assert!(error.to_string().contains("only changes"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -382,7 +382,7 @@ async fn a_source_gives_what_it_says_in_full_or_nothing_is_written() {
     for (source, line) in [
         (
             Aggregator { answered: FetchedKind::Registrations, ..aggregator() },
-            "not every date was answered for session marks",
+            "some dates have no answer for session marks",
         ),
         (both(), "says that it gives session marks, but it sent registrations"),
         (

@@ -133,7 +133,7 @@ fn tell_session(session: &SessionHistory, runs: &[Run]) {
             None if run.is_some_and(|run| run.closed.contains(&date)) => {
                 "removed, because the school was closed on that date".to_owned()
             }
-            None => "removed, because the source no longer yielded it".to_owned(),
+            None => "removed, because the source no longer had it".to_owned(),
         };
         say(&format!("{place}, run {} at {}: {text}", change.run, clock_text(change.seen_at, zone)));
     }

@@ -90,10 +90,10 @@ pub async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
 
 impl Flags {
     fn request(&self, window: Window) -> SyncRequest {
-        let mut guards = Guards::default();
-        guards.allow_removals = self.allow_removals;
-        guards.leavers = self.leavers;
-        guards.allow_mass_change = self.allow_mass_change;
+        let guards = Guards::default()
+            .with_allow_removals(self.allow_removals)
+            .with_leavers(self.leavers)
+            .with_allow_mass_change(self.allow_mass_change);
         let request = SyncRequest::targeted(window)
             .with_guards(guards)
             .with_closed_dates(self.closed.iter().copied())
@@ -128,7 +128,7 @@ fn sentences(changes: &[PlannedChange], closed: &[NaiveDate]) -> Vec<String> {
         let why = match &change.after {
             Some(after) => after.decision().to_string(),
             None if closed.contains(&key.date) => "the school was closed on that date".to_owned(),
-            None => "the source no longer yields it".to_owned(),
+            None => "the source no longer has it".to_owned(),
         };
         let before = text(change.before.as_ref().map(ToString::to_string));
         let after = text(change.after.as_ref().map(ToString::to_string));

@@ -154,7 +154,7 @@ fn open_regular(path: &Path) -> Result<File, SourceError> {
         Ok(metadata) if metadata.is_file() => File::open(path).map_err(|error| failed("read", path, &error)),
         Ok(_) => Err(SourceError::new(
             SourceErrorKind::Configuration,
-            format!("{} is no regular file; save the replies anew", path.display()),
+            format!("{} is no regular file; save the replies again", path.display()),
         )),
         Err(error) => Err(failed("read", path, &error)),
     }
@@ -490,7 +490,7 @@ impl ReplaySource {
 fn altered(path: &Path) -> SourceError {
     SourceError::new(
         SourceErrorKind::BadRecord,
-        format!("{} is damaged or was altered; save the replies anew", path.display()),
+        format!("{} is damaged or was altered; save the replies again", path.display()),
     )
 }
 
@@ -559,7 +559,7 @@ impl AttendanceSource for ReplaySource {
             return Err(SourceError::new(
                 SourceErrorKind::Incomplete,
                 format!(
-                    "the saved replies don't cover {} to {}{periods}; ask for other dates, or save them anew",
+                    "the saved replies don't cover {} to {}{periods}; ask for other dates, or save them again",
                     request.window().from(),
                     request.window().to()
                 ),
