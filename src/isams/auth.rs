@@ -45,7 +45,7 @@ impl TokenScope {
     }
 }
 
-/// OAuth 2 client credentials (verified; that they go in the form body is assumed).
+/// OAuth 2 client credentials in the form body (verified).
 pub(super) struct OAuthClient {
     scope: TokenScope,
     id: String,
