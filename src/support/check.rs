@@ -8,7 +8,7 @@ use super::{Both, Support};
 use crate::explain::words::counted;
 use crate::explain::{MeasuredAge, PmAudit, PmAuditor, Wording};
 use crate::model::{FeedTime, Issue, LoserReason, Record, RecordKind, Status, StudentId, Zone, names};
-use crate::rules::{Freshness, PmRule, Register, Resolver, Rules, Scope, Window};
+use crate::rules::{Candidate, Freshness, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{Capabilities, Completeness};
 use crate::store::{Run, RunQuery};
 use crate::sync::{SyncError, narrow_to_today};
@@ -400,12 +400,21 @@ fn pm(rules: &Rules, audit: &PmAudit, capabilities: &Capabilities) -> Check {
 fn precedence(register: &Register, missing_stamps: u64, has_stamps: bool) -> Check {
     let (mut older, mut no_timestamp, mut tie) = (0, 0, 0);
     for mark in register.marks().filter(|mark| mark.decision.winner.kind == RecordKind::Registration) {
-        // A registration that says absent does not hide that the student is away.
-        if matches!(mark.status, Status::Absent | Status::NotRequired) {
+        if mark.decision.losers.is_empty() {
             continue;
         }
-        let lost = mark.decision.losers.iter().find(|loser| loser.record.kind == RecordKind::OutOfSchool);
-        match lost.map(|loser| loser.why) {
+        // One that says what the registration says is not missed.
+        let says_otherwise = |candidate: &Candidate<'_>| {
+            let outcome = register.outcome(candidate);
+            (outcome.status, outcome.letter) != (mark.status, mark.code.clone())
+        };
+        let contenders = register.contenders(&mark.student, mark.date, mark.session);
+        let lost = contenders.iter().find(|(candidate, why)| {
+            matches!(candidate, Candidate::OutOfSchool(_))
+                && *why != Some(LoserReason::NotCovering)
+                && says_otherwise(candidate)
+        });
+        match lost.and_then(|(_, why)| *why) {
             Some(LoserReason::Older) => older += 1,
             Some(LoserReason::NoTimestamp) => no_timestamp += 1,
             Some(LoserReason::Tie) => tie += 1,
@@ -418,7 +427,7 @@ fn precedence(register: &Register, missing_stamps: u64, has_stamps: bool) -> Che
         return Check::new(CheckName::Precedence, evidence, summary.to_owned());
     }
     if older + no_timestamp + tie == 0 {
-        let summary = "No out-of-school record is hidden by a registration that says present.";
+        let summary = "No out-of-school record lost to a registration that says something else.";
         return Check::new(CheckName::Precedence, evidence, summary.to_owned());
     }
     let parts =
@@ -429,7 +438,7 @@ fn precedence(register: &Register, missing_stamps: u64, has_stamps: bool) -> Che
     Check::new(
         CheckName::Precedence,
         evidence,
-        format!("In {total} an out-of-school record lost to a registration that says present: {}.", parts.join(", ")),
+        format!("In {total} an out-of-school record lost to a registration that says something else: {}.", parts.join(", ")),
     )
     .advise(
         Verdict::Look,

@@ -90,6 +90,12 @@ async fn a_present_register_over_an_out_of_school_record_is_to_be_looked_at() {
         .coded("9")
         .updated("2026-11-17T16:00:00");
     school.out_of_school("902", "4", "2026-11-18T08:00:00", "2026-11-18T12:00:00").coded("9");
+    // One that the register agrees with is not missed.
+    school
+        .out_of_school("903", "5", "2026-11-18T08:00:00", "2026-11-18T12:00:00")
+        .coded("9")
+        .updated("2026-11-17T16:00:00");
+    school.registration_mut("2026-11-18 08:40 5").unwrap().absent("9");
     let found = found(school, "precedence", &[]).await;
     assert_eq!(found["verdict"], "look");
     assert_eq!((&found["evidence"]["older"], &found["evidence"]["no_timestamp"]), (&1.into(), &1.into()));
