@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
+use rollmark::codes::{CodeTable, Jurisdiction};
 use rollmark::isams::{Batch, FieldNames, Format, Rest};
-use rollmark::model::{StudentId, Zone};
+use rollmark::model::{StudentId, UnknownName, Zone};
 use rollmark::rules::{MidnightEnd, PmRule, Rules, SyncWindow, TieBreak, Window};
 use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError, newest_zone};
 use rollmark::store::{MarkStore, MemoryStore, SqliteStore, StoreError};
@@ -308,6 +309,36 @@ impl RuleFlags {
     }
 }
 
+/// What codes mean.
+#[derive(Args, Clone)]
+pub struct CodeFlags {
+    /// Whose codes: England's statutory ones, or the school's own, of which only being there has a class
+    #[arg(long, default_value = "england", value_parser = parse_jurisdiction, value_name = "england|school")]
+    codes: Jurisdiction,
+    /// Which statutory code one of the school's own letters stands for, such as HOL=G; can be repeated
+    #[arg(long = "map", value_parser = parse_mapping, value_name = "LETTER=CODE")]
+    mapping: Vec<(String, String)>,
+}
+
+impl CodeFlags {
+    /// The table; a wrong flag ends the program.
+    pub fn table(&self) -> CodeTable {
+        code_table(self.codes, &self.mapping)
+    }
+}
+
+/// The table of these codes, with a school's own letters; a wrong flag ends the program.
+pub fn code_table(codes: Jurisdiction, mapping: &[(String, String)]) -> CodeTable {
+    let table = match codes {
+        Jurisdiction::SchoolsOwn => CodeTable::custom("the school's own codes", []),
+        _ => Ok(CodeTable::england()),
+    };
+    let mapped = |table: CodeTable, (letter, code): &(String, String)| table.with_mapping(letter, code);
+    table
+        .and_then(|table| mapping.iter().try_fold(table, mapped))
+        .unwrap_or_else(|error| wrong_flags(error.to_string()))
+}
+
 /// When a run happens, and which dates it covers.
 #[derive(Args, Clone)]
 pub struct WindowFlags {
@@ -429,6 +460,18 @@ fn read_secret(path: &str) -> Result<String, String> {
 
 fn parse_zone(text: &str) -> Result<Zone, String> {
     newest_zone(text).map_err(|error| error.to_string())
+}
+
+pub fn parse_jurisdiction(text: &str) -> Result<Jurisdiction, String> {
+    text.parse().map_err(|error: UnknownName| error.to_string())
+}
+
+pub fn parse_mapping(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').map(|(letter, code)| (letter.trim(), code.trim()));
+    let whole = parts.filter(|(letter, code)| !letter.is_empty() && !code.is_empty());
+    whole
+        .map(|(letter, code)| (letter.to_owned(), code.to_owned()))
+        .ok_or_else(|| "no mapping; HOL=G maps the letter HOL to code G".to_owned())
 }
 
 fn parse_clock(text: &str) -> Result<NaiveTime, String> {
