@@ -58,6 +58,9 @@ impl LeaseToken {
 /// - [`read`](Self::read) sees one moment: never half of a change set.
 /// - [`apply`](Self::apply) is one transaction: all of the writes, their history, the run, what it withheld and the new
 ///   revision, or nothing. So are [`erase`](Self::erase) and [`prune`](Self::prune).
+/// - Runs and erasures of a school take turns, also when several processes write; schools do not wait for each other's
+///   revision.
+/// - Times are kept to the microsecond at least. Finer parts may get lost.
 /// - Dropping a call's future leaves all or nothing.
 #[async_trait]
 pub trait MarkStore: Debug + Send + Sync {
@@ -75,18 +78,18 @@ pub trait MarkStore: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`StoreErrorKind::Moved`] if the school's revision is another than the change set's,
-    /// [`StoreErrorKind::LeaseLost`] if its lease is no longer the newest or has run out; otherwise, the store can't be
-    /// written.
+    /// [`StoreErrorKind::LeaseLost`] if its lease is not the newest, was given back or has run out; otherwise, the store can't
+    /// be written.
     async fn apply(&self, school: &SchoolId, changes: &ChangeSet) -> Result<u64, StoreError>;
 
-    /// The changes of one mark (pass `&key.into()`) or of every mark in a scope, oldest first.
+    /// The changes of one mark (pass `&key.into()`) or of every mark in a scope, in the order of the feed.
     ///
     /// # Errors
     /// The store can't be read.
     async fn history(&self, school: &SchoolId, query: &HistoryQuery) -> Result<Vec<Change>, StoreError>;
 
-    /// What has happened after a cursor (`None`: from the beginning), oldest first, `limit` entries at most. What follows is
-    /// read with the last entry's cursor; no entry is left out or given twice, also where entries were erased or pruned
+    /// What has happened after a cursor (`None`: from the beginning), in the order in which it was applied (within a run, in
+    /// the order of its change set), `limit` entries at most. What follows is read with the last entry's cursor; no entry is left out or given twice, also where entries were erased or pruned
     /// meanwhile. Nothing comes after a cursor beyond the end.
     ///
     /// # Errors
@@ -104,7 +107,9 @@ pub trait MarkStore: Debug + Send + Sync {
     /// The store can't be read.
     async fn runs(&self, school: &SchoolId, query: &RunQuery) -> Result<Vec<Run>, StoreError>;
 
-    /// The newest run that could touch this student's marks of this date.
+    /// The newest run that could touch this student's marks of this date: what the store shows of them is as of its fetch.
+    ///
+    /// The default reads every run; a query of your own stops at the first that fits.
     ///
     /// # Errors
     /// The store can't be read.
@@ -134,6 +139,8 @@ pub trait MarkStore: Debug + Send + Sync {
 
     /// The sessions that the school held in these dates: those in which anybody has a mark
     /// ([R7](crate::guide::rules#r7)).
+    ///
+    /// The default reads the marks of these dates; a query of your own needs the places only.
     ///
     /// # Errors
     /// The store can't be read.
@@ -183,7 +190,7 @@ pub trait MarkStore: Debug + Send + Sync {
     /// Extends a held lease to this long from now.
     ///
     /// # Errors
-    /// [`StoreErrorKind::LeaseLost`] if it is no longer the newest or has run out.
+    /// [`StoreErrorKind::LeaseLost`] if it is not the newest, was given back or has run out.
     async fn renew_lease(&self, school: &SchoolId, token: LeaseToken, ttl: Duration) -> Result<(), StoreError>;
 
     /// Gives a lease back; one that was lost already is no error.
