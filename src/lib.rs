@@ -35,6 +35,7 @@
 //! |---|---|
 //! | decide marks from records that you have | the example above, [`Resolver`](rules::Resolver) |
 //! | know why a mark is what it is | [`Mark::decision`](model::Mark::decision), and [the rules](guide::rules), which this documentation cites by number |
+//! | know what codes mean, what marks add up to, and what a parent may see yet | [`codes`] |
 //! | keep a portal up to date from iSAMS | [In a portal](guide::embedding) |
 //! | answer "this child's mark is wrong" | `support::diagnose`, or [`Diagnoser`](explain::Diagnoser) without I/O |
 //! | check a school's settings before it goes live | `support::Support::check` |
@@ -48,7 +49,7 @@
 //! # Features
 //! | feature | adds | default |
 //! |---|---|---|
-//! | (none) | `model`, `rules`, `explain`: pure, also for WebAssembly; no async runtime, HTTP or TLS | |
+//! | (none) | `model`, `rules`, `codes`, `explain`: pure, also for WebAssembly; no async runtime, HTTP or TLS | |
 //! | `isams` | the iSAMS source over the Batch API and the REST API; implies `sync` | yes |
 //! | `rustls` | TLS for it | yes |
 //! | `sync` | `source`, `store`, `sync`, `support` | by `isams` |
@@ -68,6 +69,7 @@
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod codes;
 pub mod explain;
 // For the documentation and its tests alone.
 #[cfg(any(doc, doctest))]

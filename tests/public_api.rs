@@ -206,3 +206,33 @@ fn a_foreign_type_is_found_wherever_it_stands() {
         "use reqwest::Client; struct Inner { client: Client } pub struct Source { inner: Inner, client: Client }";
     assert!(refused(private, &dependencies).is_empty());
 }
+
+/// What follows each `before` in a text, up to `end`.
+fn each_after<'a>(text: &'a str, before: &'a str, end: &'a [char]) -> impl Iterator<Item = &'a str> {
+    text.split(before).skip(1).filter_map(move |rest| rest.split(end).next())
+}
+
+/// Links to a page's headings are not checked by rustdoc.
+#[test]
+fn every_rule_that_is_cited_stands_in_the_guide() {
+    let source = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+    let rules = fs::read_to_string(source.join("guide/rules.md")).unwrap();
+    let anchors: BTreeSet<&str> = each_after(&rules, "<a id=\"", &['"']).collect();
+    assert!(anchors.contains("r11-10"), "the anchors were found");
+    let mut paths = Vec::new();
+    files(source, &mut paths);
+    let pages = fs::read_dir(source.join("guide")).unwrap().map(|entry| entry.unwrap().path());
+    paths.extend(pages.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    let mut cited = 0;
+    for path in paths {
+        let text = fs::read_to_string(&path).unwrap();
+        for anchor in each_after(&text, "rules#", &[')', ']', '`']) {
+            cited += 1;
+            assert!(anchors.contains(anchor), "{} cites #{anchor}", path.display());
+        }
+    }
+    assert!(cited > 70, "the citations were found");
+    for anchor in each_after(&rules, "](#", &[')']) {
+        assert!(anchors.contains(anchor), "the page of the rules cites #{anchor}");
+    }
+}

@@ -4,13 +4,13 @@ use crate::model::{Code, CodeId, RawCode};
 
 /// The code table of one fetch: every distinct record of each id, the greatest by content counts (R1.5).
 #[derive(Clone, Debug, Default)]
-pub(super) struct CodeTable {
+pub(super) struct SchoolCodes {
     by_id: BTreeMap<CodeId, BTreeSet<Code>>,
     /// The ids whose code has the letter.
     by_letter: BTreeMap<Box<str>, BTreeSet<CodeId>>,
 }
 
-impl CodeTable {
+impl SchoolCodes {
     pub(super) fn insert(&mut self, code: Code) {
         let id = code.id.clone();
         let records = self.by_id.entry(id.clone()).or_default();

@@ -6,6 +6,7 @@ mod freshness;
 mod register;
 mod resolver;
 mod span;
+mod untaken;
 mod window;
 
 use std::fmt;
@@ -21,6 +22,7 @@ pub use register::Register;
 pub(crate) use register::{Candidate, compare_duplicates};
 pub use resolver::{ResolveError, Resolver};
 pub(crate) use span::{Span, Versions};
+pub use untaken::UntakenRegister;
 pub use window::{Scope, SyncWindow, Window, WindowError};
 
 /// How AM and PM registers are distinguished ([R3](crate::guide::rules#r3)).

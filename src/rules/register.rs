@@ -3,8 +3,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 
-use super::codes::CodeTable;
+use super::codes::SchoolCodes;
 use super::span::{Span, end_of};
+use super::untaken::DayRegisters;
 use super::{PmRule, Rules, Scope, TieBreak};
 use crate::model::{
     Decision, DecisionRule, Issue, Issues, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RawCode, RecordId,
@@ -104,7 +105,7 @@ pub(super) struct FetchFacts {
 pub struct Register {
     pub(super) rules: Rules,
     pub(super) scope: Scope,
-    pub(super) codes: CodeTable,
+    pub(super) codes: SchoolCodes,
     /// Whether the rows are registrations or session marks.
     pub(super) row_kind: RecordKind,
     pub(super) days: BTreeMap<StudentId, StudentDays>,
@@ -114,6 +115,7 @@ pub struct Register {
     pub(super) in_session: BTreeSet<(NaiveDate, Session)>,
     pub(super) period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>>,
     pub(super) unknown_period_days: BTreeSet<(StudentId, NaiveDate)>,
+    pub(super) day_registers: DayRegisters,
     pub(super) facts: FetchFacts,
     pub(super) issues: Issues,
 }
@@ -499,7 +501,7 @@ impl Candidate<'_> {
     }
 }
 
-fn is_not_taken(row: &Registration) -> bool {
+pub(super) fn is_not_taken(row: &Registration) -> bool {
     !row.registered && row.code.is_none() && row.verdict.is_none_or(|verdict| !verdict.taken && !verdict.out_of_school)
 }
 

@@ -3,9 +3,10 @@ use std::ops::Range;
 
 use chrono::{Days, NaiveDate, NaiveDateTime};
 
-use super::codes::CodeTable;
+use super::codes::SchoolCodes;
 use super::register::{FetchFacts, StudentDays};
 use super::span::{End, Span, Versions};
+use super::untaken::DayRegisters;
 use super::{PmRule, Register, Rules, Scope, Window};
 use crate::model::{
     Code, FIRST_REAL_YEAR, FeedTime, Issue, Issues, OutOfSchool, PeriodId, Record, RecordId, RecordKind, Registration,
@@ -67,7 +68,7 @@ pub struct Resolver {
     rules: Rules,
     scope: Scope,
     plausible: PlausibleStamps,
-    codes: CodeTable,
+    codes: SchoolCodes,
     periods: BTreeMap<PeriodId, BTreeSet<RegistrationPeriod>>,
     /// Periods by which a row was already assigned or passed over.
     consulted: HashSet<PeriodId>,
@@ -95,6 +96,7 @@ pub struct Resolver {
     /// The dates in the window on which the school was closed and that have registrations all the same.
     closed_with_rows: BTreeSet<NaiveDate>,
     closed: BTreeSet<NaiveDate>,
+    day_registers: DayRegisters,
 }
 
 impl Resolver {
@@ -106,7 +108,7 @@ impl Resolver {
             plausible: PlausibleStamps::new(scope.window()),
             rules,
             scope,
-            codes: CodeTable::default(),
+            codes: SchoolCodes::default(),
             periods: BTreeMap::new(),
             consulted: HashSet::new(),
             late_period: None,
@@ -125,6 +127,7 @@ impl Resolver {
             has_later_midnights: false,
             closed_with_rows: BTreeSet::new(),
             closed: BTreeSet::new(),
+            day_registers: DayRegisters::default(),
         }
     }
 
@@ -133,6 +136,14 @@ impl Resolver {
     #[must_use]
     pub fn with_closed_dates(mut self, dates: impl IntoIterator<Item = NaiveDate>) -> Self {
         self.closed.extend(dates);
+        self
+    }
+
+    /// Keeps the registers of these dates, lessons included, so that [`Register::not_taken`] can list those that were not
+    /// taken. Costs memory for each of their rows.
+    #[must_use]
+    pub fn with_registers_of(mut self, dates: impl IntoIterator<Item = NaiveDate>) -> Self {
+        self.day_registers.ask(dates);
         self
     }
 
@@ -157,6 +168,9 @@ impl Resolver {
             return;
         }
         self.has_registrations = true;
+        if self.day_registers.are_asked(at.date()) && self.scope.has_student(&row.student) {
+            self.day_registers.take(&row, at, self.rules.zone());
+        }
         match self.rules.pm() {
             PmRule::FirstFrom(pm_start) => {
                 let session = if at.time() < pm_start { Session::Am } else { Session::Pm };
@@ -367,6 +381,7 @@ impl Resolver {
             assigned: self.assigned,
             period_times,
             unknown_period_days,
+            day_registers: self.day_registers,
             facts: FetchFacts {
                 students,
                 has_coded_records: self.has_coded_records,

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::codes::CodedMark;
 use crate::model::{Mark, MarkContent, MarkLine, Session, StudentId};
 
 /// A place of a mark within a school. Keys sort by student (code points), date and session.
@@ -62,6 +63,20 @@ impl StoredMark {
     /// The mark as one line of a marks file, as [`Mark::to_json_line`] writes it.
     pub fn to_json_line(&self) -> String {
         MarkLine::new(self.key.parts(), MarkContent::clone(&self.content)).to_json()
+    }
+}
+
+impl<'a> From<&'a StoredMark> for CodedMark<'a> {
+    fn from(stored: &'a StoredMark) -> Self {
+        Self {
+            student: &stored.key.student,
+            date: stored.key.date,
+            session: stored.key.session,
+            status: stored.content.status,
+            code: stored.content.code.as_deref(),
+            raw_code: stored.content.raw_code.as_ref(),
+            as_of_earliest: Some(stored.as_of_earliest),
+        }
     }
 }
 

@@ -3,13 +3,15 @@
 
 mod check;
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, Utc};
 
 pub use check::{Check, CheckEvidence, CheckName, Verdict};
 
 use crate::explain::{Diagnoser, Diagnosis, MarkDifference, PmAudit, PmAuditor, Question, ShownMark, differences};
 use crate::model::{Record, SchoolId, Session};
-use crate::rules::{Freshness, PmRule, Resolver, Rules, Scope, Window};
+use crate::rules::{Freshness, PmRule, Resolver, Rules, Scope, UntakenRegister, Window};
 use crate::source::{
     AttendanceSource, Completeness, FetchRequest, SourceError, SourceErrorKind, read_all, refuse_if_codes_are_missing,
 };
@@ -141,6 +143,23 @@ impl<'a> Support<'a> {
         let (before, after) = (before.finish()?, after.finish()?);
         refuse_if_codes_are_missing(self.source, before.lacks_code_table())?;
         Ok(differences(&before, &after))
+    }
+
+    /// The registers that were not taken, or not for everybody, by date: a school's office asks for them daily. Only dates
+    /// that have any are listed. A source that can read only today can be asked for today alone; one that gives session
+    /// marks instead of registers yields none.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub async fn not_taken(&self, window: Window) -> Result<BTreeMap<NaiveDate, Vec<UntakenRegister>>, SyncError> {
+        let by_periods = self.rules.pm() == PmRule::RegistrationPeriods;
+        let fetch = FetchRequest::new(window).with_zone(self.rules.zone()).with_periods(by_periods);
+        let dates = || window.from().iter_days().take_while(move |date| *date <= window.to());
+        let start = || Resolver::new(self.rules.clone(), window).with_registers_of(dates());
+        let (resolver, _) = read_all(self.source, &fetch, start).await?;
+        let register = resolver.finish()?;
+        let of_date = |date| Some((date, register.not_taken(date)?)).filter(|(_, untaken)| !untaken.is_empty());
+        Ok(dates().filter_map(of_date).collect())
     }
 
     fn now(&self) -> DateTime<Utc> {

@@ -2,6 +2,7 @@
 //! `postgres://postgres@127.0.0.1:5432/postgres`. Each test makes a database of its own there and drops it. Without a server
 //! the tests are reported as ignored.
 
+mod command;
 mod contract;
 mod proxy;
 mod server;
@@ -32,6 +33,6 @@ fn on_server<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Server) -> F 
 }
 
 fn main() -> ExitCode {
-    let tests = [contract::tests()].into_iter().flatten().collect();
+    let tests = [contract::tests(), command::tests()].into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }

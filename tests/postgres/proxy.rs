@@ -80,7 +80,9 @@ impl Proxy {
             (other, _) => panic!("the tests reach a server by TCP, not by {other:?}"),
         };
         let server = TcpStream::connect(address).await.unwrap();
-        [&client, &server].map(|stream| stream.set_nodelay(true).unwrap());
+        for stream in [&client, &server] {
+            stream.set_nodelay(true).unwrap();
+        }
         let (mut from_client, mut to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
         let back = tokio::spawn(async move {

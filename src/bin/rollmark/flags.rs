@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
+use rollmark::codes::{CodeTable, Jurisdiction};
 use rollmark::isams::{Batch, FieldNames, Format, Rest};
-use rollmark::model::{StudentId, Zone};
+use rollmark::model::{StudentId, UnknownName, Zone};
 use rollmark::rules::{MidnightEnd, PmRule, Rules, SyncWindow, TieBreak, Window};
 use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError, newest_zone};
 use rollmark::store::{MarkStore, MemoryStore, SqliteStore, StoreError};
@@ -308,6 +309,31 @@ impl RuleFlags {
     }
 }
 
+/// What codes mean.
+#[derive(Args, Clone)]
+pub struct CodeFlags {
+    /// Whose codes: England's statutory ones, or the school's own, of which only being there has a class
+    #[arg(long, default_value = "england", value_parser = parse_jurisdiction, value_name = "england|school")]
+    codes: Jurisdiction,
+    /// Which statutory code one of the school's own letters stands for, such as HOL=G; can be repeated
+    #[arg(long = "map", value_parser = parse_mapping, value_name = "LETTER=CODE")]
+    mapping: Vec<(String, String)>,
+}
+
+impl CodeFlags {
+    /// A wrong flag ends the program.
+    pub fn table(&self) -> CodeTable {
+        let table = match self.codes {
+            Jurisdiction::SchoolsOwn => CodeTable::custom("the school's own codes", []),
+            _ => Ok(CodeTable::england()),
+        };
+        let mapped = |table: CodeTable, (letter, code): &(String, String)| table.with_mapping(letter, code);
+        table
+            .and_then(|table| self.mapping.iter().try_fold(table, mapped))
+            .unwrap_or_else(|error| wrong_flags(error.to_string()))
+    }
+}
+
 /// When a run happens, and which dates it covers.
 #[derive(Args, Clone)]
 pub struct WindowFlags {
@@ -361,6 +387,8 @@ impl WindowFlags {
 pub enum StorePlace {
     Memory,
     Sqlite(PathBuf),
+    #[cfg(feature = "postgres")]
+    Postgres(Box<crate::postgres::Address>),
 }
 
 impl std::str::FromStr for StorePlace {
@@ -372,33 +400,63 @@ impl std::str::FromStr for StorePlace {
             // An address can hold a password, so it is not taken for a path that errors would name.
             Some(("sqlite", path)) if path.contains("://") => Err("an address is not the path of a file".to_owned()),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err("not a store; say memory or sqlite:PATH".to_owned()),
+            #[cfg(feature = "postgres")]
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+                Ok(Self::Postgres(Box::new(text.parse()?)))
+            }
+            #[cfg(not(feature = "postgres"))]
+            Some(("postgres" | "postgresql", _)) => Err("this program was built without PostgreSQL; install it with \
+                 cargo install --path . --features cli,postgres"
+                .to_owned()),
+            _ => Err("not a store; say memory, sqlite:PATH or postgres://USER@HOST:PORT/DATABASE".to_owned()),
         }
     }
+}
+
+/// What opens a store with a password.
+#[derive(Args, Clone)]
+pub struct StorePassword {
+    /// The file whose first line is the password of a PostgreSQL store; - is standard input [default: the variable PGPASSWORD]
+    #[arg(long, value_name = "FILE", value_parser = read_secret)]
+    store_password_file: Option<String>,
 }
 
 impl StorePlace {
     /// The store's file, where it has one.
     pub fn file(&self) -> Option<&Path> {
         match self {
-            Self::Memory => None,
             Self::Sqlite(path) => Some(path),
+            _ => None,
         }
     }
 
     /// Opens a store that must be there.
-    pub fn open_existing(&self) -> Result<Arc<dyn MarkStore>, Failure> {
-        match self.file() {
-            Some(path) if !path.exists() => {
+    pub async fn open_existing(&self, password: &StorePassword) -> Result<Arc<dyn MarkStore>, Failure> {
+        match self {
+            Self::Sqlite(path) if !path.exists() => {
                 Err(format!("there is no store at {}; check --store", path.display()).into())
             }
-            _ => Ok(self.open(false)?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(address) => {
+                let store = address.store(password.store_password_file.as_deref())?;
+                match store.is_there().await? {
+                    true => Ok(Arc::new(store)),
+                    false => Err("the database holds no store (schema rollmark); check --store".into()),
+                }
+            }
+            _ => Ok(self.open(password, false)?),
         }
     }
 
     /// Opens the store; one that is only read is neither created nor migrated.
-    pub fn open(&self, read_only: bool) -> Result<Arc<dyn MarkStore>, StoreError> {
+    pub fn open(&self, password: &StorePassword, read_only: bool) -> Result<Arc<dyn MarkStore>, StoreError> {
+        let password = password.store_password_file.as_deref();
         Ok(match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(address) => Arc::new(address.store(password)?),
+            _ if password.is_some() => {
+                wrong_flags("--store-password-file is for a store postgres://…; leave it out".to_owned())
+            }
             Self::Memory => Arc::new(MemoryStore::new()),
             Self::Sqlite(path) if read_only => Arc::new(SqliteStore::open_read_only(path)?),
             Self::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
@@ -408,9 +466,11 @@ impl StorePlace {
 
 /// A store that outlives the command.
 pub fn parse_kept_store(text: &str) -> Result<StorePlace, String> {
-    match text.parse() {
-        Ok(StorePlace::Memory) | Err(_) => Err("not a store that is kept; say sqlite:PATH".to_owned()),
-        place => place,
+    match text.parse()? {
+        StorePlace::Memory => {
+            Err("not a store that is kept; say sqlite:PATH or postgres://USER@HOST:PORT/DATABASE".to_owned())
+        }
+        place => Ok(place),
     }
 }
 
@@ -429,6 +489,18 @@ fn read_secret(path: &str) -> Result<String, String> {
 
 fn parse_zone(text: &str) -> Result<Zone, String> {
     newest_zone(text).map_err(|error| error.to_string())
+}
+
+fn parse_jurisdiction(text: &str) -> Result<Jurisdiction, String> {
+    text.parse().map_err(|error: UnknownName| error.to_string())
+}
+
+fn parse_mapping(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').map(|(letter, code)| (letter.trim(), code.trim()));
+    let whole = parts.filter(|(letter, code)| !letter.is_empty() && !code.is_empty());
+    whole
+        .map(|(letter, code)| (letter.to_owned(), code.to_owned()))
+        .ok_or_else(|| "no mapping; HOL=G maps the letter HOL to code G".to_owned())
 }
 
 fn parse_clock(text: &str) -> Result<NaiveTime, String> {

@@ -8,10 +8,14 @@ mod erase;
 mod flags;
 mod history;
 mod output;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod probe;
 mod program;
 mod prune;
+mod registers;
 mod simulate;
+mod summary;
 mod sync;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -35,6 +39,8 @@ enum Command {
     Check(check::Flags),
     Audit(audit::Flags),
     History(history::Flags),
+    Summary(summary::Flags),
+    Registers(registers::Flags),
     Probe(probe::Flags),
     Apply(apply::Flags),
     Erase(erase::Flags),
@@ -68,6 +74,8 @@ async fn run(command: Command, stop: &Stop) -> Result<u8, Failure> {
         Command::Check(flags) => unless_stopped(stop, check::run(flags)).await,
         Command::Audit(flags) => unless_stopped(stop, audit::run(flags)).await,
         Command::History(flags) => unless_stopped(stop, history::run(flags)).await,
+        Command::Summary(flags) => unless_stopped(stop, summary::run(flags)).await,
+        Command::Registers(flags) => unless_stopped(stop, registers::run(flags)).await,
         Command::Probe(flags) => unless_stopped(stop, probe::run(flags)).await,
         Command::Apply(flags) => apply::run(flags, stop).await,
         Command::Erase(flags) => unless_stopped(stop, erase::run(flags)).await,

@@ -60,6 +60,14 @@ impl PostgresStore {
         Ok(self.client_for_writing().await.map(drop)?)
     }
 
+    /// Whether the database has the schema, of this version or an older one.
+    ///
+    /// # Errors
+    /// The database can't be read, or was migrated by a newer version.
+    pub async fn is_there(&self) -> Result<bool, StoreError> {
+        Ok(self.client().await?.is_some())
+    }
+
     /// A connection to read with; `None` where the schema is not there, so that there is nothing to read.
     async fn client(&self) -> Outcome<Option<Client>> {
         let (client, schema) = self.connection().await?;
