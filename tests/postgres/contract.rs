@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{NaiveDate, TimeDelta, Utc};
 use libtest_mimic::Trial;
-use rollmark::rules::{Freshness, Rules, Scope, Window};
-use rollmark::store::{ChangeSet, MarkStore, PostgresStore, Run, Write};
+use rollmark::store::{ChangeSet, MarkStore, PostgresStore};
 use rollmark::testing::conformance::store::{StoreHarness, every};
 
 use crate::on_server;
 use crate::proxy::{Fault, Proxy};
+use crate::sample::{marks, run, scope};
 use crate::server::{Server, pool};
 
 pub fn tests() -> Vec<Trial> {
@@ -38,44 +37,17 @@ impl Harness {
         let proxy = Proxy::start(&server, fault).await;
         let mut harness = Self { server, proxy, statements: 0 };
         let store = harness.open().await;
-        let write = async |mark: crate::contract::Marks| {
+        let write = async |minute| {
             let revision = store.read(&"school".into(), &scope()).await.unwrap().revision();
-            store.apply(&"school".into(), &ChangeSet::new(revision, run()).with_writes(mark)).await.unwrap();
+            store.apply(&"school".into(), &ChangeSet::new(revision, run()).with_writes(marks(minute))).await.unwrap();
         };
-        write(marks(1)).await;
+        write(1).await;
         harness.proxy.reset();
-        write(marks(2)).await;
+        write(2).await;
         harness.statements = harness.proxy.count();
         assert!(harness.statements > 5, "the proxy counts");
         harness
     }
-}
-
-type Marks = Vec<Write>;
-
-fn date() -> NaiveDate {
-    "2026-11-20".parse().unwrap()
-}
-
-fn scope() -> Scope {
-    Scope::all(Window::day(date()))
-}
-
-fn run() -> Run {
-    let rules = Rules::new("Europe/London".parse().unwrap());
-    Run::new(Freshness::new(Utc::now(), TimeDelta::zero()), scope(), rules)
-}
-
-/// The marks of a register of this minute.
-pub fn marks(minute: u32) -> Marks {
-    use rollmark::model::{Record, Registration};
-    let mut resolver = rollmark::rules::Resolver::new(Rules::new("Europe/London".parse().unwrap()), scope());
-    for student in ["1", "2"] {
-        let row = Registration::new(student, "2026-11-20T08:40:00".parse().unwrap());
-        let stamp = format!("2026-11-20T09:{minute:02}:00").parse().unwrap();
-        resolver.push(Record::Registration(row.with_id(student).with_last_updated(stamp)));
-    }
-    resolver.finish().unwrap().marks().map(|mark| Write::Put(Arc::new(mark))).collect()
 }
 
 #[async_trait]

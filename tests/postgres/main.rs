@@ -4,7 +4,10 @@
 
 mod command;
 mod contract;
+mod failures;
+mod portal;
 mod proxy;
+mod sample;
 mod server;
 
 use std::future::Future;
@@ -33,6 +36,7 @@ fn on_server<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Server) -> F 
 }
 
 fn main() -> ExitCode {
-    let tests = [contract::tests(), command::tests()].into_iter().flatten().collect();
+    let tests =
+        [contract::tests(), command::tests(), failures::tests(), portal::tests()].into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }

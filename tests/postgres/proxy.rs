@@ -4,7 +4,7 @@
 //! takes another one, and does not fail.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -85,9 +85,23 @@ impl Proxy {
         }
         let (mut from_client, mut to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
+        let process = Arc::new(AtomicI32::new(0));
+        let its_process = Arc::clone(&process);
+        let is_mute = Arc::new(AtomicBool::new(false));
+        let is_muted = Arc::clone(&is_mute);
         let back = tokio::spawn(async move {
-            let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
-            // Dropping the halves closes the connection.
+            while let Some(message) = message(&mut from_server, true).await {
+                if let [b'K', _, _, _, _, a, b, c, d, ..] = message[..] {
+                    its_process.store(i32::from_be_bytes([a, b, c, d]), Ordering::SeqCst);
+                }
+                if !is_muted.load(Ordering::SeqCst) && to_client.write_all(&message).await.is_err() {
+                    break;
+                }
+            }
+            // Where this ends the client sees that the connection is closed.
+            if is_muted.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
         });
         let (mut is_started, mut is_version) = (false, false);
         while let Some(message) = message(&mut from_client, is_started).await {
@@ -102,13 +116,13 @@ impl Proxy {
             if fails {
                 match self.fault {
                     Fault::Cut => break,
-                    Fault::Terminate => self.server.terminate_others().await,
+                    Fault::Terminate => self.server.terminate(process.load(Ordering::SeqCst)).await,
                     Fault::CutAfter => {
-                        back.abort();
+                        is_mute.store(true, Ordering::SeqCst);
                         let _ = to_server.write_all(&message).await;
                         // The server closes its side when it has done the statement and reads the end.
                         let _ = to_server.shutdown().await;
-                        self.server.wait_until_alone().await;
+                        self.server.wait_until_gone(process.load(Ordering::SeqCst)).await;
                         break;
                     }
                 }
@@ -121,7 +135,7 @@ impl Proxy {
     }
 }
 
-/// The next message of a client; the first one has no type.
+/// The next message; a client's first one has no type.
 async fn message(from: &mut (impl AsyncReadExt + Unpin), is_started: bool) -> Option<Vec<u8>> {
     let mut message = vec![0; if is_started { 5 } else { 4 }];
     from.read_exact(&mut message).await.ok()?;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use deadpool_postgres::{Manager, Pool};
 use rollmark::store::PostgresStore;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Config, NoTls};
 
 static NUMBER: AtomicU32 = AtomicU32::new(1);
@@ -58,12 +59,23 @@ impl Server {
         self.client().await.query_typed(sql, &[]).await.unwrap();
     }
 
-    /// Waits until the test's database has no other connection.
-    pub async fn wait_until_alone(&self) {
+    /// Ends a connection, and waits until it is gone.
+    pub async fn terminate(&self, process: i32) {
+        let sql = "SELECT pg_terminate_backend($1, 5000)";
+        self.client().await.query_typed(sql, &[(&process, Type::INT4)]).await.unwrap();
+    }
+
+    /// Whether a connection is idle, outside of a transaction.
+    pub async fn is_idle(&self, process: i32) -> bool {
+        let sql = "SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $1";
+        self.client().await.query_typed_one(sql, &[(&process, Type::INT4)]).await.unwrap().get(0)
+    }
+
+    /// Waits until a connection is gone.
+    pub async fn wait_until_gone(&self, process: i32) {
         let client = self.client().await;
-        let sql = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
-        while client.query_typed_one(sql, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        let sql = "SELECT FROM pg_stat_activity WHERE pid = $1";
+        while !client.query_typed(sql, &[(&process, Type::INT4)]).await.unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
     }

@@ -51,12 +51,15 @@ CREATE TABLE rollmark.run_records (
 );
 
 -- A row a change; those that are the latest of their place and no removals are the marks. Without foreign keys, which would
--- be looked at row by row.
+-- be looked at row by row. The times are the run's: without them, each read would look up the run of every mark.
 CREATE TABLE rollmark.changes (
     school integer NOT NULL,
     entry bigint NOT NULL,
     previous bigint,
     run bigint NOT NULL,
+    seen_at timestamptz NOT NULL,
+    as_of_earliest timestamptz NOT NULL,
+    applied_at timestamptz NOT NULL,
     date date NOT NULL,
     is_latest boolean NOT NULL DEFAULT true,
     student text COLLATE "C" NOT NULL,
@@ -95,21 +98,19 @@ CREATE TABLE rollmark.withheld_changes (
 
 CREATE VIEW rollmark.marks AS
 SELECT schools.school, c.student, c.date, c.session, c.status, c.code, c.code_name, c.raw_code, c.minutes_late,
-       c.decided_by, c.record_id, c.last_updated, c.rule, c.decision, c.run, r.fetched_at AS seen_at, r.as_of_earliest,
-       r.applied_at, c.entry AS cursor
+       c.decided_by, c.record_id, c.last_updated, c.rule, c.decision, c.run, c.seen_at, c.as_of_earliest, c.applied_at,
+       c.entry AS cursor
 FROM rollmark.changes c
 JOIN rollmark.schools ON schools.id = c.school
-JOIN rollmark.run_records r ON r.school = c.school AND r.number = c.run
 WHERE c.is_latest AND c.status IS NOT NULL;
 
 CREATE VIEW rollmark.history AS
-SELECT schools.school, c.entry AS cursor, c.student, c.date, c.session, c.run, r.fetched_at AS seen_at, r.applied_at,
+SELECT schools.school, c.entry AS cursor, c.student, c.date, c.session, c.run, c.seen_at, c.applied_at,
        c.status IS NULL AS removed, c.status, c.code, c.code_name, c.raw_code, c.minutes_late, c.decided_by, c.record_id,
        c.last_updated, c.rule, c.decision, p.status AS status_before, p.code AS code_before,
        p.raw_code AS raw_code_before, p.minutes_late AS minutes_late_before
 FROM rollmark.changes c
 JOIN rollmark.schools ON schools.id = c.school
-JOIN rollmark.run_records r ON r.school = c.school AND r.number = c.run
 LEFT JOIN rollmark.changes p ON p.school = c.school AND p.entry = c.previous;
 
 CREATE VIEW rollmark.runs AS

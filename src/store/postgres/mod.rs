@@ -16,7 +16,7 @@ use tokio_postgres::{IsolationLevel, Row, Transaction};
 
 use self::failure::{Failure, Outcome, commit};
 use self::rows::{
-    CHANGE_COLUMNS, CHANGE_TABLES, NewChange, SchoolRow, Value, bigint, content_columns, count, date_in_range, moment,
+    CHANGE_BEFORE, CHANGE_COLUMNS, NewChange, SchoolRow, Value, bigint, content_columns, count, date_in_range, moment,
 };
 use self::schema::Schema;
 use super::{
@@ -143,18 +143,18 @@ impl<'a> Narrowed<'a> {
 const READ_ALL: &str = concat!(
     "SELECT s.revision, c.student, c.date, c.session, ",
     content_columns!("c"),
-    ", r.fetched_at, r.as_of_earliest
+    ", c.seen_at, c.as_of_earliest
      FROM rollmark.schools s
-     LEFT JOIN (rollmark.changes c JOIN rollmark.run_records r ON r.school = c.school AND r.number = c.run)
+     LEFT JOIN rollmark.changes c
        ON c.school = s.id AND c.is_latest AND c.status IS NOT NULL AND c.date BETWEEN $2 AND $3
      WHERE s.school = $1"
 );
 const READ_NAMED: &str = concat!(
     "SELECT s.revision, c.student, c.date, c.session, ",
     content_columns!("c"),
-    ", r.fetched_at, r.as_of_earliest
+    ", c.seen_at, c.as_of_earliest
      FROM rollmark.schools s
-     LEFT JOIN (rollmark.changes c JOIN rollmark.run_records r ON r.school = c.school AND r.number = c.run)
+     LEFT JOIN rollmark.changes c
        ON c.school = s.id AND c.is_latest AND c.status IS NOT NULL AND c.date BETWEEN $2 AND $3
       AND c.student = ANY($4)
      WHERE s.school = $1"
@@ -210,9 +210,9 @@ impl PostgresStore {
             return Err(StoreError::moved().into());
         }
         let number = row.last_run + 1;
-        let new = NewChange::of(&transaction, &row, changes.writes()).await?;
-        NewChange::add_all(&transaction, &row, number, &new).await?;
         let run = changes.run().clone().with_number(count(number)?);
+        let new = NewChange::of(&transaction, &row, changes.writes()).await?;
+        NewChange::add_all(&transaction, &row, &run, &new).await?;
         rows::save_run(&transaction, row.id, &run).await?;
         rows::add_withheld(&transaction, row.id, number, changes.withheld()).await?;
         row.last_run = number;
@@ -232,7 +232,7 @@ impl PostgresStore {
             Session::Pm => "AND c.session = 'PM'",
         });
         let sql = format!(
-            "SELECT {CHANGE_COLUMNS} FROM rollmark.schools s JOIN rollmark.changes c ON c.school = s.id {CHANGE_TABLES}
+            "SELECT {CHANGE_COLUMNS} FROM rollmark.schools s JOIN rollmark.changes c ON c.school = s.id {CHANGE_BEFORE}
              WHERE s.school = $1 AND c.date BETWEEN $2 AND $3 {of_students} {of_session} ORDER BY c.entry"
         );
         let rows = client.query_typed(&sql, &narrowed.values()).await?;
@@ -251,7 +251,7 @@ impl PostgresStore {
                  (SELECT entry FROM rollmark.erasures WHERE school = s.id AND entry > $2 ORDER BY entry LIMIT $3)
                  ORDER BY entry LIMIT $3
              ) f
-             LEFT JOIN rollmark.changes c ON c.school = s.id AND c.entry = f.entry {CHANGE_TABLES}
+             LEFT JOIN rollmark.changes c ON c.school = s.id AND c.entry = f.entry {CHANGE_BEFORE}
              LEFT JOIN rollmark.erasures e ON e.school = s.id AND e.entry = f.entry
              WHERE s.school = $1 ORDER BY f.entry"
         );
@@ -355,10 +355,10 @@ impl PostgresStore {
         // is gone has nothing before it.
         let changes = "
             WITH last AS (
-                SELECT c.student, c.date, c.session, max(c.entry) AS entry
-                FROM rollmark.changes c JOIN rollmark.run_records r ON r.school = c.school AND r.number = c.run
-                WHERE c.school = $1 AND r.fetched_at < $2
-                GROUP BY c.student, c.date, c.session
+                SELECT student, date, session, max(entry) AS entry
+                FROM rollmark.changes
+                WHERE school = $1 AND seen_at < $2
+                GROUP BY student, date, session
             )
             DELETE FROM rollmark.changes c USING last
             WHERE c.school = $1 AND c.student = last.student AND c.date = last.date AND c.session = last.session

@@ -95,25 +95,23 @@ fn content(row: &Row, first: usize) -> Outcome<Option<MarkContent>> {
     }))
 }
 
-/// A live mark: its place, its content, and of its run when it fetched and what it can show at the earliest.
+/// A live mark: its place, its content, when its run fetched and what that can show at the earliest.
 pub(super) fn stored_mark(row: &Row, first: usize) -> Outcome<StoredMark> {
     let content = content(row, first + 3)?.ok_or(Failure::Damaged)?;
     let times = first + 3 + OF_CONTENT;
     Ok(StoredMark::new(key(row, first)?, content, row.try_get(times)?, row.try_get(times + 1)?))
 }
 
-/// The columns that [`change`] reads, of a change `c`, its run `r` and the change before it `p`.
+/// The columns that [`change`] reads, of a change `c` and the change before it `p`.
 pub(super) const CHANGE_COLUMNS: &str = concat!(
-    "c.student, c.date, c.session, c.entry, c.run, r.fetched_at, r.applied_at, c.decision, ",
+    "c.student, c.date, c.session, c.entry, c.run, c.seen_at, c.applied_at, c.decision, ",
     content_columns!("c"),
     ", ",
     content_columns!("p")
 );
 
-/// The tables of [`CHANGE_COLUMNS`], to join with a change `c`.
-pub(super) const CHANGE_TABLES: &str = "
-    LEFT JOIN rollmark.run_records r ON r.school = c.school AND r.number = c.run
-    LEFT JOIN rollmark.changes p ON p.school = c.school AND p.entry = c.previous";
+/// The change before a change `c`.
+pub(super) const CHANGE_BEFORE: &str = "LEFT JOIN rollmark.changes p ON p.school = c.school AND p.entry = c.previous";
 
 pub(super) fn change(row: &Row) -> Outcome<Change> {
     let key = key(row, 0)?;
@@ -228,7 +226,7 @@ impl<'a> NewChange<'a> {
     pub(super) async fn add_all(
         transaction: &Transaction<'_>,
         school: &SchoolRow,
-        run: i64,
+        run: &Run,
         changes: &[Self],
     ) -> Outcome<()> {
         let previous: Vec<i64> = changes.iter().filter_map(|change| change.previous).collect();
@@ -324,17 +322,21 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    async fn insert(&self, transaction: &Transaction<'_>, school: i32, run: i64) -> Outcome<()> {
+    async fn insert(&self, transaction: &Transaction<'_>, school: i32, run: &Run) -> Outcome<()> {
         const SQL: &str = "
-            INSERT INTO rollmark.changes (school, run, entry, previous, student, date, session, status, code, code_name,
-                raw_code, minutes_late, decided_by, record_id, last_updated, rule, decision)
-            SELECT $1, $2, *
-            FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::date[], $7::text[], $8::text[], $9::text[],
-                $10::text[], $11::text[], $12::bigint[], $13::text[], $14::text[], $15::timestamptz[], $16::text[],
-                $17::jsonb[])";
-        let values: [Value<'_>; 17] = [
+            INSERT INTO rollmark.changes (school, run, seen_at, as_of_earliest, applied_at, entry, previous, student, date,
+                session, status, code, code_name, raw_code, minutes_late, decided_by, record_id, last_updated, rule, decision)
+            SELECT $1, $2, $3, $4, now(), *
+            FROM unnest($5::bigint[], $6::bigint[], $7::text[], $8::date[], $9::text[], $10::text[], $11::text[],
+                $12::text[], $13::text[], $14::bigint[], $15::text[], $16::text[], $17::timestamptz[], $18::text[],
+                $19::jsonb[])";
+        let number = bigint(run.number);
+        let (seen_at, as_of_earliest) = (moment(run.freshness.fetched_at), moment(run.freshness.as_of_earliest()));
+        let values: [Value<'_>; 19] = [
             (&school, Type::INT4),
-            (&run, Type::INT8),
+            (&number, Type::INT8),
+            (&seen_at, Type::TIMESTAMPTZ),
+            (&as_of_earliest, Type::TIMESTAMPTZ),
             (&self.entry, Type::INT8_ARRAY),
             (&self.previous, Type::INT8_ARRAY),
             (&self.student, Type::TEXT_ARRAY),
@@ -361,7 +363,7 @@ pub(super) async fn save_run(transaction: &Transaction<'_>, school: i32, run: &R
     const SQL: &str = "
         INSERT INTO rollmark.run_records (school, number, purpose, fetched_at, as_of_earliest, applied_at, from_date,
             to_date, students, added, changed, unchanged, removed, withheld, kept, run)
-        VALUES ($1, $2, $3, $4, $5, clock_timestamp(), $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+        VALUES ($1, $2, $3, $4, $5, now(), $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
         ON CONFLICT (school, number) DO UPDATE SET students = excluded.students, run = excluded.run";
     let window = run.scope.window();
     let students = run.scope.students();
