@@ -45,6 +45,7 @@ impl MarkStore for Announcing {
     async fn history(&self, school: &SchoolId, query: &HistoryQuery) -> Result<Vec<Change>, StoreError> { self.0.history(school, query).await }
     async fn changes(&self, school: &SchoolId, after: Option<ChangeCursor>, limit: usize) -> Result<Vec<FeedEntry>, StoreError> { self.0.changes(school, after, limit).await }
     async fn runs(&self, school: &SchoolId, query: &RunQuery) -> Result<Vec<Run>, StoreError> { self.0.runs(school, query).await }
+    async fn withheld(&self, school: &SchoolId, run: u64) -> Result<Option<Vec<WithheldChange>>, StoreError> { self.0.withheld(school, run).await }
     async fn erase(&self, school: &SchoolId, student: &StudentId) -> Result<u64, StoreError> { self.0.erase(school, student).await }
     async fn prune(&self, school: &SchoolId, before: NaiveDate) -> Result<Pruned, StoreError> { self.0.prune(school, before).await }
     async fn acquire_lease(&self, school: &SchoolId, ttl: Duration) -> Result<Option<LeaseToken>, StoreError> { self.0.acquire_lease(school, ttl).await }

@@ -23,6 +23,34 @@ pub struct CodedMark<'a> {
     pub as_of_earliest: Option<DateTime<Utc>>,
 }
 
+impl<'a> CodedMark<'a> {
+    /// A mark without a code, from wherever a portal has it.
+    pub fn new(student: &'a StudentId, date: NaiveDate, session: Session, status: Status) -> Self {
+        Self { student, date, session, status, code: None, raw_code: None, as_of_earliest: None }
+    }
+
+    /// Sets the code's letter.
+    #[must_use]
+    pub fn with_code(mut self, letter: &'a str) -> Self {
+        self.code = Some(letter);
+        self
+    }
+
+    /// Sets the code as the source gave it.
+    #[must_use]
+    pub fn with_raw_code(mut self, code: &'a RawCode) -> Self {
+        self.raw_code = Some(code);
+        self
+    }
+
+    /// Sets the earliest moment that the mark can show.
+    #[must_use]
+    pub fn with_as_of(mut self, instant: DateTime<Utc>) -> Self {
+        self.as_of_earliest = Some(instant);
+        self
+    }
+}
+
 impl<'a> From<&'a Mark> for CodedMark<'a> {
     fn from(mark: &'a Mark) -> Self {
         Self {

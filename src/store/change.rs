@@ -74,6 +74,10 @@ pub struct WithheldChange {
 }
 
 impl WithheldChange {
+    /// Of how many runs of a school a store keeps the withheld changes at least: the newest that withheld anything. More
+    /// would let nights that withhold a whole school fill the disk; a run's counts stay as long as the run.
+    pub const RUNS_KEPT: usize = 10;
+
     /// A change of this place, withheld for this reason.
     pub fn new(key: MarkKey, reason: WithheldReason) -> Self {
         Self { key, reason }
@@ -131,7 +135,7 @@ impl ChangeSet {
         &self.writes
     }
 
-    /// The changes that were not written, and why. A store may show them to people; none of this library's keeps them.
+    /// The changes that were not written, and why: [`MarkStore::withheld`](super::MarkStore::withheld) gives them back.
     pub fn withheld(&self) -> &[WithheldChange] {
         &self.withheld
     }

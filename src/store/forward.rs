@@ -9,7 +9,7 @@ use chrono::NaiveDate;
 
 use super::{
     Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkStore, Pruned, Run, RunQuery, Snapshot,
-    StoreError,
+    StoreError, WithheldChange,
 };
 use crate::model::{SchoolId, Session, StudentId};
 use crate::rules::{Scope, Window};
@@ -33,6 +33,7 @@ macro_rules! forward {
             fn changes(after: Option<ChangeCursor>, limit: usize) -> Vec<FeedEntry>;
             fn runs(query: &RunQuery) -> Vec<Run>;
             fn last_covering_run(student: &StudentId, date: NaiveDate) -> Option<Run>;
+            fn withheld(run: u64) -> Option<Vec<WithheldChange>>;
             fn sessions_held(window: Window) -> BTreeSet<(NaiveDate, Session)>;
             fn erase(student: &StudentId) -> u64;
             fn prune(before: NaiveDate) -> Pruned;

@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
 use super::{
     Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkKey, MarkStore, Pruned, Run, RunQuery,
-    Snapshot, StoreError, StoredMark,
+    Snapshot, StoreError, StoredMark, WithheldChange,
 };
 use crate::model::{SchoolId, StudentId};
 use crate::rules::Scope;
@@ -41,6 +41,8 @@ struct School {
     last_cursor: u64,
     /// Oldest first; the newest is never pruned.
     runs: Vec<Run>,
+    /// By run, of those that withheld anything.
+    withheld: BTreeMap<u64, Vec<WithheldChange>>,
     last_token: u64,
     lease_until: Option<Instant>,
 }
@@ -81,6 +83,8 @@ impl School {
         let mut needed: BTreeSet<u64> = self.changes().map(|change| change.run).collect();
         needed.extend(self.runs.last().map(|run| run.number));
         self.runs.retain(|run| run.freshness.fetched_at >= midnight || needed.contains(&run.number));
+        let kept: BTreeSet<u64> = self.runs.iter().map(|run| run.number).collect();
+        self.withheld.retain(|run, _| kept.contains(run));
         Pruned::new((entries_before - self.changes().count()) as u64, (runs_before - self.runs.len()) as u64)
     }
 }
@@ -140,6 +144,14 @@ impl MarkStore for MemoryStore {
         }
         school.revision += u64::from(school.last_cursor > cursor_before);
         school.runs.push(changes.run().clone().with_number(number));
+        if !changes.withheld().is_empty() {
+            let mut withheld = changes.withheld().to_vec();
+            withheld.sort_by(|a, b| a.key.cmp(&b.key));
+            school.withheld.insert(number, withheld);
+            if school.withheld.len() > WithheldChange::RUNS_KEPT {
+                school.withheld.pop_first();
+            }
+        }
         Ok(number)
     }
 
@@ -170,6 +182,16 @@ impl MarkStore for MemoryStore {
         Ok(runs)
     }
 
+    async fn withheld(&self, school: &SchoolId, run: u64) -> Result<Option<Vec<WithheldChange>>, StoreError> {
+        let schools = self.lock();
+        let Some(school) = schools.get(school) else { return Ok(None) };
+        if let Some(withheld) = school.withheld.get(&run) {
+            return Ok(Some(withheld.clone()));
+        }
+        let run = school.runs.iter().find(|known| known.number == run);
+        Ok(run.filter(|run| !run.withheld_any()).map(|_| Vec::new()))
+    }
+
     async fn erase(&self, school: &SchoolId, student: &StudentId) -> Result<u64, StoreError> {
         let mut schools = self.lock();
         let school = schools.entry(school.clone()).or_default();
@@ -182,6 +204,9 @@ impl MarkStore for MemoryStore {
         });
         let cursor = school.next_cursor();
         school.feed.push(FeedEntry::Erased { cursor, student: student.clone(), applied_at: Utc::now() });
+        for withheld in school.withheld.values_mut() {
+            withheld.retain(|change| change.key.student != *student);
+        }
         school.runs = std::mem::take(&mut school.runs).into_iter().map(|run| run.without_student(student)).collect();
         school.revision += 1;
         Ok(places)

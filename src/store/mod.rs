@@ -60,8 +60,8 @@ impl LeaseToken {
 /// # Contract
 /// - Every call concerns one school; nothing of another school is read or changed.
 /// - [`read`](Self::read) sees one moment: never half of a change set.
-/// - [`apply`](Self::apply) is one transaction: all of the writes, their history, the run and the new revision, or nothing.
-///   So are [`erase`](Self::erase) and [`prune`](Self::prune).
+/// - [`apply`](Self::apply) is one transaction: all of the writes, their history, the run, what it withheld and the new
+///   revision, or nothing. So are [`erase`](Self::erase) and [`prune`](Self::prune).
 /// - Dropping a call's future leaves all or nothing.
 #[async_trait]
 pub trait MarkStore: Debug + Send + Sync {
@@ -122,6 +122,20 @@ pub trait MarkStore: Debug + Send + Sync {
         Ok(runs.into_iter().rev().find(|run| run.scope.contains(student, date)))
     }
 
+    /// The changes that a run withheld ([R11](crate::guide::rules#r11)), with their reasons, by student (code points), date
+    /// and session. Empty if it withheld nothing; `None` if there is no such run, or its list is no longer kept. A store
+    /// keeps the lists of the newest [`WithheldChange::RUNS_KEPT`] runs of a school that withheld anything, or more.
+    ///
+    /// The default keeps none and says so. That is enough for a double in a test; what every store promises
+    /// (`testing::conformance`) includes the lists.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    async fn withheld(&self, school: &SchoolId, run: u64) -> Result<Option<Vec<WithheldChange>>, StoreError> {
+        let (_, _) = (school, run);
+        Ok(None)
+    }
+
     /// The sessions that the school held in these dates: those in which anybody has a mark
     /// ([R7](crate::guide::rules#r7)).
     ///
@@ -136,8 +150,8 @@ pub trait MarkStore: Debug + Send + Sync {
         Ok(snapshot.marks().iter().map(|stored| (stored.key.date, stored.key.session)).collect())
     }
 
-    /// Erases a student: the marks, their history, and every text that came with them. Returns how many places (date and
-    /// session) held a mark or had a history.
+    /// Erases a student: the marks, their history, what runs withheld of them, and every text that came with them. Returns how
+    /// many places (date and session) held a mark or had a history.
     ///
     /// Runs keep their counts, but no scope names the student any more, and no run keeps examples of issues, since those can
     /// be the student's records ([`Run::without_student`]). The revision grows, so a plan that was made before is outdated.
@@ -155,8 +169,8 @@ pub trait MarkStore: Debug + Send + Sync {
     /// was followed by another one before that midnight, and removals. So [`as_of`] still answers for that midnight and
     /// every moment after, and what the store shows stays. The first change that is left of a mark has no
     /// [`before`](Change::before), unless a removal before the date was the reason that there was none. Entries of erased
-    /// students go if they were made before the date, and runs that fetched before it, unless a remaining change refers to
-    /// them or they are the school's newest.
+    /// students go if they were made before the date, and runs that fetched before it with what they withheld, unless a
+    /// remaining change refers to them or they are the school's newest.
     ///
     /// The revision stays. Cursors stay valid, but a reader of the feed that has not come so far misses what was pruned.
     ///

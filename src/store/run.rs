@@ -109,6 +109,11 @@ impl Run {
         }
     }
 
+    /// Whether it withheld anything, by its counts.
+    pub(crate) fn withheld_any(&self) -> bool {
+        self.marks.withheld > 0 || !self.withheld.is_empty()
+    }
+
     /// The run without a trace of this student, as [`MarkStore::erase`](super::MarkStore::erase) leaves it: the scope does
     /// not name the student, and the issues have no examples, since those can be the student's records. Counts stay.
     #[must_use]

@@ -5,9 +5,10 @@ use chrono::{Datelike, NaiveDate, NaiveTime, TimeDelta};
 use serde::Serialize;
 
 use super::{Both, Support};
-use crate::explain::words::counted;
+use crate::codes::{CodeTable, MarkClass};
+use crate::explain::words::{counted, listed};
 use crate::explain::{MeasuredAge, PmAudit, PmAuditor, Wording};
-use crate::model::{FeedTime, Issue, LoserReason, Record, RecordKind, Status, StudentId, Zone, names};
+use crate::model::{FeedTime, Issue, LoserReason, RawCode, Record, RecordKind, Status, StudentId, Zone, names};
 use crate::rules::{Candidate, Freshness, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{Capabilities, Completeness};
 use crate::store::{Run, RunQuery};
@@ -128,6 +129,10 @@ pub enum CheckEvidence {
         unknown: BTreeMap<String, u64>,
         /// Whether a code table was read.
         has_code_table: bool,
+        /// Marks whose letter the statutory table does not have, by letter. Empty if there is none to compare with.
+        unmapped: BTreeMap<String, u64>,
+        /// Marks whose letter counts the opposite way by the statutory table, by letter. Likewise.
+        contradicting: BTreeMap<String, u64>,
     },
     /// Of [`CheckName::Fields`].
     #[non_exhaustive]
@@ -290,7 +295,7 @@ impl Support<'_> {
             pm(self.rules, &audit, &capabilities),
             precedence(&register, corrections.missing_stamps, capabilities.has_stamps),
             corrections.check(capabilities.today_only),
-            codes(&register, capabilities.has_code_table, &wording),
+            codes(&register, capabilities.has_code_table, &wording, self.codes),
             Check::fields(completeness.undecided_fields().to_vec(), Vec::new(), BTreeMap::new()),
             completeness_of(&register, &completeness, window),
             students(&register, held),
@@ -535,22 +540,42 @@ impl Extend<Record> for Corrections {
     }
 }
 
-fn codes(register: &Register, has_code_table: bool, wording: &Wording) -> Check {
+fn codes(register: &Register, has_code_table: bool, wording: &Wording, statutory: Option<&CodeTable>) -> Check {
     let mut unknown: BTreeMap<String, u64> = BTreeMap::new();
-    for mark in register.marks().filter(|mark| mark.status == Status::UnknownCode) {
-        *unknown.entry(mark.raw_code.map(|code| code.to_string()).unwrap_or_default()).or_default() += 1;
+    let mut unmapped: BTreeMap<String, u64> = BTreeMap::new();
+    let mut contradicting: BTreeMap<String, u64> = BTreeMap::new();
+    for mark in register.marks() {
+        let add = |counts: &mut BTreeMap<String, u64>, code: &str| *counts.entry(code.to_owned()).or_default() += 1;
+        if mark.status == Status::UnknownCode {
+            add(&mut unknown, mark.raw_code.as_ref().map_or("", RawCode::as_str));
+            continue;
+        }
+        let Some((table, letter)) = statutory.zip(mark.code.as_deref()) else { continue };
+        match table.class_of(&mark) {
+            MarkClass::Unclassified(_) => add(&mut unmapped, letter),
+            MarkClass::Of { contradicts_school: true, .. } => add(&mut contradicting, letter),
+            _ => {}
+        }
     }
     let was_read = register.has_code_table();
     let (kinds, marks) = (unknown.len() as u64, unknown.values().sum());
-    let evidence = CheckEvidence::Codes { unknown, has_code_table: was_read };
-    let check = |summary: String| Check::new(CheckName::Codes, evidence, summary);
     let table = &wording.code_table;
+    let statutory =
+        statutory.filter(|_| was_read && kinds == 0).and_then(|table| apart(&unmapped, &contradicting, table));
+    let evidence = CheckEvidence::Codes { unknown, has_code_table: was_read, unmapped, contradicting };
+    let check = |summary: String| Check::new(CheckName::Codes, evidence, summary);
     if kinds > 0 && was_read {
         let summary = format!("The {table} does not have {} of {}.", counted(kinds, "code"), counted(marks, "mark"));
         return check(summary).advise(Verdict::Wrong, format!("Add them to the {table}, or correct the records."));
     }
     match (was_read, has_code_table, register.has_coded_records()) {
-        (true, ..) => check(format!("Every code is in the {table}.")),
+        (true, ..) => match statutory {
+            None => check(format!("Every code is in the {table}.")),
+            Some(apart) => check(format!("Every code is in the {table}. {apart}")).advise(
+                Verdict::Look,
+                "Say which codes the school's own letters stand for (--map), and correct what counts as an absence.",
+            ),
+        },
         (false, false, _) => {
             check("There is no code table: every code counts as an absence, and marks have no letters.".to_owned())
         }
@@ -558,6 +583,23 @@ fn codes(register: &Register, has_code_table: bool, wording: &Wording) -> Check 
         (false, true, true) => check(format!("The {table} is empty, but records have codes: a sync is refused."))
             .advise(Verdict::Wrong, format!("Let the {} read the registration codes.", wording.access)),
     }
+}
+
+/// How the school's letters differ from the statutory table, if they do.
+fn apart(unmapped: &BTreeMap<String, u64>, contradicting: &BTreeMap<String, u64>, table: &CodeTable) -> Option<String> {
+    let letters = |counts: &BTreeMap<String, u64>| counts.keys().cloned().collect::<Vec<_>>();
+    let mut said = Vec::new();
+    if !unmapped.is_empty() {
+        said.push(format!("{} does not have the letters {}.", table.edition(), listed(&letters(unmapped), 0)));
+    }
+    if !contradicting.is_empty() {
+        said.push(format!(
+            "The school's table and {} disagree on whether these letters count as an absence: {}.",
+            table.edition(),
+            listed(&letters(contradicting), 0)
+        ));
+    }
+    (!said.is_empty()).then(|| said.join(" "))
 }
 
 fn completeness_of(register: &Register, completeness: &Completeness, window: Window) -> Check {

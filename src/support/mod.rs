@@ -9,6 +9,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 pub use check::{Check, CheckEvidence, CheckName, Verdict};
 
+use crate::codes::CodeTable;
 use crate::explain::{Diagnoser, Diagnosis, MarkDifference, PmAudit, PmAuditor, Question, ShownMark, differences};
 use crate::model::{Record, SchoolId, Session};
 use crate::rules::{Freshness, PmRule, Resolver, Rules, Scope, UntakenRegister, Window};
@@ -54,19 +55,27 @@ pub struct Support<'a> {
     source: &'a dyn AttendanceSource,
     rules: &'a Rules,
     store: Option<(&'a dyn MarkStore, &'a SchoolId)>,
+    codes: Option<&'a CodeTable>,
     now: Option<DateTime<Utc>>,
 }
 
 impl<'a> Support<'a> {
     /// Answers without a store.
     pub fn new(source: &'a dyn AttendanceSource, rules: &'a Rules) -> Self {
-        Self { source, rules, store: None, now: None }
+        Self { source, rules, store: None, codes: None, now: None }
     }
 
     /// Also compares with what this store holds for the school.
     #[must_use]
     pub fn with_store(mut self, store: &'a dyn MarkStore, school: &'a SchoolId) -> Self {
         self.store = Some((store, school));
+        self
+    }
+
+    /// Sets the statutory table that [`check`](Self::check) compares the school's letters with.
+    #[must_use]
+    pub fn with_codes(mut self, table: &'a CodeTable) -> Self {
+        self.codes = Some(table);
         self
     }
 

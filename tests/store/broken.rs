@@ -11,7 +11,7 @@ use rollmark::model::{SchoolId, StudentId};
 use rollmark::rules::Scope;
 use rollmark::store::{
     Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkKey, MarkStore, MemoryStore, Pruned, Run,
-    RunQuery, Snapshot, StoreError, StoreErrorKind, Write,
+    RunQuery, Snapshot, StoreError, StoreErrorKind, WithheldChange, Write,
 };
 use rollmark::testing::conformance::store::{StoreHarness, every};
 
@@ -113,8 +113,7 @@ impl Broken {
     /// The change set, from the revision that the store has when it comes to write.
     async fn at_any_revision(&self, school: &SchoolId, changes: &ChangeSet) -> Result<ChangeSet, StoreError> {
         let revision = self.store.read(school, &changes.run().scope).await?.revision();
-        let again = ChangeSet::new(revision, changes.run().clone()).with_writes(changes.writes().to_vec());
-        Ok(changes.lease().map_or(again.clone(), |lease| again.with_lease(lease)))
+        Ok(rewritten(changes, revision, changes.writes().to_vec()))
     }
 
     /// Looks at the revision first and writes later, whatever has come between.
@@ -129,6 +128,13 @@ impl Broken {
     fn other(school: &SchoolId) -> SchoolId {
         if school.as_str() == "conformance" { "conformance-other" } else { "conformance" }.into()
     }
+}
+
+/// The change set with other writes, at another revision.
+fn rewritten(changes: &ChangeSet, revision: u64, writes: Vec<Write>) -> ChangeSet {
+    let again = ChangeSet::new(revision, changes.run().clone()).with_writes(writes);
+    let again = again.with_withheld(changes.withheld().to_vec());
+    changes.lease().map_or(again.clone(), |lease| again.with_lease(lease))
 }
 
 /// The mark's student without the case of its letters.
@@ -177,7 +183,7 @@ impl MarkStore for Broken {
             }
             Defect::IgnoresCaseInIds => {
                 let writes = changes.writes().iter().map(without_case).collect();
-                self.store.apply(school, &ChangeSet::new(changes.revision(), run.clone()).with_writes(writes)).await
+                self.store.apply(school, &rewritten(changes, changes.revision(), writes)).await
             }
             Defect::LetsExpiredLeasesWrite => {
                 let newest = self.leases.lock().unwrap().get(school).copied();
@@ -185,6 +191,7 @@ impl MarkStore for Broken {
                     return Err(StoreError::lease_lost());
                 }
                 let unleased = ChangeSet::new(changes.revision(), run.clone()).with_writes(changes.writes().to_vec());
+                let unleased = unleased.with_withheld(changes.withheld().to_vec());
                 self.store.apply(school, &unleased).await
             }
             Defect::ComparesEveryField | Defect::WritesEqualContent => {
@@ -201,9 +208,7 @@ impl MarkStore for Broken {
                     self.store.apply(school, &ChangeSet::new(revision, run.clone()).with_writes(removals)).await?;
                     revision = self.store.read(school, &run.scope).await?.revision();
                 }
-                self.store
-                    .apply(school, &ChangeSet::new(revision, run.clone()).with_writes(changes.writes().to_vec()))
-                    .await
+                self.store.apply(school, &rewritten(changes, revision, changes.writes().to_vec())).await
             }
             Defect::RecordsRefusedRuns => {
                 let applied = self.store.apply(school, changes).await;
@@ -232,7 +237,7 @@ impl MarkStore for Broken {
             }
             Defect::LosesRemovals => {
                 let puts = changes.writes().iter().filter(|write| write.after().is_some()).cloned().collect();
-                self.store.apply(school, &ChangeSet::new(changes.revision(), run.clone()).with_writes(puts)).await
+                self.store.apply(school, &rewritten(changes, changes.revision(), puts)).await
             }
             _ => self.store.apply(school, changes).await,
         }
@@ -283,6 +288,10 @@ impl MarkStore for Broken {
             found = self.store.runs(&Self::other(school), query).await?;
         }
         Ok(found)
+    }
+
+    async fn withheld(&self, school: &SchoolId, run: u64) -> Result<Option<Vec<WithheldChange>>, StoreError> {
+        self.store.withheld(school, run).await
     }
 
     async fn erase(&self, school: &SchoolId, student: &StudentId) -> Result<u64, StoreError> {

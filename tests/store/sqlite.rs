@@ -8,7 +8,9 @@ use crate::common::program::rollmark;
 use chrono::NaiveDate;
 use rollmark::model::{SchoolId, Session};
 use rollmark::rules::{Rules, Scope, SyncWindow};
-use rollmark::store::{Change, MarkKey, MarkStore, Run, RunQuery, Snapshot, SqliteStore, StoreError, StoreErrorKind};
+use rollmark::store::{
+    Change, FeedEntry, MarkKey, MarkStore, Run, RunQuery, Snapshot, SqliteStore, StoreError, StoreErrorKind,
+};
 use rollmark::sync::{AttendanceSync, SyncRequest};
 use rollmark::testing::simulator::Simulator;
 use rollmark::testing::{FakeSchool, FakeSource};
@@ -68,7 +70,7 @@ fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
     Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     let newer = folder.path().join("newer.db");
     drop(SqliteStore::open(&newer).unwrap());
-    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 4).unwrap();
+    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 5).unwrap();
     for (path, kind) in
         [(text, StoreErrorKind::Damaged), (other, StoreErrorKind::CannotOpen), (newer, StoreErrorKind::NewerVersion)]
     {
@@ -299,6 +301,48 @@ async fn a_file_of_version_2_holds_what_it_held() {
     store.erase(&school(), &"4733683202".into()).await.unwrap();
     let last = store.changes(&school(), None, 99).await.unwrap().pop().unwrap();
     assert_eq!(last.cursor().number(), 12, "cursors go on");
+}
+
+/// What version 3 wrote: a change, a removal, a mark that came back, an out-of-school record, a run that withheld removals,
+/// an erasure and two schools.
+const VERSION_3: &str = include_str!("../stores/version_3.sql");
+
+#[tokio::test]
+async fn a_file_of_version_3_holds_what_it_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    Connection::open(&path).unwrap().execute_batch(VERSION_3).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let read_only = SqliteStore::open_read_only(&path).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let store = SqliteStore::open(&path).unwrap();
+    for store in [&read_only, &store, &SqliteStore::open(&path).unwrap()] {
+        let snapshot = all(store).await;
+        assert_eq!(snapshot.revision(), 5);
+        let marks: Vec<_> = snapshot.marks().iter().map(|stored| stored.content.to_string()).collect();
+        let medical = "M (medical or dental appointment)";
+        assert_eq!(marks, ["I (illness)", "present", "late, 7 minutes", medical, "present", "present"]);
+        let stamps: Vec<_> = snapshot.marks().iter().map(|stored| stored.content.last_updated.unwrap()).collect();
+        assert_eq!(stamps[4], "2026-11-20T08:45:00.123456Z".parse::<chrono::DateTime<chrono::Utc>>().unwrap());
+        let fetched: Vec<_> = snapshot.marks().iter().map(|stored| stored.fetched_at.to_rfc3339()).collect();
+        assert_eq!(fetched[..3], ["19", "21", "20"].map(|hour| format!("2026-11-20T{hour}:00:00+00:00")));
+        let back = MarkKey::new("4733683201", today(), Session::Am);
+        let history = store.history(&school(), &(&back).into()).await.unwrap();
+        let shown: Vec<_> = history.iter().map(|change| change.after.as_ref().map(ToString::to_string)).collect();
+        assert_eq!(shown, [Some("I (illness)".into()), None, Some("late, 7 minutes".into())]);
+        assert!(history.iter().all(|change| change.applied_at > change.seen_at));
+        let decided = store.history(&school(), &(&snapshot.marks()[3].key).into()).await.unwrap();
+        assert_eq!(decided[0].after.as_ref().unwrap().decision.losers.len(), 1);
+        let feed = store.changes(&school(), None, 99).await.unwrap();
+        assert_eq!(feed.iter().map(|entry| entry.cursor().number()).collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
+        assert!(matches!(feed[9], FeedEntry::Erased { .. }));
+        assert_eq!(store.changes(&"other".into(), None, 99).await.unwrap().len(), 3);
+        assert_eq!(store.runs(&school(), &RunQuery::all()).await.unwrap()[3].marks.withheld, 3);
+        assert_eq!(store.withheld(&school(), 3).await.unwrap(), Some(Vec::new()), "that run withheld nothing");
+        assert_eq!(store.withheld(&school(), 4).await.unwrap(), None, "its list was not kept");
+    }
+    store.erase(&school(), &"4733683202".into()).await.unwrap();
+    assert_eq!(store.changes(&school(), None, 99).await.unwrap().pop().unwrap().cursor().number(), 14, "cursors go on");
 }
 
 #[tokio::test]

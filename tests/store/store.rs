@@ -11,8 +11,8 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rollmark::model::{Retry, SchoolId, Session, StudentId};
 use rollmark::rules::{Rules, Scope, SyncWindow, Window};
 use rollmark::store::{
-    Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkStore, MemoryStore, Pruned, Run,
-    RunPurpose, RunQuery, Snapshot, SqliteStore, StoreError, StoreErrorKind, WithheldReason, as_of,
+    Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkKey, MarkStore, MemoryStore, Pruned, Run,
+    RunPurpose, RunQuery, Snapshot, SqliteStore, StoreError, StoreErrorKind, WithheldChange, WithheldReason, as_of,
 };
 use rollmark::sync::{AttendanceSync, SyncErrorKind, SyncRequest};
 use rollmark::testing::{FakeSchool, FakeSource};
@@ -200,6 +200,57 @@ async fn an_erased_student_leaves_nothing_but_an_entry_of_the_feed() {
 }
 
 #[tokio::test]
+async fn what_a_run_withheld_is_kept_for_the_newest_runs_that_withheld_anything() {
+    with_both(async |store, path| {
+        filled(&store).await;
+        let (amelia, ben) = (MarkKey::new(AMELIA, date(16), Session::Am), MarkKey::new(BEN, date(16), Session::Pm));
+        let both = vec![
+            WithheldChange::new(ben.clone(), WithheldReason::Unproven),
+            WithheldChange::new(amelia.clone(), WithheldReason::TooMany),
+        ];
+        let sorted: Vec<_> = both.iter().rev().cloned().collect();
+        let withhold = async |withheld: Vec<WithheldChange>| {
+            let last = store.runs(&school(), &RunQuery::all().with_newest(1)).await.unwrap().remove(0);
+            let mut counts = last.marks;
+            counts.withheld = withheld.len() as u64;
+            let revision = store.read(&school(), &scope()).await.unwrap().revision();
+            let changes = ChangeSet::new(revision, last.with_marks(counts)).with_withheld(withheld);
+            store.apply(&school(), &changes).await.unwrap()
+        };
+        let first = withhold(both.clone()).await;
+        assert_eq!(first, 4);
+        for _ in 1..WithheldChange::RUNS_KEPT {
+            withhold(Vec::new()).await;
+            withhold(both.clone()).await;
+        }
+        let newest = withhold(Vec::new()).await;
+        let withheld = async |run| store.withheld(&school(), run).await.unwrap();
+        assert_eq!(withheld(first).await, Some(sorted.clone()));
+        assert_eq!(withheld(newest).await, Some(Vec::new()), "this run withheld nothing");
+        assert_eq!(withheld(newest + 1).await, None, "there is no such run");
+        assert_eq!(withheld(u64::MAX).await, None);
+        assert_eq!(store.withheld(&"other".into(), first).await.unwrap(), None);
+
+        let newest = withhold(both.clone()).await;
+        assert_eq!(withheld(first).await, None, "its list is no longer kept");
+        assert_eq!(withheld(newest).await, Some(sorted));
+        store.erase(&school(), &AMELIA.into()).await.unwrap();
+        let of_ben = Some(vec![WithheldChange::new(ben.clone(), WithheldReason::Unproven)]);
+        assert_eq!(withheld(newest).await, of_ben);
+        store.erase(&school(), &BEN.into()).await.unwrap();
+        assert_eq!(withheld(newest).await, Some(Vec::new()));
+        store.prune(&school(), date(20)).await.unwrap();
+        assert_eq!((withheld(newest - 1).await, withheld(newest).await), (None, Some(Vec::new())));
+        if path.exists() {
+            let bytes = std::fs::read(path).unwrap();
+            let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            assert!(holds("withheld") && !holds("\"too_many\",\"2026-11-16\""));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn pruning_keeps_what_was_shown_from_the_date_on() {
     with_both(async |store, _| {
         let source = filled(&store).await;
@@ -267,6 +318,10 @@ impl MarkStore for Own {
     async fn sessions_held(&self, _: &SchoolId, _: Window) -> Result<BTreeSet<(NaiveDate, Session)>, StoreError> {
         Err(StoreError::new(StoreErrorKind::Failed, "its own sessions"))
     }
+    async fn withheld(&self, _: &SchoolId, run: u64) -> Result<Option<Vec<WithheldChange>>, StoreError> {
+        let key = MarkKey::new(AMELIA, date(run as u32), Session::Am);
+        Ok(Some(vec![WithheldChange::new(key, WithheldReason::TooMany)]))
+    }
     async fn erase(&self, school: &SchoolId, student: &StudentId) -> Result<u64, StoreError> {
         self.0.erase(school, student).await
     }
@@ -291,6 +346,7 @@ async fn pointers_to_a_store_forward_every_call_also_those_with_a_default() {
         assert_eq!(run.to_string(), "its own last covering run");
         let held = store.sessions_held(&school(), scope().window()).await.unwrap_err();
         assert_eq!(held.to_string(), "its own sessions");
+        assert_eq!(store.withheld(&school(), 7).await.unwrap().unwrap()[0].key.date, date(7));
         assert_eq!(store.read(&school(), &scope()).await.unwrap().marks().len(), 2);
         assert_eq!(store.history(&school(), &HistoryQuery::new(scope())).await.unwrap().len(), 5);
         assert_eq!(store.changes(&school(), None, 9).await.unwrap().len(), 5);

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use chrono::{Datelike, Weekday};
 use clap::Args;
+use rollmark::codes::Jurisdiction;
 use rollmark::isams::{Batch, MethodShape};
 use rollmark::model::SchoolId;
 use rollmark::rules::{PmRule, Window};
@@ -10,7 +11,7 @@ use rollmark::source::AttendanceSource;
 use rollmark::support::{Check, CheckEvidence, CheckName, Support, Verdict};
 use serde::Serialize;
 
-use crate::flags::{ReadFlags, StorePassword, StorePlace};
+use crate::flags::{ReadFlags, StorePassword, StorePlace, code_table, parse_jurisdiction, parse_mapping};
 use crate::output::{Failure, plain, say, say_json};
 
 /// Checks a school's set-up in one go: what the known causes of wrong marks look like there.
@@ -31,6 +32,12 @@ pub struct Flags {
     store: StorePlace,
     #[command(flatten)]
     password: StorePassword,
+    /// Also compares the school's letters with these codes
+    #[arg(long, value_parser = parse_jurisdiction, value_name = "england|school")]
+    codes: Option<Jurisdiction>,
+    /// Which statutory code one of the school's own letters stands for, such as HOL=G; can be repeated
+    #[arg(long = "map", value_parser = parse_mapping, value_name = "LETTER=CODE", requires = "codes")]
+    mapping: Vec<(String, String)>,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -47,6 +54,8 @@ pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
     let (source, _) = flags.read.keeping(source)?;
     let (store, school) = (flags.store.open(&flags.password, true)?, SchoolId::new(&flags.school));
     let support = Support::new(&source, &rules).with_store(&*store, &school).with_now(flags.read.now());
+    let table = flags.codes.map(|codes| code_table(codes, &flags.mapping));
+    let support = table.as_ref().map_or(support, |table| support.with_codes(table));
     let mut checks = support.check(window).await?;
     if let Some(batch) = flags.read.batch() {
         add_probe(&mut checks, &batch, window, rules.pm() == PmRule::RegistrationPeriods).await;

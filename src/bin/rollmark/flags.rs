@@ -321,17 +321,22 @@ pub struct CodeFlags {
 }
 
 impl CodeFlags {
-    /// A wrong flag ends the program.
+    /// The table; a wrong flag ends the program.
     pub fn table(&self) -> CodeTable {
-        let table = match self.codes {
-            Jurisdiction::SchoolsOwn => CodeTable::custom("the school's own codes", []),
-            _ => Ok(CodeTable::england()),
-        };
-        let mapped = |table: CodeTable, (letter, code): &(String, String)| table.with_mapping(letter, code);
-        table
-            .and_then(|table| self.mapping.iter().try_fold(table, mapped))
-            .unwrap_or_else(|error| wrong_flags(error.to_string()))
+        code_table(self.codes, &self.mapping)
     }
+}
+
+/// The table of these codes, with a school's own letters; a wrong flag ends the program.
+pub fn code_table(codes: Jurisdiction, mapping: &[(String, String)]) -> CodeTable {
+    let table = match codes {
+        Jurisdiction::SchoolsOwn => CodeTable::custom("the school's own codes", []),
+        _ => Ok(CodeTable::england()),
+    };
+    let mapped = |table: CodeTable, (letter, code): &(String, String)| table.with_mapping(letter, code);
+    table
+        .and_then(|table| mapping.iter().try_fold(table, mapped))
+        .unwrap_or_else(|error| wrong_flags(error.to_string()))
 }
 
 /// When a run happens, and which dates it covers.
@@ -491,11 +496,11 @@ fn parse_zone(text: &str) -> Result<Zone, String> {
     newest_zone(text).map_err(|error| error.to_string())
 }
 
-fn parse_jurisdiction(text: &str) -> Result<Jurisdiction, String> {
+pub fn parse_jurisdiction(text: &str) -> Result<Jurisdiction, String> {
     text.parse().map_err(|error: UnknownName| error.to_string())
 }
 
-fn parse_mapping(text: &str) -> Result<(String, String), String> {
+pub fn parse_mapping(text: &str) -> Result<(String, String), String> {
     let parts = text.split_once('=').map(|(letter, code)| (letter.trim(), code.trim()));
     let whole = parts.filter(|(letter, code)| !letter.is_empty() && !code.is_empty());
     whole

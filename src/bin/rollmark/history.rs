@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
@@ -8,8 +9,8 @@ use rollmark::rules::{Scope, Window};
 use rollmark::store::{Change, HistoryQuery, MarkKey, Run, RunQuery, as_of};
 use serde::Serialize;
 
-use crate::flags::{StorePassword, StorePlace, parse_date, parse_instant, parse_kept_store};
-use crate::output::{Failure, say, say_json, tell, wrong_flags};
+use crate::flags::{CodeFlags, StorePassword, StorePlace, parse_date, parse_instant, parse_kept_store};
+use crate::output::{Failure, Meaning, say, say_json, tell, wrong_flags};
 
 /// Shows a school's runs, or what a student's marks were, became, and why.
 #[derive(Args)]
@@ -37,6 +38,8 @@ pub struct Flags {
     /// What the portal showed at this moment, instead of every change
     #[arg(long, value_parser = parse_instant, value_name = "RFC3339", requires = "student")]
     as_of: Option<DateTime<Utc>>,
+    #[command(flatten)]
+    codes: CodeFlags,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -54,11 +57,26 @@ struct SessionHistory {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Shown {
-    Changes(Vec<Change>),
-    Mark(Option<std::sync::Arc<Mark>>),
+    Changes(Vec<Explained<Change>>),
+    #[serde(untagged)]
+    AsOf(Explained<MarkThen>),
+}
+
+/// With what the mark counts as.
+#[derive(Serialize)]
+struct Explained<T> {
+    #[serde(flatten)]
+    of: T,
+    meaning: Option<Meaning>,
+}
+
+#[derive(Serialize)]
+struct MarkThen {
+    mark: Option<Arc<Mark>>,
 }
 
 pub async fn run(flags: Flags) -> Result<u8, Failure> {
+    let table = flags.codes.table();
     let store = flags.store.open(&flags.password, true)?;
     let school = SchoolId::new(&flags.school);
     let runs = store.runs(&school, &RunQuery::all()).await?;
@@ -79,8 +97,16 @@ pub async fn run(flags: Flags) -> Result<u8, Failure> {
         }
         for (key, changes) in places {
             let shown = match flags.as_of {
-                Some(moment) => Shown::Mark(as_of(&changes, moment).cloned()),
-                None => Shown::Changes(changes),
+                Some(moment) => {
+                    let mark = as_of(&changes, moment).cloned();
+                    let meaning = mark.as_ref().and_then(|mark| Meaning::of(&table, mark));
+                    Shown::AsOf(Explained { of: MarkThen { mark }, meaning })
+                }
+                None => {
+                    let meaning = |change: &Change| Meaning::of(&table, change.after.as_ref()?);
+                    let explained = |change| Explained { meaning: meaning(&change), of: change };
+                    Shown::Changes(changes.into_iter().map(explained).collect())
+                }
             };
             sessions.push(SessionHistory { key, shown });
         }
@@ -122,16 +148,20 @@ fn tell_session(session: &SessionHistory, runs: &[Run]) {
     let date = session.key.date;
     let place = format!("{date} {}", session.key.session);
     let changes = match &session.shown {
-        Shown::Mark(Some(mark)) => return say(&format!("{place}: {mark}")),
-        Shown::Mark(None) => return,
+        Shown::AsOf(Explained { of: MarkThen { mark: None }, .. }) => return,
+        Shown::AsOf(Explained { of: MarkThen { mark: Some(mark) }, meaning }) => {
+            return say(&format!("{place}: {mark}{}", counts_as(meaning)));
+        }
         Shown::Changes(changes) => changes,
     };
-    for change in changes {
+    for Explained { of: change, meaning } in changes {
         let run = runs.iter().find(|run| run.number == change.run).or(runs.last());
         let Some(zone) = run.map(|run| run.rules.zone()) else { continue };
         let run = run.filter(|run| run.number == change.run);
         let text = match &change.after {
-            Some(mark) => format!("{mark}, because {}", mark.decision().in_school_time(zone)),
+            Some(mark) => {
+                format!("{mark}, because {}{}", mark.decision().in_school_time(zone), counts_as(meaning))
+            }
             None if run.is_some_and(|run| run.closed.contains(&date)) => {
                 "removed, because the school was closed on that date".to_owned()
             }
@@ -139,4 +169,8 @@ fn tell_session(session: &SessionHistory, runs: &[Run]) {
         };
         say(&format!("{place}, run {} at {}: {text}", change.run, clock_text(change.seen_at, zone)));
     }
+}
+
+fn counts_as(meaning: &Option<Meaning>) -> String {
+    meaning.as_ref().map(|meaning| format!("; {meaning}")).unwrap_or_default()
 }

@@ -1,9 +1,13 @@
 //! What the command prints, and the files that it writes.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use rollmark::codes::{Class, CodeTable, MarkClass};
+use rollmark::model::Mark;
+use serde::Serialize;
 use tempfile::NamedTempFile;
 
 /// What ends a subcommand.
@@ -49,6 +53,52 @@ pub async fn confirm(what: &str) -> Result<(), Failure> {
     let mut answer = String::new();
     let answer = tokio::task::spawn_blocking(move || io::stdin().read_line(&mut answer).map(|_| answer)).await??;
     if answer.trim().eq_ignore_ascii_case("yes") { Ok(()) } else { Err("nothing was deleted".into()) }
+}
+
+/// What a mark counts as, beside the mark in JSON. `Display` says it to people.
+#[derive(Serialize)]
+pub struct Meaning {
+    edition: String,
+    code: Option<String>,
+    meaning: Option<String>,
+    class: Option<Class>,
+    late: bool,
+    warning: Option<String>,
+}
+
+impl Meaning {
+    /// None where a register was not taken.
+    pub fn of(table: &CodeTable, mark: &Mark) -> Option<Self> {
+        let class = table.class_of(mark);
+        let (code, late) = match &class {
+            MarkClass::NotTaken => return None,
+            MarkClass::Of { code, late, .. } => (code.as_ref().map(|found| found.row.code.to_string()), *late),
+            _ => (None, false),
+        };
+        Some(Self {
+            edition: table.edition().to_owned(),
+            code,
+            meaning: class.meaning().map(str::to_owned),
+            class: class.class(),
+            late,
+            warning: class.warning().map(ToString::to_string),
+        })
+    }
+}
+
+impl fmt::Display for Meaning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(class) = self.class else { return write!(f, "counts as nothing that {} knows", self.edition) };
+        write!(f, "counts as {}", class.name().replace('_', " "))?;
+        if let Some(meaning) = &self.meaning {
+            write!(f, ": {meaning}")?;
+        }
+        write!(f, " ({}", self.edition)?;
+        if let Some(warning) = &self.warning {
+            write!(f, "; {warning}")?;
+        }
+        f.write_str(")")
+    }
 }
 
 /// A value that comes from outside, without what a terminal would act on and without what could look like a second line.

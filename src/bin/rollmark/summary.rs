@@ -68,10 +68,10 @@ pub async fn run(flags: Flags) -> Result<u8, Failure> {
 
 /// `HOL 3, no letter 1`
 fn by_letter(counts: &BTreeMap<Box<str>, u64>) -> String {
-    let named = |(letter, marks): (&Box<str>, &u64)| {
-        format!("{} {marks}", if letter.is_empty() { "no letter" } else { letter })
-    };
-    counts.iter().map(named).collect::<Vec<_>>().join(", ")
+    let letters = counts.iter().map(|(letter, marks)| (&**letter, marks));
+    let named =
+        letters.map(|(letter, marks)| format!("{} {marks}", if letter.is_empty() { "no letter" } else { letter }));
+    named.collect::<Vec<_>>().join(", ")
 }
 
 fn percentage(sums: &Sums) -> String {

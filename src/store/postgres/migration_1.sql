@@ -46,6 +46,7 @@ CREATE TABLE rollmark.run_records (
     removed bigint NOT NULL,
     withheld bigint NOT NULL,
     kept bigint NOT NULL,
+    keeps_withheld boolean NOT NULL,
     run json NOT NULL,
     PRIMARY KEY (school, number)
 );

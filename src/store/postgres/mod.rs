@@ -21,7 +21,7 @@ use self::rows::{
 use self::schema::Schema;
 use super::{
     Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkStore, Pruned, Run, RunPurpose, RunQuery,
-    Snapshot, StoreError,
+    Snapshot, StoreError, WithheldChange,
 };
 use crate::model::{SchoolId, Session, StudentId};
 use crate::rules::{Scope, Window};
@@ -213,7 +213,8 @@ impl PostgresStore {
         let run = changes.run().clone().with_number(count(number)?);
         let new = NewChange::of(&transaction, &row, changes.writes()).await?;
         NewChange::add_all(&transaction, &row, &run, &new).await?;
-        rows::save_run(&transaction, row.id, &run).await?;
+        let keeps_withheld = !changes.withheld().is_empty() || !run.withheld_any();
+        rows::add_run(&transaction, row.id, &run, keeps_withheld).await?;
         rows::add_withheld(&transaction, row.id, number, changes.withheld()).await?;
         row.last_run = number;
         row.last_entry += bigint(new.len() as u64);
@@ -299,6 +300,22 @@ impl PostgresStore {
         client.query_typed_opt(sql, &values).await?.as_ref().map(rows::run).transpose()
     }
 
+    async fn read_withheld(&self, school: &SchoolId, run: u64) -> Outcome<Option<Vec<WithheldChange>>> {
+        let Some(client) = self.client().await? else { return Ok(None) };
+        let sql = "SELECT r.keeps_withheld, w.student, w.date, w.session, w.reason
+             FROM rollmark.run_records r JOIN rollmark.schools s ON s.id = r.school
+             LEFT JOIN rollmark.withheld_changes w ON w.school = r.school AND w.run = r.number
+             WHERE s.school = $1 AND r.number = $2 ORDER BY w.student, w.date, w.session";
+        let values: [Value<'_>; 2] = [(&school.as_str(), Type::TEXT), (&bigint(run), Type::INT8)];
+        let rows = client.query_typed(sql, &values).await?;
+        match rows.first().map(|row| row.try_get(0)).transpose()? {
+            Some(true) => {
+                rows.iter().filter_map(|row| rows::withheld(row).transpose()).collect::<Outcome<_>>().map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     async fn read_sessions_held(&self, school: &SchoolId, window: Window) -> Outcome<BTreeSet<(NaiveDate, Session)>> {
         let Some(client) = self.client().await? else { return Ok(BTreeSet::new()) };
         let sql = "SELECT DISTINCT c.date, c.session FROM rollmark.schools s JOIN rollmark.changes c ON c.school = s.id
@@ -330,7 +347,7 @@ impl PostgresStore {
             let run = rows::run(&kept)?;
             let without = run.clone().without_student(student);
             if without != run {
-                rows::save_run(&transaction, row.id, &without).await?;
+                rows::update_run(&transaction, row.id, &without).await?;
             }
         }
         row.last_entry += 1;
@@ -439,6 +456,10 @@ impl MarkStore for PostgresStore {
         date: NaiveDate,
     ) -> Result<Option<Run>, StoreError> {
         Ok(self.find_covering_run(school, student, date).await?)
+    }
+
+    async fn withheld(&self, school: &SchoolId, run: u64) -> Result<Option<Vec<WithheldChange>>, StoreError> {
+        Ok(self.read_withheld(school, run).await?)
     }
 
     async fn sessions_held(

@@ -9,8 +9,8 @@ use tokio_postgres::types::{Json, ToSql, Type};
 use tokio_postgres::{Row, Transaction};
 
 use super::failure::{Failure, Outcome};
-use crate::model::{Decision, DecisionRule, Mark, MarkContent, RawCode, RecordId, RecordKind};
-use crate::store::{Change, ChangeCursor, FeedEntry, MarkKey, Run, StoredMark, WithheldChange, Write};
+use crate::model::{Decision, DecisionRule, Mark, MarkContent, RawCode, RecordId, RecordKind, StudentId};
+use crate::store::{Change, ChangeCursor, FeedEntry, MarkKey, Run, StoredMark, WithheldChange, WithheldReason, Write};
 
 /// A value for a statement, with its type: statements are not prepared under a name, since that breaks behind poolers.
 pub(super) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -358,18 +358,21 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Writes a run, or writes it anew.
-pub(super) async fn save_run(transaction: &Transaction<'_>, school: i32, run: &Run) -> Outcome<()> {
+/// Writes a run. Whether its withheld changes are kept is false where there are some that nobody listed.
+pub(super) async fn add_run(
+    transaction: &Transaction<'_>,
+    school: i32,
+    run: &Run,
+    keeps_withheld: bool,
+) -> Outcome<()> {
     const SQL: &str = "
         INSERT INTO rollmark.run_records (school, number, purpose, fetched_at, as_of_earliest, applied_at, from_date,
-            to_date, students, added, changed, unchanged, removed, withheld, kept, run)
-        VALUES ($1, $2, $3, $4, $5, now(), $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-        ON CONFLICT (school, number) DO UPDATE SET students = excluded.students, run = excluded.run";
+            to_date, students, added, changed, unchanged, removed, withheld, kept, keeps_withheld, run)
+        VALUES ($1, $2, $3, $4, $5, now(), $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
     let window = run.scope.window();
-    let students = run.scope.students();
-    let students: Option<Vec<&str>> = students.map(|all| all.iter().map(|student| student.as_str()).collect());
+    let students = students_of(run);
     let marks = run.marks;
-    let values: [Value<'_>; 15] = [
+    let values: [Value<'_>; 16] = [
         (&school, Type::INT4),
         (&bigint(run.number), Type::INT8),
         (&run.purpose.name(), Type::TEXT),
@@ -384,9 +387,27 @@ pub(super) async fn save_run(transaction: &Transaction<'_>, school: i32, run: &R
         (&bigint(marks.removed), Type::INT8),
         (&bigint(marks.withheld), Type::INT8),
         (&bigint(marks.kept), Type::INT8),
+        (&keeps_withheld, Type::BOOL),
         (&Json(run), Type::JSON),
     ];
     transaction.execute_typed(SQL, &values).await?;
+    Ok(())
+}
+
+fn students_of(run: &Run) -> Option<Vec<&str>> {
+    Some(run.scope.students()?.iter().map(StudentId::as_str).collect())
+}
+
+/// Writes what of a run an erasure changes.
+pub(super) async fn update_run(transaction: &Transaction<'_>, school: i32, run: &Run) -> Outcome<()> {
+    let values: [Value<'_>; 4] = [
+        (&school, Type::INT4),
+        (&bigint(run.number), Type::INT8),
+        (&students_of(run), Type::TEXT_ARRAY),
+        (&Json(run), Type::JSON),
+    ];
+    let sql = "UPDATE rollmark.run_records SET students = $3, run = $4 WHERE school = $1 AND number = $2";
+    transaction.execute_typed(sql, &values).await?;
     Ok(())
 }
 
@@ -396,13 +417,16 @@ pub(super) fn run(row: &Row) -> Outcome<Run> {
     Ok(run)
 }
 
-/// Writes what a run withheld.
+/// Writes what a run withheld, and deletes the lists of older runs.
 pub(super) async fn add_withheld(
     transaction: &Transaction<'_>,
     school: i32,
     run: i64,
     withheld: &[WithheldChange],
 ) -> Outcome<()> {
+    if withheld.is_empty() {
+        return Ok(());
+    }
     const SQL: &str = "
         INSERT INTO rollmark.withheld_changes (school, run, student, date, session, reason)
         SELECT $1, $2, * FROM unnest($3::text[], $4::date[], $5::text[], $6::text[])";
@@ -421,5 +445,21 @@ pub(super) async fn add_withheld(
         ];
         transaction.execute_typed(SQL, &values).await?;
     }
+    const TRIM: &str = "
+        WITH old AS (
+            SELECT DISTINCT run FROM rollmark.withheld_changes WHERE school = $1 ORDER BY run DESC OFFSET $2
+        ), trimmed AS (
+            UPDATE rollmark.run_records SET keeps_withheld = false
+            WHERE school = $1 AND number IN (SELECT run FROM old)
+        )
+        DELETE FROM rollmark.withheld_changes WHERE school = $1 AND run IN (SELECT run FROM old)";
+    let kept = bigint(WithheldChange::RUNS_KEPT as u64);
+    transaction.execute_typed(TRIM, &[(&school, Type::INT4), (&kept, Type::INT8)]).await?;
     Ok(())
+}
+
+/// A withheld change, in the columns from the second on; `None` where there is none.
+pub(super) fn withheld(row: &Row) -> Outcome<Option<WithheldChange>> {
+    let Some(reason) = row.try_get::<_, Option<&str>>(4)? else { return Ok(None) };
+    Ok(Some(WithheldChange::new(key(row, 1)?, reason.parse().unwrap_or(WithheldReason::Unknown))))
 }

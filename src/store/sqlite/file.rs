@@ -12,13 +12,13 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, ffi};
 use super::failure::{Failure, Outcome};
 use super::migration;
 use super::rows;
-use super::schema::SCHEMA;
+use super::schema::create_tables;
 use crate::model::Cause;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// "roll" in ASCII: tells our files from other programs' databases.
 const APPLICATION_ID: i32 = 0x726F_6C6C;
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 /// How long a call waits for other programs: many schools that write into one file take turns.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Waits differ by chance, so that those who wait do not all come back at once.
@@ -141,7 +141,7 @@ pub(super) fn open_read_only(path: &Path) -> Outcome<Connection> {
 
 fn empty() -> Outcome<Connection> {
     let empty = Connection::open_in_memory()?;
-    empty.execute_batch(SCHEMA)?;
+    create_tables(&empty)?;
     Ok(empty)
 }
 
@@ -205,7 +205,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Outcome<()> {
         match version(&transaction, path)? {
             Some(VERSION) => {}
             Some(version) => migration::from_older(&transaction, version)?,
-            None => transaction.execute_batch(SCHEMA)?,
+            None => create_tables(&transaction)?,
         }
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", VERSION)?;

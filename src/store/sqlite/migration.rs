@@ -7,16 +7,17 @@ use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
 use super::rows::{self, ChangeRow, Place, SchoolRow, Texts, each, verify};
-use super::schema::SCHEMA;
+use super::schema::{WITHHELD, create_tables};
 use crate::model::Mark;
 use crate::store::{MarkKey, Run};
 
-/// Versions 1 and 2 held a mark whole in its change, without the time at which it was written. Version 1 had no checksums
+/// Version 3 did not hold what runs withheld. Versions 1 and 2 held a mark whole in its change, without the time at which it was written. Version 1 had no checksums
 /// either, no lengths of leases, and each code's name with every mark.
 ///
 /// Their leases are over: a run of an older version that still holds one can't write into the new tables.
 pub(super) fn from_older(transaction: &Transaction<'_>, version: i32) -> Outcome<()> {
     let old_tables: &[&str] = match version {
+        3 => return Ok(transaction.execute_batch(WITHHELD)?),
         1 => &["schools", "changes", "marks", "runs"],
         _ => &["schools", "changes", "marks", "runs", "texts"],
     };
@@ -32,7 +33,7 @@ pub(super) fn from_older(transaction: &Transaction<'_>, version: i32) -> Outcome
              CREATE TABLE old_texts (id INTEGER PRIMARY KEY, text TEXT, checksum INTEGER);",
         )?;
     }
-    transaction.execute_batch(SCHEMA)?;
+    create_tables(transaction)?;
 
     let mut schools = HashMap::new();
     each(transaction, "SELECT id, name, revision, lease_token, checksum FROM old_schools", [], |row| {

@@ -18,7 +18,7 @@ use self::file::{PATIENCE, patiently};
 use self::rows::{ChangeRow, ErasureRow, Place, SchoolRow, Texts, count};
 use super::{
     Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkStore, Pruned, Run, RunQuery, Snapshot,
-    StoreError, StoreErrorKind, StoredMark,
+    StoreError, StoreErrorKind, StoredMark, WithheldChange,
 };
 use crate::model::{SchoolId, StudentId};
 use crate::rules::Scope;
@@ -166,6 +166,10 @@ fn apply(connection: &mut Connection, school: &SchoolId, changes: &ChangeSet, as
     }
     let run = changes.run().clone().with_number(count(number)?);
     rows::save_run(&transaction, school.id, number, &run)?;
+    if !changes.withheld().is_empty() {
+        rows::save_withheld(&transaction, school.id, number, changes.withheld())?;
+        rows::trim_withheld(&transaction, school.id)?;
+    }
     school.save(&transaction)?;
     transaction.commit()?;
     Ok(run.number)
@@ -276,6 +280,17 @@ fn read_runs(connection: &mut Connection, school: &SchoolId, query: &RunQuery) -
     rows::read_runs(&transaction, school.id, query)
 }
 
+fn read_withheld(connection: &mut Connection, school: &SchoolId, run: u64) -> Outcome<Option<Vec<WithheldChange>>> {
+    let transaction = connection.transaction()?;
+    let Some(school) = SchoolRow::find(&transaction, school)? else { return Ok(None) };
+    let Ok(number) = i64::try_from(run) else { return Ok(None) };
+    if let Some(withheld) = rows::read_withheld(&transaction, school.id, number)? {
+        return Ok(Some(withheld));
+    }
+    let run = rows::read_run(&transaction, school.id, number)?;
+    Ok(run.filter(|run| !run.withheld_any()).map(|_| Vec::new()))
+}
+
 fn erase(connection: &mut Connection, school: &SchoolId, student: &StudentId) -> Outcome<u64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut school = SchoolRow::find_or_add(&transaction, school)?;
@@ -290,6 +305,11 @@ fn erase(connection: &mut Connection, school: &SchoolId, student: &StudentId) ->
     for run in rows::read_runs(&transaction, school.id, &RunQuery::all())? {
         let number = i64::try_from(run.number).map_err(|_| Failure::Damaged)?;
         rows::save_run(&transaction, school.id, number, &run.without_student(student))?;
+    }
+    for run in rows::runs_with_withheld(&transaction, school.id)? {
+        let mut withheld = rows::read_withheld(&transaction, school.id, run)?.unwrap_or_default();
+        withheld.retain(|change| change.key.student != *student);
+        rows::save_withheld(&transaction, school.id, run, &withheld)?;
     }
     school.last_change = rows::next_change(&transaction)?;
     school.revision += 1;
@@ -334,6 +354,7 @@ fn prune(connection: &mut Connection, school: &SchoolId, midnight: DateTime<Utc>
         if run.freshness.fetched_at < midnight && !needed.contains(&run.number) {
             let number = i64::try_from(run.number).map_err(|_| Failure::Damaged)?;
             transaction.execute("DELETE FROM runs WHERE school = ?1 AND number = ?2", [school.id, number])?;
+            transaction.execute("DELETE FROM withheld WHERE school = ?1 AND run = ?2", [school.id, number])?;
             pruned.runs += 1;
         }
     }
@@ -418,6 +439,11 @@ impl MarkStore for SqliteStore {
     async fn runs(&self, school: &SchoolId, query: &RunQuery) -> Result<Vec<Run>, StoreError> {
         let (school, query) = (school.clone(), query.clone());
         self.call(move |connection| read_runs(connection, &school, &query)).await
+    }
+
+    async fn withheld(&self, school: &SchoolId, run: u64) -> Result<Option<Vec<WithheldChange>>, StoreError> {
+        let school = school.clone();
+        self.call(move |connection| read_withheld(connection, &school, run)).await
     }
 
     async fn erase(&self, school: &SchoolId, student: &StudentId) -> Result<u64, StoreError> {

@@ -1,7 +1,8 @@
 //! The rows of the file, each with a checksum over all that it holds and over its place, so that a row that the disk has
 //! altered, or that another row points at by mistake, is an error and never a wrong mark.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -10,7 +11,7 @@ use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
 use crate::model::{Decision, Mark, MarkContent, SchoolId, Session};
-use crate::store::{Change, ChangeCursor, FeedEntry, MarkKey, Run, RunQuery};
+use crate::store::{Change, ChangeCursor, FeedEntry, MarkKey, Run, RunQuery, WithheldChange, WithheldReason};
 
 fn checksum(row: &impl Serialize) -> Outcome<u32> {
     Ok(crc32fast::hash(&serde_json::to_vec(row)?))
@@ -434,23 +435,33 @@ pub(super) fn save_run(transaction: &Transaction<'_>, school: i64, number: i64, 
     Ok(())
 }
 
+/// The run of a row, whole.
+fn run_of(row: &Row<'_>) -> Outcome<Run> {
+    let (school, number, text): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    verify(&(school, number, &text), row.get(3)?)?;
+    let run: Run = serde_json::from_str(&text)?;
+    if i64::try_from(run.number) == Ok(number) { Ok(run) } else { Err(Failure::Damaged) }
+}
+
+pub(super) fn read_run(connection: &Connection, school: i64, number: i64) -> Outcome<Option<Run>> {
+    let mut statement = connection
+        .prepare_cached("SELECT school, number, run, checksum FROM runs WHERE school = ?1 AND number = ?2")?;
+    let mut rows = statement.query([school, number])?;
+    rows.next()?.map(run_of).transpose()
+}
+
 /// Oldest first.
 pub(super) fn read_runs(connection: &Connection, school: i64, query: &RunQuery) -> Outcome<Vec<Run>> {
     let most = query.newest().unwrap_or(usize::MAX);
     let mut runs = Vec::new();
-    let mut statement =
-        connection.prepare_cached("SELECT number, run, checksum FROM runs WHERE school = ?1 ORDER BY number DESC")?;
+    let mut statement = connection
+        .prepare_cached("SELECT school, number, run, checksum FROM runs WHERE school = ?1 ORDER BY number DESC")?;
     let mut rows = statement.query([school])?;
     // The newest are often all that is wanted of years of runs.
     while runs.len() < most
         && let Some(row) = rows.next()?
     {
-        let (number, text): (i64, String) = (row.get(0)?, row.get(1)?);
-        verify(&(school, number, &text), row.get(2)?)?;
-        let run: Run = serde_json::from_str(&text)?;
-        if i64::try_from(run.number) != Ok(number) {
-            return Err(Failure::Damaged);
-        }
+        let run = run_of(row)?;
         if query.fits(&run) {
             runs.push(run);
         }
@@ -459,13 +470,80 @@ pub(super) fn read_runs(connection: &Connection, school: i64, query: &RunQuery) 
     Ok(runs)
 }
 
+/// Changes that a run withheld, in few bytes each: the students by reason, date and session.
+type Withheld<'a> = BTreeMap<(WithheldReason, NaiveDate, Session), Vec<Cow<'a, str>>>;
+
+/// Writes what a run withheld, or writes it anew.
+pub(super) fn save_withheld(
+    transaction: &Transaction<'_>,
+    school: i64,
+    run: i64,
+    withheld: &[WithheldChange],
+) -> Outcome<()> {
+    let mut students = Withheld::new();
+    for change in withheld {
+        let place = (change.reason, change.key.date, change.key.session);
+        students.entry(place).or_default().push(change.key.student.as_str().into());
+    }
+    let text = serde_json::to_string(&students.into_iter().collect::<Vec<_>>())?;
+    transaction.execute(
+        "INSERT OR REPLACE INTO withheld (school, run, changes, checksum) VALUES (?1, ?2, ?3, ?4)",
+        params![school, run, text, checksum(&(school, run, &text))?],
+    )?;
+    Ok(())
+}
+
+/// Deletes all but the newest lists of a school.
+pub(super) fn trim_withheld(transaction: &Transaction<'_>, school: i64) -> Outcome<()> {
+    transaction.execute(
+        "DELETE FROM withheld WHERE school = ?1
+         AND run NOT IN (SELECT run FROM withheld WHERE school = ?1 ORDER BY run DESC LIMIT ?2)",
+        params![school, WithheldChange::RUNS_KEPT as i64],
+    )?;
+    Ok(())
+}
+
+/// What a run withheld, by student, date and session, if it withheld anything and the list is still there.
+pub(super) fn read_withheld(connection: &Connection, school: i64, run: i64) -> Outcome<Option<Vec<WithheldChange>>> {
+    let mut statement =
+        connection.prepare_cached("SELECT changes, checksum FROM withheld WHERE school = ?1 AND run = ?2")?;
+    let found: Option<(String, u32)> =
+        statement.query_row([school, run], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((text, kept)) = found else { return Ok(None) };
+    verify(&(school, run, &text), kept)?;
+    let students: Vec<((WithheldReason, NaiveDate, Session), Vec<Cow<'_, str>>)> = serde_json::from_str(&text)?;
+    let mut withheld: Vec<WithheldChange> = students
+        .into_iter()
+        .flat_map(|((reason, date, session), students)| {
+            let change =
+                move |student: Cow<'_, str>| WithheldChange::new(MarkKey::new(student.as_ref(), date, session), reason);
+            students.into_iter().map(change)
+        })
+        .collect();
+    withheld.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(Some(withheld))
+}
+
+/// The runs of a school of which it is known what they withheld, but for those that withheld nothing.
+pub(super) fn runs_with_withheld(connection: &Connection, school: i64) -> Outcome<Vec<i64>> {
+    let mut runs = Vec::new();
+    each(connection, "SELECT run FROM withheld WHERE school = ?1", [school], |row| {
+        runs.push(row.get(0)?);
+        Ok(())
+    })?;
+    Ok(runs)
+}
+
 /// Whether every row stands where it was written: one whose place is damaged would otherwise just not be found.
 pub(super) fn check_places(connection: &Connection) -> Outcome<()> {
     each(connection, "SELECT school, date, student, session, change, checksum FROM marks", [], |row| {
         Place::checked(row).map(drop)
     })?;
-    each(connection, "SELECT school, number, run, checksum FROM runs", [], |row| {
-        let (school, number, run): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        verify(&(school, number, run), row.get(3)?)
-    })
+    for (table, columns) in [("runs", "school, number, run"), ("withheld", "school, run, changes")] {
+        each(connection, &format!("SELECT {columns}, checksum FROM {table}"), [], |row| {
+            let (school, number, text): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            verify(&(school, number, text), row.get(3)?)
+        })?;
+    }
+    Ok(())
 }

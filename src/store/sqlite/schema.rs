@@ -1,12 +1,16 @@
 //! The tables.
 
+use rusqlite::Connection;
+
+use super::failure::Outcome;
+
 /// Every change is kept with what it made of a mark, and points at the change before it; a mark's row points at its last
 /// change. So a mark is written once, and its history needs no index. A code's name is a text of its own, and a change's
-/// decision a row of its own. The ids of changes and erasures are the feed's cursors.
+/// decision a row of its own. What a run withheld is one row, since most of it is the same from night to night. The ids of changes and erasures are the feed's cursors.
 ///
 /// The checksums are those of [`rows`]. A lease's end and length have none: a false one at worst ends the lease, and the
 /// token then keeps its holder from writing.
-pub(super) const SCHEMA: &str = "
+const SCHEMA: &str = "
     CREATE TABLE schools (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
@@ -67,3 +71,19 @@ pub(super) const SCHEMA: &str = "
         PRIMARY KEY (school, number)
     ) WITHOUT ROWID;
 ";
+
+/// What runs withheld, which version 3 did not hold.
+pub(super) const WITHHELD: &str = "
+    CREATE TABLE withheld (
+        school INTEGER NOT NULL,
+        run INTEGER NOT NULL,
+        changes TEXT NOT NULL,
+        checksum INTEGER NOT NULL,
+        PRIMARY KEY (school, run)
+    ) WITHOUT ROWID;
+";
+
+pub(super) fn create_tables(connection: &Connection) -> Outcome<()> {
+    connection.execute_batch(SCHEMA)?;
+    Ok(connection.execute_batch(WITHHELD)?)
+}

@@ -3,6 +3,7 @@
 //! A [`StoreHarness`] opens the store that is tested; [`every`] asks it for a new one for each promise. Run it on a runtime
 //! with several threads: then runs really meet.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use super::{Kept, Violation, ensure, equal, equal_lists};
 use crate::model::{Mark, MarkContent, OutOfSchool, Record, Registration, SchoolId, Session, StudentId};
 use crate::rules::{Freshness, Resolver, Rules, Scope, Window};
 use crate::store::{
-    Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkKey, MarkStore, Run, RunQuery, Snapshot,
-    StoreError, StoreErrorKind, Write, as_of,
+    Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkCounts, MarkKey, MarkStore, Run,
+    RunQuery, Snapshot, StoreError, StoreErrorKind, WithheldChange, WithheldReason, Write, as_of,
 };
 
 /// Opens the store that is tested.
@@ -67,6 +68,7 @@ pub async fn every(harness: &dyn StoreHarness) -> Kept {
     feeds_every_change_once_and_in_order(&*harness.open().await).await?;
     erases_a_student(&*harness.open().await).await?;
     prunes_what_nobody_sees(&*harness.open().await).await?;
+    keeps_what_runs_withheld(&*harness.open().await).await?;
     gives_a_lease_to_one_at_a_time(&*harness.open().await).await?;
     refuses_a_lease_that_was_lost(&*harness.open().await).await?;
     refuses_a_lease_that_has_run_out(harness).await?;
@@ -340,6 +342,47 @@ pub async fn records_runs(store: &dyn MarkStore) -> Kept {
     equal_lists(&since, expected.get(1..).unwrap_or_default(), "runs since an instant include one that fetched then")
 }
 
+/// What a run withheld comes back with its reasons, by student, date and session, for the newest runs that withheld anything.
+///
+/// # Errors
+/// The promise is broken.
+pub async fn keeps_what_runs_withheld(store: &dyn MarkStore) -> Kept {
+    const PROMISE: &str = "what a run withheld comes back with its reasons, by student, date and session";
+    const KEPT: &str =
+        "the lists of a school's newest runs that withheld anything (WithheldChange::RUNS_KEPT) are kept";
+    let school = SchoolId::new(SCHOOL);
+    let both = |day| vec![withheld(BEN, day, WithheldReason::Unproven), withheld(AMELIA, day, WithheldReason::TooMany)];
+    let sorted = |day| Some(both(day).into_iter().rev().collect::<Vec<_>>());
+    for day in 1..=WithheldChange::RUNS_KEPT as u32 {
+        withhold(store, SCHOOL, both(day)).await?;
+        withhold(store, SCHOOL, Vec::new()).await?;
+    }
+    equal(&store.withheld(&school, 1).await?, &sorted(1), PROMISE)?;
+    equal(&store.withheld(&school, 2).await?, &Some(Vec::new()), "a run that withheld nothing has an empty list")?;
+    for day in 2..=WithheldChange::RUNS_KEPT as u32 {
+        equal(&store.withheld(&school, u64::from(day) * 2 - 1).await?, &sorted(day), KEPT)?;
+    }
+    for unknown in [0, 1_000, u64::MAX] {
+        equal(&store.withheld(&school, unknown).await?, &None, "a run that is not there has no list")?;
+    }
+    Ok(())
+}
+
+fn withheld(student: &str, day: u32, reason: WithheldReason) -> WithheldChange {
+    WithheldChange::new(key(student, day), reason)
+}
+
+/// A run that withholds this and writes nothing.
+async fn withhold(store: &dyn MarkStore, school: &str, changes: Vec<WithheldChange>) -> Result<u64, StoreError> {
+    let mut counts = MarkCounts::default();
+    counts.withheld = changes.len() as u64;
+    let mut by_reason = BTreeMap::new();
+    changes.iter().for_each(|change| *by_reason.entry(change.reason).or_default() += 1);
+    let run = run(9).with_marks(counts).with_withheld(by_reason);
+    let revision = read(store, school).await?.revision();
+    store.apply(&school.into(), &ChangeSet::new(revision, run).with_withheld(changes)).await
+}
+
 /// The last run that could touch a mark is found, and the sessions in which anybody has one.
 ///
 /// # Errors
@@ -593,7 +636,7 @@ pub async fn reads_marks_and_revision_of_one_moment(store: Arc<dyn MarkStore>) -
         }
         Ok::<(), StoreError>(())
     });
-    let mut seen = std::collections::BTreeMap::new();
+    let mut seen = BTreeMap::new();
     loop {
         let is_last = writing.is_finished();
         let snapshot = read(&*store, SCHOOL).await?;

@@ -7,13 +7,16 @@ use chrono::NaiveDate;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use page::page;
-use rollmark::explain::{Diagnosis, Expected, Question};
-use rollmark::model::{SchoolId, Session};
+use rollmark::codes::CodeTable;
+use rollmark::explain::{Diagnosis, Expected, Finding, Question, SessionDiagnosis};
+use rollmark::model::{Decision, SchoolId, Session, StudentId};
 use rollmark::store::{Change, MarkKey, MarkStore, RunQuery};
 use rollmark::support::Support;
+use serde::Serialize;
+use serde_json::value::RawValue;
 
-use crate::flags::{ReadFlags, StorePassword, StorePlace, parse_date};
-use crate::output::{Failure, Output, check_targets, is_standard_output, say, say_json, tell, wrong_flags};
+use crate::flags::{CodeFlags, ReadFlags, StorePassword, StorePlace, parse_date};
+use crate::output::{Failure, Meaning, Output, check_targets, is_standard_output, say, say_json, tell, wrong_flags};
 
 /// Says why a student's mark is what it is, and what to do if it is wrong.
 #[derive(Args)]
@@ -43,6 +46,8 @@ pub struct Flags {
     store: StorePlace,
     #[command(flatten)]
     password: StorePassword,
+    #[command(flatten)]
+    codes: CodeFlags,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -51,7 +56,42 @@ pub struct Flags {
     html: Option<PathBuf>,
 }
 
+/// The diagnosis in JSON, with what each mark counts as.
+#[derive(Serialize)]
+struct Explained<'a> {
+    student: &'a StudentId,
+    date: NaiveDate,
+    sessions: Vec<ExplainedSession<'a>>,
+}
+
+#[derive(Serialize)]
+struct ExplainedSession<'a> {
+    session: Session,
+    mark: Option<Box<RawValue>>,
+    meaning: Option<Meaning>,
+    decision: &'a Option<Decision>,
+    findings: &'a [Finding],
+}
+
+impl<'a> Explained<'a> {
+    fn new(diagnosis: &'a Diagnosis, table: &CodeTable) -> Result<Self, Failure> {
+        let explained = |answer: &'a SessionDiagnosis| {
+            let line = answer.mark.as_ref().map(|mark| RawValue::from_string(mark.to_json_line()));
+            Ok(ExplainedSession {
+                session: answer.session,
+                mark: line.transpose()?,
+                meaning: answer.mark.as_ref().and_then(|mark| Meaning::of(table, mark)),
+                decision: &answer.decision,
+                findings: &answer.findings,
+            })
+        };
+        let sessions = diagnosis.sessions.iter().map(explained).collect::<Result<_, Failure>>()?;
+        Ok(Self { student: &diagnosis.student, date: diagnosis.date, sessions })
+    }
+}
+
 pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
+    let table = flags.codes.table();
     let source = flags.read.source()?;
     let window = flags.read.window();
     let html = flags.html.as_deref();
@@ -93,14 +133,14 @@ pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
         output.put().await?;
     }
     if flags.json {
-        say_json(&diagnosis)?;
+        say_json(&Explained::new(&diagnosis, &table)?)?;
         return Ok(0);
     }
     // Standard output is people's unless the page goes there.
     let say = if html.is_some_and(is_standard_output) { tell } else { say };
     say(&format!("Student {}, {}", diagnosis.student, diagnosis.date));
     say("");
-    table::lines(&diagnosis, rules.zone()).iter().for_each(|line| say(line));
+    table::lines(&diagnosis, rules.zone(), &table).iter().for_each(|line| say(line));
     Ok(0)
 }
 

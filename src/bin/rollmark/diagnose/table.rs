@@ -3,8 +3,11 @@
 use std::fmt::Write;
 
 use chrono::NaiveDate;
+use rollmark::codes::CodeTable;
 use rollmark::explain::{DayRecord, Diagnosis, Finding, SessionDiagnosis};
 use rollmark::model::{LoserReason, RecordKind, Status, Zone, clock_text};
+
+use crate::output::Meaning;
 
 /// What a record says: the code's letter, or the status; a row of a register says that the student is there whatever its code.
 pub fn says(record: &DayRecord) -> String {
@@ -74,7 +77,7 @@ fn without_session(answer: &SessionDiagnosis) -> Option<Vec<String>> {
 }
 
 /// The records of the day, then each session's mark and findings. What comes from outside never makes a line of its own.
-pub fn lines(diagnosis: &Diagnosis, zone: &Zone) -> Vec<String> {
+pub fn lines(diagnosis: &Diagnosis, zone: &Zone, codes: &CodeTable) -> Vec<String> {
     let mut rows = vec![vec!["when".to_owned(), "record".to_owned(), "says".to_owned(), "updated".to_owned()]];
     if let Some(header) = rows.first_mut() {
         header.extend(diagnosis.sessions.iter().map(|answer| answer.session.to_string()));
@@ -103,6 +106,9 @@ pub fn lines(diagnosis: &Diagnosis, zone: &Zone) -> Vec<String> {
             None if is_one_answer && diagnosis.sessions.len() > 1 => "AM and PM: no mark.".to_owned(),
             None => format!("{}: no mark.", answer.session),
         });
+        if let Some(meaning) = answer.mark.as_ref().and_then(|mark| Meaning::of(codes, mark)) {
+            lines.push(format!("  It {meaning}."));
+        }
         for (number, finding) in (1..).zip(&answer.findings) {
             lines.push(format!("  {number}. {}", finding.name()));
             lines.push(format!("     {}", finding.summary));
