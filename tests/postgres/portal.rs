@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Trial> {
         on_server("several_schools_write_at_once", several_schools),
         on_server("of_two_runs_at_once_each_waits_its_turn", two_at_once),
         on_server("programs_that_migrate_at_once_take_turns", migrating_at_once),
+        on_server("connections_that_are_not_new_migrate_too", migrating_with_old_connections),
         on_server("the_exported_sql_makes_the_same_schema", exported_sql),
         on_server("the_views_show_marks_history_and_runs", views),
         on_server("taking_a_lease_does_not_wait_for_a_first_load", lease_during_a_load),
@@ -192,6 +193,21 @@ async fn migrating_at_once(server: Server) {
     let client = server.client().await;
     let done = client.query_typed("SELECT number FROM rollmark.migrations", &[]).await.unwrap();
     assert_eq!(done.len(), PostgresStore::MIGRATIONS.len());
+}
+
+/// Connections that have looked for the schema before do not miss what another one makes while they wait for it.
+async fn migrating_with_old_connections(server: Server) {
+    let stores = [server.store(), server.store(), server.store(), server.store()];
+    for _ in 0..10 {
+        let working = stores.clone().map(|store| tokio::spawn(async move { store.migrate().await }));
+        for work in working {
+            work.await.unwrap().unwrap();
+        }
+        server.execute("DROP SCHEMA rollmark CASCADE").await;
+        for store in &stores {
+            assert!(!store.is_there().await.unwrap());
+        }
+    }
 }
 
 /// Also where the schema itself was made beforehand, by somebody with more rights.

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::io;
 
 use deadpool_postgres::PoolError;
-use tokio_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 
 use crate::model::Cause;
@@ -57,10 +56,6 @@ impl Failure {
         let Self::Statement(error) = self else { return false };
         error.code().map_or_else(|| of_statement(error) == LOST, is_of_lost_connection)
     }
-}
-
-pub(super) async fn commit(transaction: Transaction<'_>) -> Outcome<()> {
-    transaction.commit().await.map_err(Failure::Commit)
 }
 
 impl From<Failure> for StoreError {
@@ -172,7 +167,7 @@ fn of_code(code: &SqlState) -> (StoreErrorKind, &'static str) {
         | &SqlState::DATATYPE_MISMATCH => {
             (Damaged, "lacks tables or columns of its own; restore the schema rollmark from a copy")
         }
-        &SqlState::DUPLICATE_TABLE | &SqlState::DUPLICATE_OBJECT => {
+        &SqlState::DUPLICATE_SCHEMA | &SqlState::DUPLICATE_TABLE | &SqlState::DUPLICATE_OBJECT => {
             (CannotOpen, "can't be made: the schema rollmark holds another program's tables; choose another database")
         }
         &SqlState::CHARACTER_NOT_IN_REPERTOIRE | &SqlState::UNTRANSLATABLE_CHARACTER => {

@@ -1,7 +1,7 @@
 DO $$
 BEGIN
     -- Not CREATE SCHEMA IF NOT EXISTS: that asks for the right to create one also where it is there.
-    IF to_regnamespace('rollmark') IS NULL THEN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'rollmark') THEN
         CREATE SCHEMA rollmark;
     END IF;
 END

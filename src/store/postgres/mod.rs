@@ -1,3 +1,4 @@
+mod connection;
 mod failure;
 mod rows;
 mod schema;
@@ -9,16 +10,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{NaiveDate, NaiveTime};
-use deadpool_postgres::{Client, Pool};
+use deadpool_postgres::Pool;
 use futures::TryStreamExt;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{IsolationLevel, Row, Transaction};
 
-use self::failure::{Failure, Outcome, commit};
+use self::connection::{Connection, commit};
+use self::failure::{Failure, Outcome};
 use self::rows::{
     CHANGE_BEFORE, CHANGE_COLUMNS, NewChange, SchoolRow, Value, bigint, content_columns, count, date_in_range, moment,
 };
-use self::schema::Schema;
 use super::{
     Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkStore, Pruned, Run, RunPurpose, RunQuery,
     Snapshot, StoreError, WithheldChange,
@@ -57,7 +58,7 @@ impl PostgresStore {
     /// # Errors
     /// The database can't be reached, does not give the right to make the schema, or was migrated by a newer version.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        Ok(self.client_for_writing().await.map(drop)?)
+        Ok(self.to_write().await.map(Connection::give_back)?)
     }
 
     /// Whether the database has the schema, of this version or an older one.
@@ -65,45 +66,17 @@ impl PostgresStore {
     /// # Errors
     /// The database can't be read, or was migrated by a newer version.
     pub async fn is_there(&self) -> Result<bool, StoreError> {
-        Ok(self.client().await?.is_some())
+        Ok(self.to_read().await?.map(Connection::give_back).is_some())
     }
 
-    /// A connection to read with; `None` where the schema is not there, so that there is nothing to read.
-    async fn client(&self) -> Outcome<Option<Client>> {
-        let (client, schema) = self.connection().await?;
-        Ok((schema != Schema::Missing).then_some(client))
+    /// `None` where there is nothing to read.
+    async fn to_read(&self) -> Outcome<Option<Connection>> {
+        Connection::to_read(&self.pool).await
     }
 
-    /// A connection to write with, after the schema is made or migrated.
-    async fn client_for_writing(&self) -> Outcome<Client> {
-        let (mut client, schema) = self.connection().await?;
-        if schema != Schema::Current {
-            schema::migrate(&mut client).await?;
-        }
-        Ok(client)
+    async fn to_write(&self) -> Outcome<Connection> {
+        Connection::to_write(&self.pool).await
     }
-
-    /// A connection that works, and what it shows of the schema.
-    async fn connection(&self) -> Outcome<(Client, Schema)> {
-        // Connections that the server closed while they waited in the pool are taken out of it.
-        let mut left = self.pool.status().max_size;
-        loop {
-            let client = self.pool.get().await?;
-            match Schema::of(&client).await {
-                Err(failure) if failure.is_lost_connection() && left > 0 => {
-                    left -= 1;
-                    drop(Client::take(client));
-                }
-                schema => return Ok((client, schema?)),
-            }
-        }
-    }
-}
-
-/// Begins to write. What others commit while this waits for a lock is seen by the next statement.
-async fn begin(client: &mut Client) -> Outcome<Transaction<'_>> {
-    let transaction: &mut tokio_postgres::Client = client;
-    Ok(transaction.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?)
 }
 
 /// A lease's length in seconds.
@@ -181,10 +154,10 @@ const IS_HELD: &str =
 
 impl PostgresStore {
     async fn read_snapshot(&self, school: &SchoolId, scope: &Scope) -> Outcome<Snapshot> {
-        let Some(client) = self.client().await? else { return Ok(Snapshot::default()) };
+        let Some(mut connection) = self.to_read().await? else { return Ok(Snapshot::default()) };
         let narrowed = Narrowed::new(school, scope);
         let sql = if narrowed.students.is_some() { READ_NAMED } else { READ_ALL };
-        let mut rows = pin!(client.query_typed_raw(sql, narrowed.values()).await?);
+        let mut rows = pin!(connection.stream(sql, narrowed.values()).await?);
         let (mut revision, mut marks) = (0, Vec::new());
         while let Some(row) = rows.try_next().await? {
             revision = row.try_get(0)?;
@@ -192,12 +165,13 @@ impl PostgresStore {
                 marks.push(rows::stored_mark(&row, 1)?);
             }
         }
+        connection.give_back();
         Ok(Snapshot::new(count(revision)?, marks))
     }
 
     async fn apply_changes(&self, school: &SchoolId, changes: &ChangeSet) -> Outcome<u64> {
-        let mut client = self.client_for_writing().await?;
-        let transaction = begin(&mut client).await?;
+        let mut connection = self.to_write().await?;
+        let transaction = connection.begin().await?;
         let mut row = SchoolRow::lock_or_add(&transaction, school.as_str()).await?;
         if let Some(token) = changes.lease() {
             // Not in the statement that waits for the lock: that one sees the leases as they were before.
@@ -221,11 +195,12 @@ impl PostgresStore {
         row.revision += i64::from(!new.is_empty());
         row.save(&transaction).await?;
         commit(transaction).await?;
+        connection.give_back();
         Ok(run.number)
     }
 
     async fn read_history(&self, school: &SchoolId, query: &HistoryQuery) -> Outcome<Vec<Change>> {
-        let Some(client) = self.client().await? else { return Ok(Vec::new()) };
+        let Some(connection) = self.to_read().await? else { return Ok(Vec::new()) };
         let narrowed = Narrowed::new(school, query.scope());
         let of_students = if narrowed.students.is_some() { "AND c.student = ANY($4)" } else { "" };
         let of_session = query.session().map_or("", |session| match session {
@@ -236,12 +211,12 @@ impl PostgresStore {
             "SELECT {CHANGE_COLUMNS} FROM rollmark.schools s JOIN rollmark.changes c ON c.school = s.id {CHANGE_BEFORE}
              WHERE s.school = $1 AND c.date BETWEEN $2 AND $3 {of_students} {of_session} ORDER BY c.entry"
         );
-        let rows = client.query_typed(&sql, &narrowed.values()).await?;
+        let rows = connection.rows(&sql, &narrowed.values()).await?;
         rows.iter().map(rows::change).collect()
     }
 
     async fn read_feed(&self, school: &SchoolId, after: Option<ChangeCursor>, limit: usize) -> Outcome<Vec<FeedEntry>> {
-        let Some(client) = self.client().await? else { return Ok(Vec::new()) };
+        let Some(connection) = self.to_read().await? else { return Ok(Vec::new()) };
         // One statement, so that nothing is committed between the reading of changes and of erasures.
         let sql = format!(
             "SELECT {CHANGE_COLUMNS}, e.entry, e.student, e.applied_at
@@ -259,12 +234,12 @@ impl PostgresStore {
         let after = after.map_or(0, |cursor| bigint(cursor.number()));
         let limit = bigint(limit as u64);
         let values: [Value<'_>; 3] = [(&school.as_str(), Type::TEXT), (&after, Type::INT8), (&limit, Type::INT8)];
-        let rows = client.query_typed(&sql, &values).await?;
+        let rows = connection.rows(&sql, &values).await?;
         rows.iter().map(rows::feed_entry).collect()
     }
 
     async fn read_runs(&self, school: &SchoolId, query: &RunQuery) -> Outcome<Vec<Run>> {
-        let Some(client) = self.client().await? else { return Ok(Vec::new()) };
+        let Some(connection) = self.to_read().await? else { return Ok(Vec::new()) };
         // A purpose that this version does not know can have any name.
         let known = query.purposes().filter(|purposes| !purposes.contains(&RunPurpose::Unknown));
         let purposes: Option<Vec<&str>> = known.map(|purposes| purposes.iter().map(|purpose| purpose.name()).collect());
@@ -279,7 +254,7 @@ impl PostgresStore {
             (&purposes, Type::TEXT_ARRAY),
             (&limit, Type::INT8),
         ];
-        let rows = client.query_typed(sql, &values).await?;
+        let rows = connection.rows(sql, &values).await?;
         let mut runs: Vec<Run> = rows.iter().map(rows::run).collect::<Outcome<_>>()?;
         if is_narrowed_here {
             runs.retain(|run| query.fits(run));
@@ -290,24 +265,24 @@ impl PostgresStore {
     }
 
     async fn find_covering_run(&self, school: &SchoolId, student: &StudentId, date: NaiveDate) -> Outcome<Option<Run>> {
-        let Some(client) = self.client().await? else { return Ok(None) };
+        let Some(connection) = self.to_read().await? else { return Ok(None) };
         let sql = "SELECT r.run FROM rollmark.run_records r JOIN rollmark.schools s ON s.id = r.school
              WHERE s.school = $1 AND $2 BETWEEN r.from_date AND r.to_date
                AND (r.students IS NULL OR $3 = ANY(r.students))
              ORDER BY r.number DESC LIMIT 1";
         let values: [Value<'_>; 3] =
             [(&school.as_str(), Type::TEXT), (&date_in_range(date), Type::DATE), (&student.as_str(), Type::TEXT)];
-        client.query_typed_opt(sql, &values).await?.as_ref().map(rows::run).transpose()
+        connection.rows(sql, &values).await?.first().map(rows::run).transpose()
     }
 
     async fn read_withheld(&self, school: &SchoolId, run: u64) -> Outcome<Option<Vec<WithheldChange>>> {
-        let Some(client) = self.client().await? else { return Ok(None) };
+        let Some(connection) = self.to_read().await? else { return Ok(None) };
         let sql = "SELECT r.keeps_withheld, w.student, w.date, w.session, w.reason
              FROM rollmark.run_records r JOIN rollmark.schools s ON s.id = r.school
              LEFT JOIN rollmark.withheld_changes w ON w.school = r.school AND w.run = r.number
              WHERE s.school = $1 AND r.number = $2 ORDER BY w.student, w.date, w.session";
         let values: [Value<'_>; 2] = [(&school.as_str(), Type::TEXT), (&bigint(run), Type::INT8)];
-        let rows = client.query_typed(sql, &values).await?;
+        let rows = connection.rows(sql, &values).await?;
         match rows.first().map(|row| row.try_get(0)).transpose()? {
             Some(true) => {
                 rows.iter().filter_map(|row| rows::withheld(row).transpose()).collect::<Outcome<_>>().map(Some)
@@ -317,11 +292,11 @@ impl PostgresStore {
     }
 
     async fn read_sessions_held(&self, school: &SchoolId, window: Window) -> Outcome<BTreeSet<(NaiveDate, Session)>> {
-        let Some(client) = self.client().await? else { return Ok(BTreeSet::new()) };
+        let Some(connection) = self.to_read().await? else { return Ok(BTreeSet::new()) };
         let sql = "SELECT DISTINCT c.date, c.session FROM rollmark.schools s JOIN rollmark.changes c ON c.school = s.id
              WHERE s.school = $1 AND c.is_latest AND c.status IS NOT NULL AND c.date BETWEEN $2 AND $3";
         let scope = Scope::all(window);
-        let rows = client.query_typed(sql, &Narrowed::new(school, &scope).values()).await?;
+        let rows = connection.rows(sql, &Narrowed::new(school, &scope).values()).await?;
         let held = |row: &Row| {
             let session: &str = row.try_get(1)?;
             Ok((row.try_get(0)?, session.parse().map_err(|_| Failure::Damaged)?))
@@ -330,8 +305,8 @@ impl PostgresStore {
     }
 
     async fn erase_student(&self, school: &SchoolId, student: &StudentId) -> Outcome<u64> {
-        let mut client = self.client_for_writing().await?;
-        let transaction = begin(&mut client).await?;
+        let mut connection = self.to_write().await?;
+        let transaction = connection.begin().await?;
         let mut row = SchoolRow::lock_or_add(&transaction, school.as_str()).await?;
         let whose: [Value<'_>; 2] = [(&row.id, Type::INT4), (&student.as_str(), Type::TEXT)];
         let places = "
@@ -359,12 +334,13 @@ impl PostgresStore {
         transaction.execute_typed(sql, &erasure).await?;
         row.save(&transaction).await?;
         commit(transaction).await?;
+        connection.give_back();
         Ok(places)
     }
 
     async fn prune_before(&self, school: &SchoolId, before: NaiveDate) -> Outcome<Pruned> {
-        let Some(mut client) = self.client().await? else { return Ok(Pruned::default()) };
-        let transaction = begin(&mut client).await?;
+        let Some(mut connection) = self.to_read().await? else { return Ok(Pruned::default()) };
+        let transaction = connection.begin().await?;
         let Some(row) = SchoolRow::lock(&transaction, school.as_str()).await? else { return Ok(Pruned::default()) };
         let midnight = moment(before.and_time(NaiveTime::MIN).and_utc());
         let values: [Value<'_>; 2] = [(&row.id, Type::INT4), (&midnight, Type::TIMESTAMPTZ)];
@@ -395,29 +371,30 @@ impl PostgresStore {
             WHERE school = $1 AND run NOT IN (SELECT number FROM rollmark.run_records WHERE school = $1)";
         transaction.execute_typed(withheld, &[(&row.id, Type::INT4)]).await?;
         commit(transaction).await?;
+        connection.give_back();
         Ok(Pruned::new(changes, runs))
     }
 
     async fn take_lease(&self, school: &SchoolId, ttl: Duration) -> Outcome<Option<LeaseToken>> {
-        let client = self.client_for_writing().await?;
+        let connection = self.to_write().await?;
         let values: [Value<'_>; 2] = [(&school.as_str(), Type::TEXT), (&seconds(ttl), Type::FLOAT8)];
-        let Some(row) = client.query_typed_opt(ACQUIRE, &values).await? else { return Ok(None) };
-        Ok(Some(LeaseToken::new(count(row.try_get(0)?)?)))
+        let rows = connection.rows(ACQUIRE, &values).await?;
+        rows.first().map(|row| Ok(LeaseToken::new(count(row.try_get(0)?)?))).transpose()
     }
 
     async fn extend_lease(&self, school: &SchoolId, token: LeaseToken, ttl: Duration) -> Outcome<()> {
         let lost = || StoreError::lease_lost().into();
-        let client = self.client().await?.ok_or_else(lost)?;
+        let connection = self.to_read().await?.ok_or_else(lost)?;
         let values: [Value<'_>; 3] =
             [(&school.as_str(), Type::TEXT), (&bigint(token.number()), Type::INT8), (&seconds(ttl), Type::FLOAT8)];
-        if client.execute_typed(RENEW, &values).await? == 1 { Ok(()) } else { Err(lost()) }
+        if connection.execute(RENEW, &values).await? == 1 { Ok(()) } else { Err(lost()) }
     }
 
     async fn give_lease_back(&self, school: &SchoolId, token: LeaseToken) -> Outcome<()> {
-        let Some(client) = self.client().await? else { return Ok(()) };
+        let Some(connection) = self.to_read().await? else { return Ok(()) };
         let values: [Value<'_>; 2] = [(&school.as_str(), Type::TEXT), (&bigint(token.number()), Type::INT8)];
         let sql = "UPDATE rollmark.leases SET ends_at = '-infinity' WHERE school = $1 AND token = $2";
-        client.execute_typed(sql, &values).await?;
+        connection.execute(sql, &values).await?;
         Ok(())
     }
 }

@@ -1,9 +1,10 @@
 //! The tables and views, and how they are made.
 
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, IsolationLevel};
 
-use super::failure::{Outcome, commit};
+use super::connection::{Connection, commit};
+use super::failure::Outcome;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Every migration with its number, which it writes into `rollmark.migrations` itself.
@@ -52,11 +53,14 @@ impl Schema {
 }
 
 /// Makes or changes the schema, one program at a time.
-pub(super) async fn migrate(client: &mut Client) -> Outcome<()> {
-    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
+pub(super) async fn migrate(connection: &mut Connection) -> Outcome<()> {
+    let transaction = connection.begin().await?;
     transaction.batch_execute(MIGRATION_LOCK).await?;
-    // Another program may have been faster.
-    let is_there = "SELECT to_regclass('rollmark.migrations') IS NOT NULL";
+    // Another program may have been faster. What it made shows in the catalogue's own tables: to_regclass answers from a cache
+    // that does not hear of it while this waits for the lock.
+    let is_there = "SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'rollmark' AND c.relname = 'migrations')";
     let mut number = 0;
     if transaction.query_typed_one(is_there, &[]).await?.try_get(0)? {
         let newest_there = "SELECT coalesce(max(number), 0) FROM rollmark.migrations";
