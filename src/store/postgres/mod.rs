@@ -27,7 +27,86 @@ use super::{
 use crate::model::{SchoolId, Session, StudentId};
 use crate::rules::{Scope, Window};
 
-/// Marks, their history and the runs of any number of schools in a PostgreSQL database.
+/// Marks, their history and the runs of any number of schools in a PostgreSQL database, in a schema `rollmark` of its own.
+/// It takes your pool of connections, so that TLS, timeouts and limits are yours. Clones share it.
+///
+/// ```no_run
+/// use deadpool_postgres::tokio_postgres::NoTls;
+/// use deadpool_postgres::{Manager, Pool};
+/// use rollmark::rules::{Scope, SyncWindow};
+/// use rollmark::store::{MarkStore, PostgresStore};
+///
+/// # async fn read() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = "postgres://portal@localhost/portal".parse()?;
+/// let store = PostgresStore::new(Pool::builder(Manager::new(config, NoTls)).max_size(8).build()?);
+/// let scope = Scope::all(SyncWindow::default().ending("2026-11-20".parse()?));
+/// println!("{} marks", store.read(&"school".into(), &scope).await?.marks().len());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What a portal's SQL reads
+/// These views are a contract: columns are added, none is taken away. `school` is the [`SchoolId`]. Students, statuses and
+/// the other ids compare by bytes (`COLLATE "C"`), so students sort by code point in any database. Times are to the microsecond.
+///
+/// `rollmark.marks`, a row a live mark:
+///
+/// | columns | hold |
+/// |---|---|
+/// | `school`, `student`, `date`, `session` | the mark's place; `session` is `AM` or `PM` |
+/// | `status` | a name of [`Status`](crate::model::Status): `present`, `late`, `absent`, `not_required`, `not_taken`, `unknown_code` |
+/// | `code`, `code_name`, `raw_code` | the code's letter and name, and the code as the source gave it; null where there is none |
+/// | `minutes_late` | with `late`, where it is known |
+/// | `decided_by`, `record_id`, `last_updated` | the record that decided: a name of [`RecordKind`](crate::model::RecordKind), its id, its stamp |
+/// | `rule`, `decision` | a name of [`DecisionRule`](crate::model::DecisionRule); the whole [`Decision`](crate::model::Decision) as JSONB |
+/// | `run`, `seen_at`, `as_of_earliest`, `applied_at` | the run that last wrote it, when that run fetched, the earliest moment that the fetch can show, when it was written |
+/// | `cursor` | the change's place in the feed ([`ChangeCursor`]) |
+///
+/// `rollmark.history`, a row a change: `cursor`, the columns of `marks` without `as_of_earliest` for what the mark became
+/// (null where `removed`), and `status_before`, `code_before`, `raw_code_before`, `minutes_late_before`.
+///
+/// `rollmark.runs`, a row a run: `school`, `run`, `purpose`, `fetched_at`, `as_of_earliest`, `applied_at`, `from_date`,
+/// `to_date`, `students` (null: all), and the counts `added`, `changed`, `unchanged`, `removed`, `withheld`, `kept`.
+///
+/// `rollmark.withheld`, a row a withheld change of the newest runs: `school`, `run`, `student`, `date`, `session`, `reason`.
+///
+/// ```sql
+/// -- What changed since yesterday?
+/// SELECT student, date, session, status_before, status, code, decision
+/// FROM rollmark.history WHERE school = 'st-mary' AND applied_at > now() - interval '1 day' ORDER BY cursor;
+/// ```
+///
+/// The tables behind the views can change with any version: neither read nor write them.
+///
+/// # Making the schema
+/// The first call that writes makes the schema or brings an older one up to this version; [`migrate`](Self::migrate) does it
+/// at a time of your choice, and [`MIGRATIONS`](Self::MIGRATIONS) is the SQL for a tool of your own. Reading changes nothing: a
+/// database without the schema reads as empty. A schema that a newer version has made is refused.
+///
+/// # Rights
+/// Who migrates needs `CREATE` on the database, or owns an empty schema `rollmark`. Who syncs needs
+/// `GRANT USAGE ON SCHEMA rollmark` and `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA rollmark`; a portal that
+/// only reads needs `USAGE` and `SELECT` on the views.
+///
+/// # Server, poolers, replicas
+/// - PostgreSQL 12 or later, in an encoding that has the texts of your source: UTF-8.
+/// - It works behind poolers in transaction mode: no statement has a name, and nothing is kept in the session. A lease is a row
+///   with a token that grows; it goes by the server's clock.
+/// - A call takes one connection. Give a run two, so that it renews its lease while it writes; a pool of one works, as long as
+///   no write takes as long as a lease. A connection whose call failed or was dropped is closed; one that the server has closed
+///   meanwhile is replaced.
+/// - A replica can be read. Writing there is refused with [`ReadOnly`](crate::store::StoreErrorKind::ReadOnly).
+/// - Schools write side by side; runs of one school take turns at its row, and no two runs can wait for each other.
+/// - Where the connection breaks during the commit, nobody knows whether it was done: the error says so, and the next run sees
+///   which.
+///
+/// # Deleting
+/// What [`erase`](MarkStore::erase) and [`prune`](MarkStore::prune) delete is in no table and no view any more. The server
+/// overwrites the space at its next `VACUUM`; its write-ahead log and your backups keep it as long as you keep them.
+///
+/// # Cost
+/// Of 93,000 marks, a first load takes less time than one plain insert of the same columns, a second, identical sync spends a
+/// tenth of a second in the store, and one student's month is read in a millisecond (`cargo bench --bench postgres`).
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: Pool,
