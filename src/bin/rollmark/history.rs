@@ -9,7 +9,7 @@ use rollmark::rules::{Scope, Window};
 use rollmark::store::{Change, HistoryQuery, MarkKey, Run, RunPurpose, RunQuery, as_of};
 use serde::Serialize;
 
-use crate::flags::{CodeFlags, StorePlace, parse_date, parse_instant, parse_kept_store};
+use crate::flags::{CodeFlags, StorePassword, StorePlace, parse_date, parse_instant, parse_kept_store};
 use crate::output::{Failure, Meaning, say, say_json, tell, wrong_flags};
 
 /// Shows a school's runs, or what a student's marks were, became, and why.
@@ -18,9 +18,11 @@ use crate::output::{Failure, Meaning, say, say_json, tell, wrong_flags};
 Example:
   rollmark history --store sqlite:marks.db --student 4733683260 --as-of 2026-11-20T16:00:00Z")]
 pub struct Flags {
-    /// The store: sqlite:PATH
+    /// The store: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
     #[arg(long, value_parser = parse_kept_store)]
     store: StorePlace,
+    #[command(flatten)]
+    password: StorePassword,
     /// The school's key in the store
     #[arg(long, value_name = "ID", default_value = "school")]
     school: String,
@@ -75,7 +77,7 @@ struct MarkThen {
 
 pub async fn run(flags: Flags) -> Result<u8, Failure> {
     let table = flags.codes.table();
-    let store = flags.store.open(true)?;
+    let store = flags.store.open(&flags.password, true)?;
     let school = SchoolId::new(&flags.school);
     let runs = store.runs(&school, &RunQuery::all()).await?;
     if runs.is_empty() {

@@ -13,7 +13,7 @@ use rollmark::sync::{
     AttendanceSync, Guards, Planned, PlannedChange, SavedPlan, Sweep, SyncEvent, SyncReport, SyncRequest,
 };
 
-use crate::flags::{LONGEST_WAIT, ReadFlags, StorePlace, parse_date};
+use crate::flags::{LONGEST_WAIT, ReadFlags, StorePassword, StorePlace, parse_date};
 use crate::output::{Failure, Output, check_targets, is_standard_output, json, plain, say, tell, wrong_flags};
 use crate::program::{Stop, unless_stopped};
 
@@ -33,9 +33,12 @@ pub struct Flags {
     /// The school's key in the store
     #[arg(long, value_name = "ID", default_value = "school")]
     school: String,
-    /// Where marks live: memory or sqlite:PATH, whose file is created but not its folder
+    /// Where marks live: memory, sqlite:PATH (the file is created, its folder is not) or
+    /// postgres://USER@HOST:PORT/DATABASE (tables are made in its schema rollmark)
     #[arg(long, default_value = "memory")]
     store: StorePlace,
+    #[command(flatten)]
+    password: StorePassword,
     /// Writes the store's marks in scope after the run, one JSON object a line; - is standard output
     #[arg(long, value_name = "FILE")]
     marks: Option<PathBuf>,
@@ -79,7 +82,7 @@ pub async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
         .unwrap_or_else(|error| wrong_flags(error));
     let mut outputs = unless_stopped(stop, Outputs::open(&flags)).await?;
     let (source, kept) = flags.read.keeping(source)?;
-    let store = flags.store.open(flags.dry_run)?;
+    let store = flags.store.open(&flags.password, flags.dry_run)?;
     let sync = AttendanceSync::new(source, store, SchoolId::new(&flags.school), rules)
         .with_wait_for_other_run(LONGEST_WAIT)
         .with_stop(stop.clone().map(|_| ()))
