@@ -138,7 +138,7 @@ fn list(runs: &[Run]) -> u8 {
         ));
     }
     let measuring = || runs.iter().filter(|run| run.purpose != RunPurpose::Sweep);
-    if let Some(last) = measuring().last() {
+    if let Some(last) = measuring().next_back() {
         let setting = last.freshness.cache_expiry();
         let same = measuring().filter(|run| run.freshness.cache_expiry() == setting);
         let measured = MeasuredAge::over(same.map(|run| run.reply_age), setting);
