@@ -116,7 +116,12 @@ impl Proxy {
             if fails {
                 match self.fault {
                     Fault::Cut => break,
-                    Fault::Terminate => self.server.terminate(process.load(Ordering::SeqCst)).await,
+                    Fault::Terminate => {
+                        let process = process.load(Ordering::SeqCst);
+                        self.server.terminate(process).await;
+                        // The server only signals it, and a commit is quick.
+                        self.server.wait_until_gone(process).await;
+                    }
                     Fault::CutAfter => {
                         is_mute.store(true, Ordering::SeqCst);
                         let _ = to_server.write_all(&message).await;
