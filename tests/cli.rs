@@ -173,7 +173,22 @@ fn without_a_source_it_says_where_one_is() {
 #[test]
 fn every_subcommand_explains_itself_with_an_example() {
     let help = String::from_utf8(run("--help", &[]).stdout).unwrap();
-    for name in ["sync", "diagnose", "audit", "history", "probe", "apply", "simulate", "completions"] {
+    let names = [
+        "sync",
+        "diagnose",
+        "check",
+        "audit",
+        "history",
+        "summary",
+        "registers",
+        "probe",
+        "apply",
+        "erase",
+        "prune",
+        "simulate",
+        "completions",
+    ];
+    for name in names {
         assert!(help.contains(&format!("  {name} ")), "{help}");
         let output = run(name, &["--help"]);
         let text = String::from_utf8(output.stdout).unwrap();
@@ -959,4 +974,153 @@ fn a_student_is_erased_and_history_is_pruned_after_a_yes() {
     let pruned = run("prune", &["--store", &store, "--before", "2026-11-21", "--yes"]);
     assert!(pruned.status.success(), "{}", error_line(&pruned));
     assert!(String::from_utf8_lossy(&pruned.stdout).contains("0 changes and 0 runs"), "what the store shows stays");
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    assert!(output.status.success(), "{}", error_line(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn marks_add_up_and_the_registers_to_take_are_listed() {
+    let school = School::demo();
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("marks.db").display());
+    let now = "2026-11-20T18:00:00Z";
+    assert!(sync(&school.with(&["--store", &store, "--now", now])).status.success());
+    let month = ["--store", &store, "--from", "2026-11-01", "--to", "2026-11-20"];
+
+    // The demonstration's student whose PM register of today is not taken.
+    let student = school.simulator_student();
+    let output = run("summary", &[&month[..], &["--student", &student, "--student", "nobody", "--json"]].concat());
+    let sums = r#"{"possible":29,"attended":28,"authorised":1,"unauthorised":0,"late_before":4,"late_after":0,"percentage":"96.6","left_out":{"not_taken":1,"not_possible":0,"not_collected":0,"unclassified":{}}}"#;
+    let nothing = r#"{"student":"nobody","possible":0,"attended":0,"authorised":0,"unauthorised":0,"late_before":0,"late_after":0,"percentage":null,"left_out":{"not_taken":0,"not_possible":0,"not_collected":0,"unclassified":{}}}"#;
+    let expected = format!(
+        r#"{{"from":"2026-11-01","to":"2026-11-20","as_of":"2026-11-19T18:00:00Z","edition":"England, August 2024","students":[{{"student":"{student}",{},{nothing}],"total":{sums},"no_mark":{{"nobody":30}},"contradicting":{{}}}}"#,
+        &sums[1..]
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected);
+
+    let csv = String::from_utf8(run("summary", &[&month[..], &["--csv"]].concat()).stdout).unwrap();
+    assert_eq!(csv.lines().count(), 41, "a head and forty students");
+    assert!(csv.starts_with("student,possible,attended,"), "{csv}");
+    assert_eq!(csv.lines().nth(1).unwrap(), format!("{student},29,28,1,0,4,0,96.6,1,0,0,,0"));
+    let table = String::from_utf8(run("summary", &month).stdout).unwrap();
+    assert!(table.contains("left out, register not taken: 5"), "{table}");
+
+    // A letter of the school's own has no class, unless it is mapped.
+    let own = json(&run("summary", &[&month[..], &["--codes", "school", "--json"]].concat()));
+    assert_eq!(own["total"]["left_out"]["unclassified"]["M"], 5, "{own}");
+    let mapped = json(&run("summary", &[&month[..], &["--map", "M=V", "--json"]].concat()));
+    assert_eq!(mapped["contradicting"]["M"], 5, "the school counts it as an absence");
+    for wrong in [["--map", "M"], ["--map", "M=QQ"], ["--codes", "wales"]] {
+        assert_eq!(run("summary", &[&month[..], &wrong].concat()).status.code(), Some(2), "{wrong:?}");
+    }
+    let backwards = ["--store", &store, "--from", "2026-11-02", "--to", "2026-11-01"];
+    assert_eq!(run("summary", &backwards).status.code(), Some(2));
+
+    for rule in ["time", "periods"] {
+        let flags = school.with(&["--date", "2026-11-20", "--pm-rule", rule, "--json"]);
+        let listed = String::from_utf8(run("registers", &flags).stdout).unwrap();
+        let expected = r#"{"date":"2026-11-20","registers":[{"at":"13:30","period":"50223","session":"PM","not_taken":6,"students":40}]}"#;
+        assert_eq!(listed.trim(), expected, "{rule}");
+    }
+    let people = run("registers", &school.with(&["--date", "2026-11-20"]));
+    let people = String::from_utf8_lossy(&people.stdout).into_owned();
+    assert_eq!(people.trim(), "2026-11-20 13:30 (PM), period 50223: not taken for 6 of 40 students");
+    let taken = run("registers", &school.with(&["--date", "2026-11-19"]));
+    assert!(String::from_utf8_lossy(&taken.stdout).contains("every register that was read is taken"));
+}
+
+#[test]
+fn what_a_mark_counts_as_stands_beside_it() {
+    let school = School::demo();
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("marks.db").display());
+    assert!(sync(&school.with(&["--store", &store])).status.success());
+    // Away in the morning of 2026-11-20, by an out-of-school record that counts in the afternoon.
+    let away = FakeSchool::demo(TODAY[1].parse().unwrap()).all_out_of_school().last().unwrap().student.to_string();
+    let meaning = serde_json::json!({
+        "edition": "England, August 2024", "code": "V", "meaning": "Educational visit or trip",
+        "class": "approved_activity", "late": false, "warning": null,
+    });
+    let diagnosis = json(&run("diagnose", &school.with(&["--student", &away, "--date", "2026-11-20", "--json"])));
+    assert_eq!(diagnosis["sessions"][1]["meaning"], meaning);
+    assert_eq!(diagnosis["sessions"][0]["meaning"]["class"], "present");
+    let printed = run("diagnose", &school.with(&["--student", &away, "--date", "2026-11-20"]));
+    let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+    assert!(printed.contains("It counts as approved activity: Educational visit or trip (England"), "{printed}");
+
+    let flags = ["--store", &store, "--student", &away, "--from", "2026-11-20", "--json"];
+    let history = json(&run("history", &flags));
+    assert_eq!(history[1]["changes"][0]["meaning"], meaning, "{history}");
+    let then = json(&run("history", &[&flags[..], &["--as-of", "2100-01-01T00:00:00Z"]].concat()));
+    assert_eq!((&then[1]["mark"]["code"], &then[1]["meaning"]), (&"V".into(), &meaning));
+    let own = json(&run("history", &[&flags[..], &["--codes", "school"]].concat()));
+    assert_eq!(own[1]["changes"][0]["meaning"]["class"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_check_compares_letters_with_a_statutory_table_if_asked() {
+    let school = School::demo();
+    school.simulator.change(|school| {
+        school.code("30", "HOL", "Holiday", true);
+        let row = school.registrations()[0].id.clone().unwrap();
+        school.registration_mut(row.as_str()).unwrap().absent("30").updated("2026-11-19T09:00:00");
+    });
+    let codes = |flags: &[&str]| {
+        let output = run("check", &school.with(&[flags, &["--json"]].concat()));
+        let checks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        checks["checks"].as_array().unwrap().iter().find(|check| check["name"] == "codes").unwrap().clone()
+    };
+    assert_eq!(codes(&[])["verdict"], "ok");
+    let apart = codes(&["--codes", "england"]);
+    assert_eq!((&apart["verdict"], &apart["evidence"]["unmapped"]["HOL"]), (&"look".into(), &1.into()), "{apart}");
+    assert_eq!(codes(&["--codes", "england", "--map", "HOL=G"])["verdict"], "ok");
+    let opposite = codes(&["--codes", "england", "--map", "HOL=B"]);
+    assert_eq!(opposite["evidence"]["contradicting"]["HOL"], 1);
+}
+
+#[test]
+fn a_sweep_reads_a_slice_of_older_dates_beside_the_window() {
+    let school = School::demo();
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("marks.db").display());
+    let report = folder.path().join("report.json");
+    let flags = ["--store", &store, "--report", report.to_str().unwrap(), "--days", "5"];
+    let outside = |more: &[&str]| {
+        let output = sync(&school.with(&[&flags[..], more].concat()));
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+        (output.status.code(), report["marks"]["added"].clone(), report["outside_window"].clone())
+    };
+    assert_eq!(outside(&[]).2, serde_json::Value::Null, "without --sweep");
+    let all = ["--sweep", "--sweep-nights", "1", "--sweep-from", "2026-11-02"];
+    let (code, added, found) = outside(&[&all[..], &["--dry-run"]].concat());
+    assert_eq!((code, added), (Some(0), 0.into()), "the ordinary counts are of the window");
+    let expected = serde_json::json!({
+        "from": "2026-11-02", "to": "2026-11-14", "changed": 0, "added": 800, "removed": 0, "withheld": 0, "error": null,
+        "oldest_change_days": 18,
+    });
+    assert_eq!(found, expected, "ten school days of forty students");
+    assert_eq!(outside(&all).2, expected);
+    assert_eq!(outside(&all).2["added"], 0, "the second time it is known");
+    assert_eq!(outside(&["--sweep", "--sweep-from", "2026-11-15"]).2, serde_json::Value::Null, "nothing is older");
+
+    school.simulator.change(|school| school.remove_registrations(|row| row.at.to_string().starts_with("2026-11-0")));
+    let (code, _, found) = outside(&all);
+    assert_eq!(code, Some(3), "{found}");
+    assert_eq!(found["withheld"], 480, "no proof that the marks of six school days are gone");
+
+    for wrong in [
+        &["--sweep", "--from", "2026-11-01", "--to", "2026-11-20"][..],
+        &["--sweep", "--student", "4733683200"],
+        &["--sweep-nights", "3"],
+        &["--sweep", "--sweep-nights", "0"],
+    ] {
+        assert_eq!(
+            sync(&[&school.flags.iter().map(String::as_str).collect::<Vec<_>>(), wrong].concat()).status.code(),
+            Some(2),
+            "{wrong:?}"
+        );
+    }
 }

@@ -8,6 +8,8 @@ mod error;
 mod forward;
 mod mark;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod run;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -26,6 +28,8 @@ pub use change::{
 pub use error::{StoreError, StoreErrorKind};
 pub use mark::{MarkKey, Snapshot, StoredMark};
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 pub use run::{MarkCounts, Run, RunPurpose, RunQuery};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;

@@ -38,8 +38,11 @@ fn periods() -> impl Iterator<Item = Record> {
     school.records().collect::<Vec<_>>().into_iter()
 }
 
+/// Time, period, session, rows that are not taken, students.
+type Line = (String, Option<String>, Option<Session>, u64, u64);
+
 /// The same from the rules, slowly.
-fn slowly(rows: &[Registration], pm: PmRule) -> Vec<(String, Option<String>, Option<Session>, u64, u64)> {
+fn slowly(rows: &[Registration], pm: PmRule) -> Vec<Line> {
     let time = |row: &Registration| row.at.to_string()[11..].to_owned();
     let period = |row: &Registration| row.period.as_ref().map(ToString::to_string);
     // R4: last updated, taken over not taken, then the id by value.
@@ -50,7 +53,7 @@ fn slowly(rows: &[Registration], pm: PmRule) -> Vec<(String, Option<String>, Opt
             Some("p1") => Some(Session::Pm),
             _ => None,
         },
-        _ if time(row) < "12:00".to_owned() => Some(Session::Am),
+        _ if *time(row) < *"12:00" => Some(Session::Am),
         _ => Some(Session::Pm),
     };
     let students: BTreeSet<&StudentId> = rows.iter().map(|row| &row.student).collect();
@@ -86,7 +89,7 @@ fn number(row: &Registration) -> u32 {
     row.id.as_ref().unwrap().as_str().parse().unwrap()
 }
 
-fn shown(register: UntakenRegister) -> (String, Option<String>, Option<Session>, u64, u64) {
+fn shown(register: UntakenRegister) -> Line {
     let period = register.period.map(|period| period.to_string());
     (register.at.to_string(), period, register.session, register.not_taken, register.students)
 }

@@ -211,8 +211,7 @@ fn withheld(student: &str, day: u32, reason: WithheldReason) -> WithheldChange {
 
 /// A run that withholds this.
 fn withholding(run: Run, changes: &[WithheldChange]) -> Run {
-    let mut counts = MarkCounts::default();
-    counts.withheld = changes.len() as u64;
+    let counts = MarkCounts { withheld: changes.len() as u64, ..MarkCounts::default() };
     let mut by_reason = BTreeMap::new();
     changes.iter().for_each(|change| *by_reason.entry(change.reason).or_default() += 1);
     run.with_marks(counts).with_withheld(by_reason)
