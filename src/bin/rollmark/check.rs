@@ -48,7 +48,27 @@ struct Checks {
     checks: Vec<Check>,
 }
 
-pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
+impl Flags {
+    /// A check with the settings of a sync.
+    pub fn of(read: ReadFlags, school: String, store: StorePlace, password: StorePassword) -> Self {
+        Self { read, school, store, password, codes: None, mapping: Vec::new(), json: false }
+    }
+}
+
+pub async fn run(flags: Flags) -> Result<u8, Failure> {
+    let is_json = flags.json;
+    let checks = checks(flags).await?;
+    let is_ok = checks.iter().all(|check| check.verdict == Verdict::Ok);
+    if is_json {
+        say_json(&Checks { checks })?;
+    } else {
+        checks.iter().for_each(|check| say(&plain(&check.to_string())));
+    }
+    Ok(if is_ok { 0 } else { 3 })
+}
+
+/// The checks of one school.
+pub async fn checks(mut flags: Flags) -> Result<Vec<Check>, Failure> {
     let source = flags.read.source()?;
     let (rules, window) = (flags.read.rules(), flags.read.window());
     let (source, _) = flags.read.keeping(source)?;
@@ -60,13 +80,7 @@ pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
     if let Some(batch) = flags.read.batch() {
         add_probe(&mut checks, &batch, window, rules.pm() == PmRule::RegistrationPeriods).await;
     }
-    let is_ok = checks.iter().all(|check| check.verdict == Verdict::Ok);
-    if flags.json {
-        say_json(&Checks { checks })?;
-    } else {
-        checks.iter().for_each(|check| say(&plain(&check.to_string())));
-    }
-    Ok(if is_ok { 0 } else { 3 })
+    Ok(checks)
 }
 
 /// What a probe of one school day tells of the tenant's access and fields. One that fails adds nothing: the window was read.

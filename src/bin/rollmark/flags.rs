@@ -223,6 +223,14 @@ impl ReadFlags {
         }
     }
 
+    /// What would end the program with a wrong flag.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.source.tenant()?.is_none() && self.replies.replay.is_none() {
+            return Err(NO_SOURCE.to_owned());
+        }
+        self.window.window_or(&self.rules.timezone, SyncWindow::default()).map(|_| ())
+    }
+
     /// The source, with its replies kept if the flags say so; and what keeps them.
     pub fn keeping(&self, source: Arc<dyn AttendanceSource>) -> Result<(Arc<dyn AttendanceSource>, Kept), SourceError> {
         self.replies.keeping(source, self.now())
@@ -453,15 +461,25 @@ impl StorePlace {
         }
     }
 
+    /// What would end the program with a wrong flag.
+    pub fn validate(&self, password: &StorePassword) -> Result<(), String> {
+        let takes_one = match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => true,
+            _ => false,
+        };
+        match password.store_password_file.is_some() && !takes_one {
+            true => Err("--store-password-file is for a store postgres://…; leave it out".to_owned()),
+            false => Ok(()),
+        }
+    }
+
     /// Opens the store; one that is only read is neither created nor migrated.
     pub fn open(&self, password: &StorePassword, read_only: bool) -> Result<Arc<dyn MarkStore>, StoreError> {
-        let password = password.store_password_file.as_deref();
+        self.validate(password).unwrap_or_else(|error| wrong_flags(error));
         Ok(match self {
             #[cfg(feature = "postgres")]
-            Self::Postgres(address) => Arc::new(address.store(password)?),
-            _ if password.is_some() => {
-                wrong_flags("--store-password-file is for a store postgres://…; leave it out".to_owned())
-            }
+            Self::Postgres(address) => Arc::new(address.store(password.store_password_file.as_deref())?),
             Self::Memory => Arc::new(MemoryStore::new()),
             Self::Sqlite(path) if read_only => Arc::new(SqliteStore::open_read_only(path)?),
             Self::Sqlite(path) => Arc::new(SqliteStore::open(path)?),

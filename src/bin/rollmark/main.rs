@@ -6,6 +6,7 @@ mod check;
 mod diagnose;
 mod erase;
 mod flags;
+mod fleet;
 mod history;
 mod output;
 #[cfg(feature = "postgres")]
@@ -14,6 +15,7 @@ mod probe;
 mod program;
 mod prune;
 mod registers;
+mod schools;
 mod simulate;
 mod summary;
 mod sync;
@@ -35,6 +37,7 @@ struct Rollmark {
 #[derive(Subcommand)]
 enum Command {
     Sync(sync::Flags),
+    Fleet(fleet::Flags),
     Diagnose(diagnose::Flags),
     Check(check::Flags),
     Audit(audit::Flags),
@@ -70,6 +73,7 @@ async fn main() {
 async fn run(command: Command, stop: &Stop) -> Result<u8, Failure> {
     match command {
         Command::Sync(flags) => sync::run(flags, stop).await,
+        Command::Fleet(flags) => fleet::run(flags, stop).await,
         Command::Diagnose(flags) => unless_stopped(stop, diagnose::run(flags)).await,
         Command::Check(flags) => unless_stopped(stop, check::run(flags)).await,
         Command::Audit(flags) => unless_stopped(stop, audit::run(flags)).await,

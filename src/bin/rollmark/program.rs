@@ -20,13 +20,13 @@ pub type Stop = Shared<BoxFuture<'static, u8>>;
 pub fn flags<F: Parser>() -> F {
     F::try_parse().unwrap_or_else(|error| match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
-        _ if error.use_stderr() => wrong_flags(one_line(error)),
+        _ if error.use_stderr() => wrong_flags(format!("{}; --help lists the flags", one_line(error))),
         _ => error.exit(),
     })
 }
 
 /// What is wrong with the flags. A secret at a wrong place is not repeated.
-fn one_line(mut error: clap::Error) -> String {
+pub fn one_line(mut error: clap::Error) -> String {
     if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
         (error.kind(), error.get(ContextKind::InvalidArg))
     {
@@ -48,7 +48,7 @@ fn one_line(mut error: clap::Error) -> String {
     let text = error.render().to_string();
     let message = text.split("\n\nUsage:").next().unwrap_or_default().trim_start_matches("error: ");
     let message = message.split("\n\nFor more information").next().unwrap_or_default().replace("\n\n  tip:", ";");
-    format!("{}; --help lists the flags", message.split_whitespace().collect::<Vec<_>>().join(" "))
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Stands for what may be a secret.
@@ -107,7 +107,7 @@ pub async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = Result<T,
 }
 
 /// What a failing store says does not name the operating system's reason, which is behind it.
-fn with_reason(error: &Failure) -> String {
+pub fn with_reason(error: &Failure) -> String {
     let of_sync = || error.downcast_ref::<SyncError>().and_then(SyncError::store_error);
     let store = error.downcast_ref::<StoreError>().or_else(of_sync);
     let reason = store.and_then(Error::source);

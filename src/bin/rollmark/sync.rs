@@ -13,6 +13,7 @@ use rollmark::sync::{
     AttendanceSync, Guards, Planned, PlannedChange, SavedPlan, Sweep, SyncEvent, SyncReport, SyncRequest,
 };
 
+use crate::check;
 use crate::flags::{LONGEST_WAIT, ReadFlags, StorePassword, StorePlace, parse_date};
 use crate::output::{Failure, Output, check_targets, is_standard_output, json, plain, say, tell, wrong_flags};
 use crate::program::{Stop, unless_stopped};
@@ -74,19 +75,38 @@ pub struct Flags {
     allow_mass_change: bool,
 }
 
+/// What hears how far a run is.
+pub type Listener = Box<dyn Fn(&SchoolId, SyncEvent) + Send + Sync>;
+
+/// What a run did.
+pub struct Executed {
+    pub report: SyncReport,
+    /// What it planned, in sentences.
+    planned_changes: Vec<String>,
+}
+
 pub async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
+    let Executed { report, planned_changes } = execute(&mut flags, stop, progress()).await?;
+    if flags.dry_run {
+        planned_changes.iter().for_each(|line| flags.say(line));
+    }
+    flags.say_report(&report);
+    Ok(if is_held_back(&report) { 3 } else { 0 })
+}
+
+/// Runs a sync and writes its outputs. A wrong flag ends the program, unless [`Flags::validate`] has looked before.
+pub async fn execute(flags: &mut Flags, stop: &Stop, listener: Listener) -> Result<Executed, Failure> {
     let source = flags.read.source()?;
     let rules = flags.read.rules();
     let window = flags.read.window();
-    check_targets(&flags.targets(), flags.store.file(), flags.read.replies.folder())
-        .unwrap_or_else(|error| wrong_flags(error));
-    let mut outputs = unless_stopped(stop, Outputs::open(&flags)).await?;
+    flags.check_targets().unwrap_or_else(|error| wrong_flags(error));
+    let mut outputs = unless_stopped(stop, Outputs::open(flags)).await?;
     let (source, kept) = flags.read.keeping(source)?;
     let store = flags.store.open(&flags.password, flags.dry_run)?;
     let sync = AttendanceSync::new(source, store, SchoolId::new(&flags.school), rules)
         .with_wait_for_other_run(LONGEST_WAIT)
         .with_stop(stop.clone().map(|_| ()))
-        .with_listener(progress());
+        .with_listener(listener);
     let mut planned_changes = Vec::new();
     let report = sync
         .run_with(flags.request(window), |planned| {
@@ -96,16 +116,32 @@ pub async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
         .await?;
     outputs.finish(&report, stop).await?;
     kept.tell(flags.students.iter().map(StudentId::new));
-    if flags.dry_run {
-        planned_changes.iter().for_each(|line| flags.say(line));
-    }
-    flags.say_report(&report);
+    Ok(Executed { report, planned_changes })
+}
+
+/// Whether something was not written, of the window or of a sweep.
+pub fn is_held_back(report: &SyncReport) -> bool {
     let outside = report.outside_window.as_ref();
-    let is_held_back = outside.is_some_and(|outside| outside.withheld > 0 || outside.error.is_some());
-    Ok(if report.marks.withheld > 0 || is_held_back { 3 } else { 0 })
+    report.marks.withheld > 0 || outside.is_some_and(|outside| outside.withheld > 0 || outside.error.is_some())
 }
 
 impl Flags {
+    /// What would end the program with a wrong flag.
+    pub fn validate(&self) -> Result<(), String> {
+        self.read.validate()?;
+        self.store.validate(&self.password)?;
+        self.check_targets()
+    }
+
+    /// Only what a check needs of them.
+    pub fn into_check(self) -> check::Flags {
+        check::Flags::of(self.read, self.school, self.store, self.password)
+    }
+
+    fn check_targets(&self) -> Result<(), String> {
+        check_targets(&self.targets(), self.store.file(), self.read.replies.folder())
+    }
+
     fn request(&self, window: Window) -> SyncRequest {
         let guards = Guards::default()
             .with_allow_removals(self.allow_removals)
@@ -233,25 +269,15 @@ impl Outputs {
 }
 
 /// A spinner on a terminal, plain lines elsewhere; both on standard error.
-fn progress() -> impl Fn(&SchoolId, SyncEvent) + Send + Sync + 'static {
+fn progress() -> Listener {
     let spinner = std::io::stderr().is_terminal().then(|| {
         let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
         ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
     });
-    move |_, event| {
-        let (message, is_last) = match event {
-            SyncEvent::FetchStarted { attempt: 1 } => ("reading".to_owned(), false),
-            SyncEvent::FetchStarted { attempt } => (format!("reading again, attempt {attempt}"), false),
-            SyncEvent::Read { records } => (format!("reading: {records} records"), false),
-            SyncEvent::Resolved { .. } => ("everything is read".to_owned(), false),
-            SyncEvent::FetchFailed { failure, .. } => (format!("reading broke off: {failure}"), false),
-            SyncEvent::SweepStarted { from, to } => (format!("reading older dates: {from} to {to}"), false),
-            SyncEvent::Planned { changes, withheld } => (format!("{changes} changes, {withheld} withheld"), false),
-            SyncEvent::Applied { run } => (format!("written as run {run}"), true),
-            _ => return,
-        };
+    Box::new(move |_, event| {
+        let Some(message) = message(event) else { return };
         match (&spinner, event) {
-            (Some(spinner), _) if is_last => spinner.finish_and_clear(),
+            (Some(spinner), SyncEvent::Applied { .. }) => spinner.finish_and_clear(),
             (Some(spinner), _) => {
                 spinner.set_message(message);
                 spinner.tick();
@@ -259,5 +285,20 @@ fn progress() -> impl Fn(&SchoolId, SyncEvent) + Send + Sync + 'static {
             (None, SyncEvent::Read { .. }) => {}
             (None, _) => tell(&message),
         }
-    }
+    })
+}
+
+/// How far a run is, for people.
+pub fn message(event: SyncEvent) -> Option<String> {
+    Some(match event {
+        SyncEvent::FetchStarted { attempt: 1 } => "reading".to_owned(),
+        SyncEvent::FetchStarted { attempt } => format!("reading again, attempt {attempt}"),
+        SyncEvent::Read { records } => format!("reading: {records} records"),
+        SyncEvent::Resolved { .. } => "everything is read".to_owned(),
+        SyncEvent::FetchFailed { failure, .. } => format!("reading broke off: {failure}"),
+        SyncEvent::SweepStarted { from, to } => format!("reading older dates: {from} to {to}"),
+        SyncEvent::Planned { changes, withheld } => format!("{changes} changes, {withheld} withheld"),
+        SyncEvent::Applied { run } => format!("written as run {run}"),
+        _ => return None,
+    })
 }
