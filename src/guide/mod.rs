@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [The rules](rules) | whoever asks why a mark is what it is: R1 to R11, which the other pages cite by number |
 //! | [In a portal](embedding) | whoever runs syncs from a portal, in Rust or in another language |
+//! | [Running every night](every_night) | whoever runs one school's sync from a timer |
+//! | [Running a fleet](fleet) | whoever runs many schools |
 //! | [Testing a portal](testing) | whoever tests that |
 //! | [Your own source](your_own_source) | whoever has another management system, or an export |
 //! | [Your own store](crate::store::your_own_store) | whoever keeps marks in a database of their own |
@@ -20,6 +22,12 @@ pub mod rules {}
 
 #[doc = include_str!("embedding.md")]
 pub mod embedding {}
+
+#[doc = include_str!("every_night.md")]
+pub mod every_night {}
+
+#[doc = include_str!("fleet.md")]
+pub mod fleet {}
 
 #[doc = include_str!("testing.md")]
 pub mod testing {}
