@@ -539,11 +539,10 @@ impl MarkStore for Broken {
                 list.sort_by_key(|change| (change.key.student.as_str().to_lowercase(), change.key.clone()));
             }
             (Defect::KeepsWithheldOfTheErased | Defect::KeepsWithheldOfPrunedRuns, found) => {
-                let keeps = match (&found, self.defect) {
-                    (None, Defect::KeepsWithheldOfPrunedRuns) => true,
-                    (Some(_), Defect::KeepsWithheldOfTheErased) => true,
-                    _ => false,
-                };
+                let keeps = matches!(
+                    (&found, self.defect),
+                    (None, Defect::KeepsWithheldOfPrunedRuns) | (Some(_), Defect::KeepsWithheldOfTheErased)
+                );
                 match found {
                     Some(list) if !memory.withheld.contains_key(&(school.clone(), run)) => {
                         memory.withheld.insert((school.clone(), run), list.clone());
@@ -558,10 +557,10 @@ impl MarkStore for Broken {
                     list.clear();
                 }
             }
-            (Defect::SavesWithheldAfterwards, Some(list)) => {
-                if memory.recorded.get(school).copied().unwrap_or_default() < run as usize {
-                    list.clear();
-                }
+            (Defect::SavesWithheldAfterwards, Some(list))
+                if memory.recorded.get(school).copied().unwrap_or_default() < run as usize =>
+            {
+                list.clear();
             }
             _ => {}
         }

@@ -107,14 +107,14 @@ struct SchoolReport {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Result {
-    Report(Box<Report>),
+    Report(Report),
     Error(String),
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Report {
-    Sync(SyncReport),
+    Sync(Box<SyncReport>),
     Checks { checks: Vec<Check> },
 }
 
@@ -217,7 +217,7 @@ async fn work(
         return Ok(Report::Checks { checks });
     }
     let mut flags = school.flags;
-    Ok(Report::Sync(sync::execute(&mut flags, stop, listener).await?.report))
+    Ok(Report::Sync(Box::new(sync::execute(&mut flags, stop, listener).await?.report)))
 }
 
 impl SchoolReport {
@@ -258,7 +258,7 @@ impl SchoolReport {
             }
         };
         let result = match result {
-            Ok(report) => Result::Report(Box::new(report)),
+            Ok(report) => Result::Report(report),
             Err(error) => Result::Error(with_reason(&error)),
         };
         let duration_ms = took.as_millis().try_into().unwrap_or(u64::MAX);
