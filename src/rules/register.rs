@@ -1,5 +1,6 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 
@@ -8,82 +9,159 @@ use super::span::{Span, end_of};
 use super::untaken::DayRegisters;
 use super::{PmRule, Rules, Scope, TieBreak};
 use crate::model::{
-    Decision, DecisionRule, Issue, Issues, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RawCode, RecordId,
-    RecordKind, RecordReference, Registration, Session, Status, StudentId, Zone, compare_ids,
+    Decision, DecisionRule, FeedTime, Issue, Issues, Loser, LoserReason, Mark, PeriodId, PickedBy, PickedRegistration,
+    RawCode, RecordId, RecordKind, RecordReference, Registration, Session, SourceVerdict, Status, StudentId,
+    UnreadableField, Zone, compare_ids,
 };
 
 /// More rows than one student has in one register.
 const FEW: usize = 16;
 
-/// One student's rows at the earliest time of one session of a date: the session's registration and its duplicates.
-#[derive(Clone, Debug, Default)]
-struct SessionRows {
-    /// That time. Most rows are later, and this says so without a look at the rows themselves.
+/// A row as it is held until marks are made of it, in half of the memory: what few rows have stands apart, and the student
+/// stands once beside all of them.
+#[derive(Clone, PartialEq, Eq)]
+struct HeldRow {
+    id: Option<RecordId>,
+    period: Option<PeriodId>,
+    /// In school time.
     at: NaiveDateTime,
-    rows: Vec<Registration>,
+    last_updated: Option<FeedTime>,
+    session: Session,
+    registered: bool,
+    late: bool,
+    rare: Option<Box<Rare>>,
 }
 
-impl SessionRows {
-    fn take(&mut self, row: Registration, at: NaiveDateTime) {
-        if !self.rows.is_empty() {
-            match at.cmp(&self.at) {
-                Ordering::Greater => return,
-                Ordering::Less => self.rows.clear(),
-                // Of many, repeats are told when all are there.
-                Ordering::Equal if self.rows.len() < FEW && self.rows.contains(&row) => return,
-                Ordering::Equal => {}
-            }
+/// What few rows have.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Rare {
+    /// How the time is written, if not in school time.
+    written: Option<FeedTime>,
+    code: Option<RawCode>,
+    minutes_late: Option<u32>,
+    comment: Option<Box<str>>,
+    verdict: Option<SourceVerdict>,
+    unreadable: Vec<UnreadableField>,
+}
+
+impl HeldRow {
+    fn new(row: Registration, at: NaiveDateTime, session: Session) -> Self {
+        let Registration { id, student: _, period, registered, late, last_updated, .. } = row;
+        let rare = Rare {
+            written: Some(row.at).filter(|written| *written != FeedTime::School(at)),
+            code: row.code,
+            minutes_late: row.minutes_late,
+            comment: row.comment,
+            verdict: row.verdict,
+            unreadable: row.unreadable,
+        };
+        let rare = (rare != Rare::default()).then(|| Box::new(rare));
+        Self { id, period, at, last_updated, session, registered, late, rare }
+    }
+
+    /// The row as it was read.
+    fn row(&self, student: &StudentId) -> Registration {
+        let mut row = Registration::new(student, FeedTime::School(self.at));
+        row.id = self.id.clone();
+        row.period = self.period.clone();
+        row.last_updated = self.last_updated;
+        row.registered = self.registered;
+        row.late = self.late;
+        if let Some(rare) = &self.rare {
+            let Rare { written, code, minutes_late, comment, verdict, unreadable } = Rare::clone(rare);
+            row.at = written.unwrap_or(row.at);
+            (row.code, row.minutes_late, row.comment) = (code, minutes_late, comment);
+            (row.verdict, row.unreadable) = (verdict, unreadable);
         }
-        self.at = at;
-        if self.rows.is_empty() {
-            // Nearly always the only one.
-            self.rows.reserve_exact(1);
-        }
-        self.rows.push(row);
+        row
+    }
+
+    fn place(&self) -> (NaiveDate, Session) {
+        (self.at.date(), self.session)
     }
 }
 
-/// One student's rows of one date.
-#[derive(Clone, Debug)]
-struct Day {
-    date: NaiveDate,
-    am: SessionRows,
-    pm: SessionRows,
+/// Leaves out what can hold medical facts.
+impl fmt::Debug for HeldRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldRow").field("id", &self.id).field("at", &self.at).finish_non_exhaustive()
+    }
 }
 
-/// One student's days, sorted by date. A map's nodes would be many times larger where a student has few.
+/// One student's rows that may count: of each date and session those at the earliest time, that is the session's
+/// registration and its duplicates. Sorted by date and session; a map's nodes would be many times larger where a student has
+/// few.
 #[derive(Clone, Debug, Default)]
-pub(super) struct StudentDays(Vec<Day>);
+pub(super) struct StudentDays(Vec<HeldRow>);
 
 impl StudentDays {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    fn rows(&self, date: NaiveDate, session: Session) -> &[Registration] {
-        let day = self.0.binary_search_by_key(&date, |day| day.date).ok().and_then(|at| self.0.get(at));
-        day.map_or(&[], |day| match session {
-            Session::Am => &day.am.rows,
-            Session::Pm => &day.pm.rows,
-        })
+    fn rows(&self, date: NaiveDate, session: Session) -> &[HeldRow] {
+        let begin = self.0.partition_point(|row| row.place() < (date, session));
+        let rest = self.0.get(begin..).unwrap_or_default();
+        let count = rest.iter().take_while(|row| row.place() == (date, session)).count();
+        rest.get(..count).unwrap_or_default()
     }
 
     pub(super) fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session) {
-        let date = at.date();
-        // Most feeds come date by date, so the last day is looked at first.
-        let place = match self.0.last() {
-            Some(last) if last.date == date => self.0.len() - 1,
-            Some(last) if last.date < date => self.0.len(),
-            _ => self.0.partition_point(|day| day.date < date),
+        let place = (at.date(), session);
+        // Most feeds come date by date, so the end is looked at first.
+        let end = match self.0.last() {
+            Some(last) if last.place() > place => self.0.partition_point(|known| known.place() <= place),
+            _ => self.0.len(),
         };
-        if self.0.get(place).is_none_or(|day| day.date != date) {
-            self.0.insert(place, Day { date, am: SessionRows::default(), pm: SessionRows::default() });
+        let known = end.checked_sub(1).and_then(|last| self.0.get(last)).filter(|known| known.place() == place);
+        let order = known.map(|known| at.cmp(&known.at));
+        // Most rows are of later registers.
+        if order == Some(Ordering::Greater) {
+            return;
         }
-        if let Some(day) = self.0.get_mut(place) {
-            match session {
-                Session::Am => day.am.take(row, at),
-                Session::Pm => day.pm.take(row, at),
+        let row = HeldRow::new(row, at, session);
+        let mut end = end;
+        if order.is_some() {
+            let begin = self.0.partition_point(|known| known.place() < place);
+            let same = self.0.get(begin..end).unwrap_or_default();
+            match order {
+                Some(Ordering::Less) => {
+                    self.0.drain(begin..end);
+                    end = begin;
+                }
+                // Of many, repeats are told when all are there.
+                _ if same.len() < FEW && same.contains(&row) => return,
+                _ => {}
             }
+        }
+        if self.0.len() == self.0.capacity() {
+            // Doubling would hold twice of what is needed.
+            self.0.reserve_exact((self.0.len() / 4).max(2));
+        }
+        self.0.insert(end, row);
+    }
+
+    /// Puts the winner of each register first (R4) and gives out the losers.
+    fn settle(&mut self, student: &StudentId, zone: &Zone, mut lost: impl FnMut(&Registration)) {
+        let has_duplicates = |rows: &[HeldRow]| matches!(rows, [a, b] if a.place() == b.place());
+        if !self.0.windows(2).any(has_duplicates) {
+            return;
+        }
+        let mut held = std::mem::take(&mut self.0).into_iter().peekable();
+        while let Some(first) = held.next() {
+            let ((date, session), at) = (first.place(), first.at);
+            if held.peek().is_none_or(|next| next.place() != (date, session)) {
+                self.0.push(first);
+                continue;
+            }
+            let mut rows = vec![first.row(student)];
+            while let Some(next) = held.next_if(|next| next.place() == (date, session)) {
+                rows.push(next.row(student));
+            }
+            rows.sort_by(|a, b| compare_duplicates(b, a, zone));
+            rows.dedup();
+            rows.iter().skip(1).for_each(&mut lost);
+            self.0.extend(rows.into_iter().map(|row| HeldRow::new(row, at, session)));
         }
     }
 }
@@ -124,14 +202,10 @@ impl Register {
     /// Puts the winner of each register first (R4) and counts the losers.
     pub(super) fn settled(mut self) -> Self {
         let zone = self.rules.zone();
-        for day in self.days.values_mut().flat_map(|days| &mut days.0) {
-            for rows in [&mut day.am.rows, &mut day.pm.rows] {
-                rows.sort_by(|a, b| compare_duplicates(b, a, zone));
-                rows.dedup();
-                for loser in rows.iter().skip(1) {
-                    self.issues.raise(Issue::DuplicateRegistration, loser.id.as_ref().map(RecordId::as_str));
-                }
-            }
+        for (student, days) in &mut self.days {
+            days.settle(student, zone, |loser| {
+                self.issues.raise(Issue::DuplicateRegistration, loser.id.as_ref().map(RecordId::as_str));
+            });
         }
         self
     }
@@ -141,9 +215,9 @@ impl Register {
         if !self.is_in_session(date, session) {
             return None;
         }
-        let rows = self.days.get(student).map_or(&[][..], |days| days.rows(date, session));
+        let rows = self.rows(student, date, session);
         let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
-        self.decide(student, date, session, rows, spans)
+        self.decide(student, date, session, &rows, spans)
     }
 
     /// All marks, sorted by student (code points), date, session.
@@ -344,18 +418,18 @@ impl Register {
 
     /// Every record of a student that stands beside a session, and why it lost: the winner first, for which there is no
     /// why, then losing candidates, duplicates and out-of-school records of the date that do not cover the session. None
-    /// where the school was not in session (R7).
-    pub(crate) fn contenders(
-        &self,
+    /// where the school was not in session (R7). The rows are those of [`rows`](Self::rows).
+    pub(crate) fn contenders<'a>(
+        &'a self,
         student: &StudentId,
         date: NaiveDate,
         session: Session,
-    ) -> Vec<(Candidate<'_>, Option<LoserReason>)> {
-        let rows = self.days.get(student).map_or(&[][..], |days| days.rows(date, session));
+        rows: &'a [Registration],
+    ) -> Vec<(Candidate<'a>, Option<LoserReason>)> {
         let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
         let at = rows.first().map(|row| row.at.school_time(self.rules.zone()));
         let candidates = self.candidates(date, session, rows.first(), spans);
-        let mut all: Vec<(Candidate<'_>, Option<LoserReason>)> = Vec::new();
+        let mut all: Vec<(Candidate<'a>, Option<LoserReason>)> = Vec::new();
         if !self.is_in_session(date, session) {
             return all;
         }
@@ -371,8 +445,9 @@ impl Register {
     }
 
     /// The student's rows at the time of the session's register, the one that counts first (R3, R4).
-    pub(crate) fn rows(&self, student: &StudentId, date: NaiveDate, session: Session) -> &[Registration] {
-        self.days.get(student).map_or(&[], |days| days.rows(date, session))
+    pub(crate) fn rows(&self, student: &StudentId, date: NaiveDate, session: Session) -> Vec<Registration> {
+        let held = self.days.get(student).map_or(&[][..], |days| days.rows(date, session));
+        held.iter().map(|held| held.row(student)).collect()
     }
 
     /// The record that would decide if this row were a session's registration (R6).

@@ -35,7 +35,8 @@ const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 3_600);
 #[derive(Debug, Default)]
 struct School {
     revision: u64,
-    live: BTreeMap<MarkKey, StoredMark>,
+    /// The change that made each live mark what it is. The feed holds what it says, so it is held once.
+    live: BTreeMap<MarkKey, ChangeCursor>,
     /// Oldest first.
     feed: Vec<FeedEntry>,
     last_cursor: u64,
@@ -56,6 +57,20 @@ impl School {
     fn next_cursor(&mut self) -> ChangeCursor {
         self.last_cursor += 1;
         ChangeCursor::new(self.last_cursor)
+    }
+
+    /// The change in the feed that has this cursor.
+    fn change(&self, cursor: ChangeCursor) -> Option<&Change> {
+        let place = self.feed.binary_search_by_key(&cursor, FeedEntry::cursor).ok()?;
+        if let FeedEntry::Changed(change) = self.feed.get(place)? { Some(change) } else { None }
+    }
+
+    /// The live mark that a change has made.
+    fn stored(&self, change: &Change) -> Option<StoredMark> {
+        let content = change.after.as_ref()?.content();
+        let run = self.runs.binary_search_by_key(&change.run, |run| run.number).ok()?;
+        let as_of = self.runs.get(run)?.freshness.as_of_earliest();
+        Some(StoredMark::new(change.key.clone(), content, change.seen_at, as_of))
     }
 
     fn changes(&self) -> impl Iterator<Item = &Change> {
@@ -106,8 +121,9 @@ impl MarkStore for MemoryStore {
     async fn read(&self, school: &SchoolId, scope: &Scope) -> Result<Snapshot, StoreError> {
         let schools = self.lock();
         let Some(school) = schools.get(school) else { return Ok(Snapshot::default()) };
-        let live = school.live.values().filter(|stored| scope.contains(&stored.key.student, stored.key.date));
-        Ok(Snapshot::new(school.revision, live.cloned().collect()))
+        let live = school.live.iter().filter(|(key, _)| scope.contains(&key.student, key.date));
+        let live = live.filter_map(|(_, cursor)| school.stored(school.change(*cursor)?));
+        Ok(Snapshot::new(school.revision, live.collect()))
     }
 
     async fn apply(&self, school: &SchoolId, changes: &ChangeSet) -> Result<u64, StoreError> {
@@ -124,21 +140,19 @@ impl MarkStore for MemoryStore {
         let cursor_before = school.last_cursor;
         for write in changes.writes() {
             let key = write.key();
-            let before = school.live.get(&key).map(|stored| Arc::clone(&stored.content));
-            let after = write.after().map(|mark| Arc::new(mark.content()));
-            match (&before, &after) {
+            let last = school.live.get(&key).and_then(|cursor| school.change(*cursor)?.after.as_ref());
+            let before = last.map(|mark| Arc::new(mark.content()));
+            match (&before, &write.after().map(|mark| mark.content())) {
                 (None, None) => continue,
                 (Some(before), Some(after)) if before.same_content(after) => continue,
                 _ => {}
             }
-            match after {
-                Some(content) => {
-                    let (fetched_at, as_of) = (freshness.fetched_at, freshness.as_of_earliest());
-                    school.live.insert(key.clone(), StoredMark::new(key.clone(), content, fetched_at, as_of))
-                }
+            let cursor = school.next_cursor();
+            match write.after() {
+                Some(_) => school.live.insert(key.clone(), cursor),
                 None => school.live.remove(&key),
             };
-            let change = Change::new(key, school.next_cursor(), number, freshness.fetched_at, applied_at);
+            let change = Change::new(key, cursor, number, freshness.fetched_at, applied_at);
             let change = change.with_before(before).with_after(write.after().cloned());
             school.feed.push(FeedEntry::Changed(change));
         }
