@@ -1,6 +1,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 
@@ -141,8 +142,8 @@ impl StudentDays {
         self.0.insert(end, row);
     }
 
-    /// Puts the winner of each register first (R4) and gives out the losers.
-    fn settle(&mut self, student: &StudentId, zone: &Zone, mut lost: impl FnMut(&Registration)) {
+    /// Puts the winner of each register first (R4) and counts the losers.
+    pub(super) fn settle(&mut self, student: &StudentId, zone: &Zone, issues: &mut Issues) {
         let has_duplicates = |rows: &[HeldRow]| matches!(rows, [a, b] if a.place() == b.place());
         if !self.0.windows(2).any(has_duplicates) {
             return;
@@ -160,7 +161,9 @@ impl StudentDays {
             }
             rows.sort_by(|a, b| compare_duplicates(b, a, zone));
             rows.dedup();
-            rows.iter().skip(1).for_each(&mut lost);
+            for loser in rows.iter().skip(1) {
+                issues.raise(Issue::DuplicateRegistration, loser.id.as_ref().map(RecordId::as_str));
+            }
             self.0.extend(rows.into_iter().map(|row| HeldRow::new(row, at, session)));
         }
     }
@@ -186,8 +189,9 @@ pub struct Register {
     pub(super) codes: SchoolCodes,
     /// Whether the rows are registrations or session marks.
     pub(super) row_kind: RecordKind,
-    pub(super) days: BTreeMap<StudentId, StudentDays>,
-    pub(super) spans: BTreeMap<StudentId, Vec<Span>>,
+    /// Shared by the register's clones.
+    pub(super) days: Arc<BTreeMap<StudentId, StudentDays>>,
+    pub(super) spans: Arc<BTreeMap<StudentId, Vec<Span>>>,
     pub(super) assigned: BTreeSet<(NaiveDate, Session)>,
     /// `assigned`, and under the period rule the sessions of periods (R7).
     pub(super) in_session: BTreeSet<(NaiveDate, Session)>,
@@ -199,17 +203,6 @@ pub struct Register {
 }
 
 impl Register {
-    /// Puts the winner of each register first (R4) and counts the losers.
-    pub(super) fn settled(mut self) -> Self {
-        let zone = self.rules.zone();
-        for (student, days) in &mut self.days {
-            days.settle(student, zone, |loser| {
-                self.issues.raise(Issue::DuplicateRegistration, loser.id.as_ref().map(RecordId::as_str));
-            });
-        }
-        self
-    }
-
     /// The mark of one student, date and session; `None` if there is none, or if it is out of scope.
     pub fn mark(&self, student: &StudentId, date: NaiveDate, session: Session) -> Option<Mark> {
         if !self.is_in_session(date, session) {

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use chrono::{Days, NaiveDate, NaiveDateTime};
 
@@ -361,6 +362,9 @@ impl Resolver {
         }
 
         let zone = self.rules.zone();
+        for (student, days) in &mut days {
+            days.settle(student, zone, &mut issues);
+        }
         let mut period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>> = BTreeMap::new();
         for period in self.periods.values().filter_map(BTreeSet::last) {
             if let Some(session) = period.flag() {
@@ -376,8 +380,8 @@ impl Resolver {
             scope: self.scope,
             codes: self.codes,
             row_kind: if self.has_session_marks { RecordKind::SessionMark } else { RecordKind::Registration },
-            days,
-            spans,
+            days: Arc::new(days),
+            spans: Arc::new(spans),
             assigned: self.assigned,
             period_times,
             unknown_period_days,
@@ -390,8 +394,7 @@ impl Resolver {
                 closed: self.closed,
             },
             issues,
-        }
-        .settled())
+        })
     }
 
     fn raise_period_issues(&self, issues: &mut Issues) {

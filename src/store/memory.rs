@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
+use super::kept::{KeptChange, KeptMark};
 use super::{
     Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkKey, MarkStore, Pruned, Run, RunQuery,
     Snapshot, StoreError, StoredMark, WithheldChange,
 };
-use crate::model::{SchoolId, StudentId};
-use crate::rules::Scope;
+use crate::model::{Mark, SchoolId, Session, StudentId};
+use crate::rules::{Freshness, Scope};
 
 /// Marks in memory, for tests and for runs that need no memory of the last one. Clones share their marks.
 ///
@@ -36,9 +37,9 @@ const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 3_600);
 struct School {
     revision: u64,
     /// The change that made each live mark what it is. The feed holds what it says, so it is held once.
-    live: BTreeMap<MarkKey, ChangeCursor>,
+    live: BTreeMap<StudentId, BTreeMap<(NaiveDate, Session), ChangeCursor>>,
     /// Oldest first.
-    feed: Vec<FeedEntry>,
+    feed: Vec<Entry>,
     last_cursor: u64,
     /// Oldest first; the newest is never pruned.
     runs: Vec<Run>,
@@ -46,6 +47,22 @@ struct School {
     withheld: BTreeMap<u64, Vec<WithheldChange>>,
     last_token: u64,
     lease_until: Option<Instant>,
+}
+
+/// An entry of the feed, as it is kept.
+#[derive(Debug)]
+enum Entry {
+    Changed(KeptChange),
+    Erased { cursor: ChangeCursor, student: StudentId, applied_at: DateTime<Utc> },
+}
+
+impl Entry {
+    fn cursor(&self) -> ChangeCursor {
+        match self {
+            Self::Changed(change) => change.cursor,
+            Self::Erased { cursor, .. } => *cursor,
+        }
+    }
 }
 
 impl School {
@@ -60,33 +77,50 @@ impl School {
     }
 
     /// The change in the feed that has this cursor.
-    fn change(&self, cursor: ChangeCursor) -> Option<&Change> {
-        let place = self.feed.binary_search_by_key(&cursor, FeedEntry::cursor).ok()?;
-        if let FeedEntry::Changed(change) = self.feed.get(place)? { Some(change) } else { None }
+    fn change(&self, cursor: ChangeCursor) -> Option<&KeptChange> {
+        let place = self.feed.binary_search_by_key(&cursor, Entry::cursor).ok()?;
+        if let Entry::Changed(change) = self.feed.get(place)? { Some(change) } else { None }
+    }
+
+    /// The live mark at a place.
+    fn mark(&self, key: &MarkKey) -> Option<Arc<Mark>> {
+        self.change(*self.live.get(&key.student)?.get(&(key.date, key.session))?)?.mark()
     }
 
     /// The live mark that a change has made.
-    fn stored(&self, change: &Change) -> Option<StoredMark> {
-        let content = change.after.as_ref()?.content();
-        let run = self.runs.binary_search_by_key(&change.run, |run| run.number).ok()?;
-        let as_of = self.runs.get(run)?.freshness.as_of_earliest();
-        Some(StoredMark::new(change.key.clone(), content, change.seen_at, as_of))
+    fn stored(&self, change: &KeptChange) -> Option<StoredMark> {
+        let freshness = self.freshness_of(change)?;
+        let (fetched_at, as_of) = (freshness.fetched_at, freshness.as_of_earliest());
+        Some(StoredMark::new(change.key.clone(), change.mark()?.content(), fetched_at, as_of))
     }
 
-    fn changes(&self) -> impl Iterator<Item = &Change> {
-        self.feed.iter().filter_map(|entry| if let FeedEntry::Changed(change) = entry { Some(change) } else { None })
+    /// That of the change's run, which is there as long as the change.
+    fn freshness_of(&self, change: &KeptChange) -> Option<Freshness> {
+        let run = self.runs.binary_search_by_key(&change.run, |run| run.number).ok()?;
+        Some(self.runs.get(run)?.freshness)
+    }
+
+    /// The change as others see it.
+    fn told(&self, change: &KeptChange) -> Option<Change> {
+        Some(change.change(self.freshness_of(change)?.fetched_at))
+    }
+
+    fn changes(&self) -> impl Iterator<Item = &KeptChange> {
+        self.feed.iter().filter_map(|entry| if let Entry::Changed(change) = entry { Some(change) } else { None })
     }
 
     fn prune(&mut self, midnight: DateTime<Utc>) -> Pruned {
         // The last change of each mark before that midnight: it says what the store showed then.
         let mut last: HashMap<MarkKey, ChangeCursor> = HashMap::new();
-        for change in self.changes().filter(|change| change.seen_at < midnight) {
+        let seen_before =
+            |change: &&KeptChange| self.freshness_of(change).is_some_and(|freshness| freshness.fetched_at < midnight);
+        for change in self.changes().filter(seen_before) {
             last.insert(change.key.clone(), change.cursor);
         }
         let (entries_before, runs_before) = (self.changes().count(), self.runs.len());
         self.feed.retain_mut(|entry| match entry {
-            FeedEntry::Erased { applied_at, .. } => *applied_at >= midnight,
-            FeedEntry::Changed(change) => match last.get(&change.key) {
+            Entry::Erased { applied_at, .. } => *applied_at >= midnight,
+            Entry::Changed(change) => match last.get(&change.key) {
                 Some(last) if *last > change.cursor => false,
                 Some(last) if *last == change.cursor => {
                     change.before = None;
@@ -121,7 +155,10 @@ impl MarkStore for MemoryStore {
     async fn read(&self, school: &SchoolId, scope: &Scope) -> Result<Snapshot, StoreError> {
         let schools = self.lock();
         let Some(school) = schools.get(school) else { return Ok(Snapshot::default()) };
-        let live = school.live.iter().filter(|(key, _)| scope.contains(&key.student, key.date));
+        let window = scope.window();
+        let students = school.live.iter().filter(|(student, _)| scope.has_student(student));
+        let live =
+            students.flat_map(|(_, marks)| marks.range((window.from(), Session::Am)..=(window.to(), Session::Pm)));
         let live = live.filter_map(|(_, cursor)| school.stored(school.change(*cursor)?));
         Ok(Snapshot::new(school.revision, live.collect()))
     }
@@ -136,25 +173,26 @@ impl MarkStore for MemoryStore {
             return Err(StoreError::moved());
         }
         let number = school.runs.last().map_or(0, |run| run.number) + 1;
-        let (freshness, applied_at) = (changes.run().freshness, Utc::now());
+        let applied_at = Utc::now();
         let cursor_before = school.last_cursor;
-        for write in changes.writes() {
+        let writes = changes.writes();
+        school.feed.reserve(writes.size_hint().1.unwrap_or_default());
+        for write in writes {
             let key = write.key();
-            let last = school.live.get(&key).and_then(|cursor| school.change(*cursor)?.after.as_ref());
-            let before = last.map(|mark| Arc::new(mark.content()));
+            let before = school.mark(&key).map(|mark| Arc::new(mark.content()));
             match (&before, &write.after().map(|mark| mark.content())) {
                 (None, None) => continue,
                 (Some(before), Some(after)) if before.same_content(after) => continue,
                 _ => {}
             }
             let cursor = school.next_cursor();
+            let of_student = school.live.entry(key.student.clone()).or_default();
             match write.after() {
-                Some(_) => school.live.insert(key.clone(), cursor),
-                None => school.live.remove(&key),
+                Some(_) => of_student.insert((key.date, key.session), cursor),
+                None => of_student.remove(&(key.date, key.session)),
             };
-            let change = Change::new(key, cursor, number, freshness.fetched_at, applied_at);
-            let change = change.with_before(before).with_after(write.after().cloned());
-            school.feed.push(FeedEntry::Changed(change));
+            let after = write.after().map(KeptMark::new);
+            school.feed.push(Entry::Changed(KeptChange { key, cursor, run: number, applied_at, before, after }));
         }
         school.revision += u64::from(school.last_cursor > cursor_before);
         school.runs.push(changes.run().clone().with_number(number));
@@ -172,7 +210,8 @@ impl MarkStore for MemoryStore {
     async fn history(&self, school: &SchoolId, query: &HistoryQuery) -> Result<Vec<Change>, StoreError> {
         let schools = self.lock();
         let Some(school) = schools.get(school) else { return Ok(Vec::new()) };
-        Ok(school.changes().filter(|change| query.contains(&change.key)).cloned().collect())
+        let fitting = school.changes().filter(|change| query.contains(&change.key));
+        Ok(fitting.filter_map(|change| school.told(change)).collect())
     }
 
     async fn changes(
@@ -184,7 +223,13 @@ impl MarkStore for MemoryStore {
         let schools = self.lock();
         let Some(school) = schools.get(school) else { return Ok(Vec::new()) };
         let seen = school.feed.partition_point(|entry| Some(entry.cursor()) <= after);
-        Ok(school.feed.iter().skip(seen).take(limit).cloned().collect())
+        let told = |entry: &Entry| match entry {
+            Entry::Changed(change) => school.told(change).map(FeedEntry::Changed),
+            Entry::Erased { cursor, student, applied_at } => {
+                Some(FeedEntry::Erased { cursor: *cursor, student: student.clone(), applied_at: *applied_at })
+            }
+        };
+        Ok(school.feed.iter().skip(seen).take(limit).filter_map(told).collect())
     }
 
     async fn runs(&self, school: &SchoolId, query: &RunQuery) -> Result<Vec<Run>, StoreError> {
@@ -211,13 +256,13 @@ impl MarkStore for MemoryStore {
         let school = schools.entry(school.clone()).or_default();
         let of_student = school.changes().map(|change| &change.key).filter(|key| key.student == *student);
         let places = of_student.collect::<BTreeSet<_>>().len() as u64;
-        school.live.retain(|key, _| key.student != *student);
+        school.live.remove(student);
         school.feed.retain(|entry| match entry {
-            FeedEntry::Changed(change) => change.key.student != *student,
-            FeedEntry::Erased { student: erased, .. } => erased != student,
+            Entry::Changed(change) => change.key.student != *student,
+            Entry::Erased { student: erased, .. } => erased != student,
         });
         let cursor = school.next_cursor();
-        school.feed.push(FeedEntry::Erased { cursor, student: student.clone(), applied_at: Utc::now() });
+        school.feed.push(Entry::Erased { cursor, student: student.clone(), applied_at: Utc::now() });
         for withheld in school.withheld.values_mut() {
             withheld.retain(|change| change.key.student != *student);
         }

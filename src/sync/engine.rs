@@ -413,7 +413,7 @@ impl AttendanceSync {
     /// would have written it: by the same rules, with the date in scope, nothing withheld, and a newer record now.
     fn reply_age(&self, plan: &Plan, previous: Option<&Run>, freshness: Freshness) -> ReplyAge {
         let previous = previous.filter(|run| run.rules == self.rules && run.withheld.is_empty());
-        let appeared = plan.changes.iter().filter_map(|change| {
+        let appeared = plan.changes.of_known_marks().filter_map(|change| {
             let (before, after) = (change.before.as_ref()?, change.after.as_ref()?);
             let could_see = previous?.scope.contains(&after.student, after.date);
             after.last_updated().filter(|stamp| could_see && Some(*stamp) > before.last_updated)
@@ -450,11 +450,12 @@ pub(super) async fn apply(
     run: &Run,
     lease: LeaseToken,
 ) -> Result<u64, StoreError> {
+    let (count, planned) = (plan.changes.len(), plan.changes.clone());
     let changes = ChangeSet::new(revision, run.clone())
-        .with_writes(plan.writes())
+        .with_writes_made(count, move |place| planned.write(place))
         .with_withheld(plan.withheld.clone())
         .with_lease(lease);
-    let span = info_span!("rollmark.apply", rows = changes.writes().len());
+    let span = info_span!("rollmark.apply", rows = count);
     store.apply(school, &changes).instrument(span).await
 }
 

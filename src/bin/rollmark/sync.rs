@@ -8,7 +8,9 @@ use futures::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use rollmark::model::{SchoolId, StudentId};
 use rollmark::rules::Window;
-use rollmark::sync::{AttendanceSync, Guards, Planned, PlannedChange, SavedPlan, SyncEvent, SyncReport, SyncRequest};
+use rollmark::sync::{
+    AttendanceSync, Guards, Planned, PlannedChange, PlannedChanges, SavedPlan, SyncEvent, SyncReport, SyncRequest,
+};
 
 use crate::flags::{LONGEST_WAIT, ReadFlags, StorePlace, parse_date};
 use crate::output::{Failure, Output, check_targets, is_standard_output, json, plain, say, tell, wrong_flags};
@@ -120,9 +122,9 @@ impl Flags {
     }
 }
 
-fn sentences(changes: &[PlannedChange], closed: &[NaiveDate]) -> Vec<String> {
+fn sentences(changes: &PlannedChanges, closed: &[NaiveDate]) -> Vec<String> {
     const MOST: usize = 50;
-    let sentence = |change: &PlannedChange| {
+    let sentence = |change: PlannedChange| {
         let text = |mark: Option<String>| mark.unwrap_or("no mark".to_owned());
         let key = &change.key;
         let why = match &change.after {
