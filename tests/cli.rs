@@ -1080,3 +1080,47 @@ fn a_check_compares_letters_with_a_statutory_table_if_asked() {
     let opposite = codes(&["--codes", "england", "--map", "HOL=B"]);
     assert_eq!(opposite["evidence"]["contradicting"]["HOL"], 1);
 }
+
+#[test]
+fn a_sweep_reads_a_slice_of_older_dates_beside_the_window() {
+    let school = School::demo();
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("marks.db").display());
+    let report = folder.path().join("report.json");
+    let flags = ["--store", &store, "--report", report.to_str().unwrap(), "--days", "5"];
+    let outside = |more: &[&str]| {
+        let output = sync(&school.with(&[&flags[..], more].concat()));
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+        (output.status.code(), report["marks"]["added"].clone(), report["outside_window"].clone())
+    };
+    assert_eq!(outside(&[]).2, serde_json::Value::Null, "without --sweep");
+    let all = ["--sweep", "--sweep-nights", "1", "--sweep-from", "2026-11-02"];
+    let (code, added, found) = outside(&[&all[..], &["--dry-run"]].concat());
+    assert_eq!((code, added), (Some(0), 0.into()), "the ordinary counts are of the window");
+    let expected = serde_json::json!({
+        "from": "2026-11-02", "to": "2026-11-14", "changed": 0, "added": 800, "removed": 0, "withheld": 0, "error": null,
+        "oldest_change_days": 18,
+    });
+    assert_eq!(found, expected, "ten school days of forty students");
+    assert_eq!(outside(&all).2, expected);
+    assert_eq!(outside(&all).2["added"], 0, "the second time it is known");
+    assert_eq!(outside(&["--sweep", "--sweep-from", "2026-11-15"]).2, serde_json::Value::Null, "nothing is older");
+
+    school.simulator.change(|school| school.remove_registrations(|row| row.at.to_string().starts_with("2026-11-0")));
+    let (code, _, found) = outside(&all);
+    assert_eq!(code, Some(3), "{found}");
+    assert_eq!(found["withheld"], 480, "no proof that the marks of six school days are gone");
+
+    for wrong in [
+        &["--sweep", "--from", "2026-11-01", "--to", "2026-11-20"][..],
+        &["--sweep", "--student", "4733683200"],
+        &["--sweep-nights", "3"],
+        &["--sweep", "--sweep-nights", "0"],
+    ] {
+        assert_eq!(
+            sync(&[&school.flags.iter().map(String::as_str).collect::<Vec<_>>(), wrong].concat()).status.code(),
+            Some(2),
+            "{wrong:?}"
+        );
+    }
+}

@@ -24,6 +24,8 @@ pub enum StoreErrorKind {
     ReadOnly,
     /// Another process keeps the store busy.
     Busy,
+    /// The store's server can't be reached, or the connection to it was lost.
+    Unreachable,
     /// Anything else.
     Failed,
 }
@@ -40,11 +42,12 @@ pub struct StoreError {
 
 impl StoreError {
     /// A failure of this kind. Whether a new try is worth it follows from the kind: [`Moved`](StoreErrorKind::Moved) at once,
-    /// [`Busy`](StoreErrorKind::Busy) and [`LeaseLost`](StoreErrorKind::LeaseLost) later, the others never.
+    /// [`Busy`](StoreErrorKind::Busy), [`LeaseLost`](StoreErrorKind::LeaseLost) and
+    /// [`Unreachable`](StoreErrorKind::Unreachable) later, the others never.
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
         let retry = match kind {
             StoreErrorKind::Moved => Retry::Now,
-            StoreErrorKind::Busy | StoreErrorKind::LeaseLost => Retry::Exhausted,
+            StoreErrorKind::Busy | StoreErrorKind::LeaseLost | StoreErrorKind::Unreachable => Retry::Exhausted,
             _ => Retry::Never,
         };
         Self { kind, message: message.into(), retry, cause: None }

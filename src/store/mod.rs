@@ -9,6 +9,8 @@ mod forward;
 mod kept;
 mod mark;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod run;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -27,6 +29,8 @@ pub use change::{
 pub use error::{StoreError, StoreErrorKind};
 pub use mark::{MarkKey, Snapshot, StoredMark};
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 pub use run::{MarkCounts, Run, RunPurpose, RunQuery};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;

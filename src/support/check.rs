@@ -11,7 +11,7 @@ use crate::explain::{MeasuredAge, PmAudit, PmAuditor, Wording};
 use crate::model::{FeedTime, Issue, LoserReason, RawCode, Record, RecordKind, Status, StudentId, Zone, names};
 use crate::rules::{Candidate, Freshness, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{Capabilities, Completeness};
-use crate::store::{Run, RunQuery};
+use crate::store::{Run, RunPurpose, RunQuery};
 use crate::sync::{SyncError, narrow_to_today};
 
 /// What is checked of a school's settings.
@@ -284,7 +284,9 @@ impl Support<'_> {
         let (mut runs, mut held) = (Vec::new(), None);
         if let Some((store, school)) = self.store {
             let since = now.checked_sub_signed(TimeDelta::days(14)).unwrap_or(now);
-            runs = store.runs(school, &RunQuery::all().with_since(since)).await?;
+            // A sweep looks at other dates from night to night, so it says nothing of how old replies are.
+            let measuring = RunQuery::all().with_purposes([RunPurpose::Window, RunPurpose::Targeted]);
+            runs = store.runs(school, &measuring.with_since(since)).await?;
             let snapshot = store.read(school, &Scope::all(window)).await?;
             held = Some(snapshot.marks().iter().map(|stored| stored.key.student.clone()).collect());
         }

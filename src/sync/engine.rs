@@ -2,7 +2,7 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use futures::FutureExt;
 use tokio::task::spawn_blocking;
 use tracing::field::Empty;
@@ -10,7 +10,7 @@ use tracing::{Instrument, info_span, warn};
 
 use super::lease::{Stop, under_lease, unless_stopped};
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
-use super::{Plan, SyncError, SyncRequest, advice};
+use super::{OutsideWindow, Plan, SyncError, SyncRequest, advice};
 use crate::explain::{MeasuredAge, ReplyAge};
 use crate::model::{Issue, Record, SchoolId};
 use crate::rules::{Freshness, MidnightEnd, PmRule, Register, Resolver, Rules, Scope, Window};
@@ -60,6 +60,13 @@ pub enum SyncEvent {
         changes: u64,
         /// Changes that it withholds.
         withheld: u64,
+    },
+    /// The window is done, and a slice of older dates is read ([`SyncRequest::with_sweep`]).
+    SweepStarted {
+        /// The first date of the slice.
+        from: NaiveDate,
+        /// The last date of the slice.
+        to: NaiveDate,
     },
     /// The change set is written.
     Applied {
@@ -219,29 +226,72 @@ impl AttendanceSync {
             let resolved = unless_stopped(&self.stop, self.resolve(&request)).await?;
             let planned = self.plan(&request, &resolved, started, 1).await?;
             prepare(&planned).map_err(SyncError::prepare)?;
-            return Ok(planned.report);
+            let outside_window = self.sweep(&request, None).await;
+            return Ok(SyncReport { outside_window, duration_ms: millis(started), ..planned.report });
         }
         under_lease(&self.store, &self.school, self.wait_for_other_run, &self.stop, |lease| async move {
             let resolved = unless_stopped(&self.stop, self.resolve(&request)).await?;
-            let mut tries = 1;
-            loop {
-                let planned = unless_stopped(&self.stop, self.plan(&request, &resolved, started, tries)).await?;
-                prepare(&planned).map_err(SyncError::prepare)?;
-                let revision = planned.snapshot.revision();
-                match apply(&*self.store, &self.school, revision, &planned.plan, &planned.run, lease).await {
-                    Err(error) if error.kind() == StoreErrorKind::Moved && tries < TRIES => {
-                        warn!("the store has changed since the plan was made, which is made anew");
-                        tries += 1;
-                    }
-                    Err(error) => return Err(error.into()),
-                    Ok(run) => {
-                        self.tell(SyncEvent::Applied { run });
-                        return Ok(SyncReport { run: Some(run), duration_ms: millis(started), ..planned.report });
-                    }
-                }
-            }
+            let (planned, run) = self.write(&request, &resolved, started, lease, &mut prepare).await?;
+            // Not needed any more, and as large as what the sweep reads.
+            drop(resolved);
+            let outside_window = self.sweep(&request, Some(lease)).await;
+            let report = SyncReport { run: Some(run), outside_window, ..planned.report };
+            Ok(SyncReport { duration_ms: millis(started), ..report })
         })
         .await
+    }
+
+    /// Plans and writes what was read, anew if the store has moved in between.
+    async fn write(
+        &self,
+        request: &SyncRequest,
+        resolved: &Resolved,
+        started: Instant,
+        lease: LeaseToken,
+        prepare: &mut (impl FnMut(&Planned) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send),
+    ) -> Result<(Planned, u64), SyncError> {
+        let mut tries = 1;
+        loop {
+            let planned = unless_stopped(&self.stop, self.plan(request, resolved, started, tries)).await?;
+            prepare(&planned).map_err(SyncError::prepare)?;
+            let revision = planned.snapshot.revision();
+            match apply(&*self.store, &self.school, revision, &planned.plan, &planned.run, lease).await {
+                Err(error) if error.kind() == StoreErrorKind::Moved && tries < TRIES => {
+                    warn!("the store has changed since the plan was made, which is made anew");
+                    tries += 1;
+                }
+                Err(error) => return Err(error.into()),
+                Ok(run) => {
+                    self.tell(SyncEvent::Applied { run });
+                    return Ok((planned, run));
+                }
+            }
+        }
+    }
+
+    /// Reads a slice of older dates, if the request asks for it and there are any. It is written if there is a lease. What
+    /// goes wrong does not undo the run of the window.
+    async fn sweep(&self, request: &SyncRequest, lease: Option<LeaseToken>) -> Option<OutsideWindow> {
+        let sweep = request.sweep.filter(|_| !self.source.capabilities().today_only)?;
+        let slice = sweep.slice(request.scope.window())?;
+        self.tell(SyncEvent::SweepStarted { from: slice.from(), to: slice.to() });
+        let request = SyncRequest {
+            scope: request.scope.clone().with_window(slice),
+            purpose: RunPurpose::Sweep,
+            ..request.clone()
+        };
+        let work = async {
+            let resolved = unless_stopped(&self.stop, self.resolve(&request)).await?;
+            let started = Instant::now();
+            Ok::<_, SyncError>(match lease {
+                None => self.plan(&request, &resolved, started, 1).await?,
+                Some(lease) => self.write(&request, &resolved, started, lease, &mut |_| Ok(())).await?.0,
+            })
+        };
+        Some(match work.await {
+            Ok(planned) => OutsideWindow::of(slice, &planned.plan),
+            Err(error) => OutsideWindow::failed(slice, error.to_string()),
+        })
     }
 
     async fn resolve(&self, request: &SyncRequest) -> Result<Resolved, SyncError> {
@@ -394,6 +444,7 @@ impl AttendanceSync {
             zone: self.rules.zone().into(),
             fetched_at: freshness.fetched_at,
             as_of_earliest: freshness.as_of_earliest(),
+            outside_window: None,
             advice: resolved.advice.iter().cloned().chain(students).chain(warning).collect(),
             duration_ms: millis(started),
             wording,

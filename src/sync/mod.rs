@@ -15,6 +15,8 @@
 //! | `rollmark.plan` | `rollmark.sync` | `attempt`, `added`, `changed`, `unchanged`, `removed`, `withheld`, `kept` |
 //! | `rollmark.apply` | `rollmark.sync` | `rows`: the changes that are written |
 //!
+//! A run with a sweep has the spans below `rollmark.sync` twice: for the window, then for the slice.
+//!
 //! A field that is not known (yet) is left out. Events at level WARN report a retry (`failure`, `wait_seconds`),
 //! withheld changes (`reason`, `changes`), and replies that can be or were stale (`cache_seconds`, `at_least_seconds`).
 //! A run's error is not an event: the call returns it.
@@ -30,6 +32,7 @@ mod lease;
 mod plan;
 mod report;
 mod saved;
+mod sweep;
 
 use std::collections::BTreeSet;
 
@@ -41,6 +44,7 @@ pub use error::{SyncError, SyncErrorKind};
 pub use plan::{Guards, MassChange, Plan, PlannedChange, PlannedChanges};
 pub use report::{Fetched, ReportWindow, ReportZone, SyncReport};
 pub use saved::SavedPlan;
+pub use sweep::{OutsideWindow, Sweep};
 
 use crate::model::StudentId;
 use crate::rules::{Scope, SyncWindow, Window};
@@ -62,6 +66,7 @@ pub struct SyncRequest {
     guards: Guards,
     closed: BTreeSet<NaiveDate>,
     dry_run: bool,
+    sweep: Option<Sweep>,
     now: Option<DateTime<Utc>>,
 }
 
@@ -80,6 +85,7 @@ impl SyncRequest {
             guards: Guards::default(),
             closed: BTreeSet::new(),
             dry_run: false,
+            sweep: None,
             now: None,
         }
     }
@@ -111,6 +117,16 @@ impl SyncRequest {
     #[must_use]
     pub fn with_dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
+        self
+    }
+
+    /// Also reads a slice of the dates before the window again, as a second run under the same lease, with a plan and guards
+    /// of its own. The window is written first. What becomes of the slice is in
+    /// [`SyncReport::outside_window`]: if it fails, the run of the window has succeeded all the same. A source that can read
+    /// only today has no slice.
+    #[must_use]
+    pub fn with_sweep(mut self, sweep: Sweep) -> Self {
+        self.sweep = Some(sweep);
         self
     }
 

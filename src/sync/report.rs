@@ -4,6 +4,7 @@ use std::fmt;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Serialize, Serializer};
 
+use super::OutsideWindow;
 use crate::explain::Wording;
 use crate::explain::words::counted;
 use crate::model::{Issue, Issues, Zone, ZoneOrigin, clock_text, stamp_text};
@@ -89,6 +90,9 @@ pub struct SyncReport {
     /// The earliest moment that the data can show ([R9](crate::guide::rules#r9)).
     #[serde(serialize_with = "stamp")]
     pub as_of_earliest: DateTime<Utc>,
+    /// What a sweep of older dates found ([`SyncRequest::with_sweep`](super::SyncRequest::with_sweep)); `None` without one, and
+    /// where there was nothing older to read.
+    pub outside_window: Option<OutsideWindow>,
     /// What the school should know or change, in sentences.
     pub advice: Vec<String>,
     /// How long the run took, in milliseconds by a monotonic clock.
@@ -145,6 +149,19 @@ impl fmt::Display for SyncReport {
                 write!(f, " (for example {})", count.examples.join(", "))?;
             }
             writeln!(f)?;
+        }
+        if let Some(outside) = &self.outside_window {
+            write!(f, "before the window, {} to {}: ", outside.from, outside.to)?;
+            let OutsideWindow { added, changed, removed, withheld, .. } = outside;
+            match (&outside.error, outside.oldest_change_days) {
+                (Some(error), _) => writeln!(f, "nothing written, because {error}")?,
+                (None, None) => writeln!(f, "no changes, {withheld} withheld")?,
+                (None, Some(days)) => writeln!(
+                    f,
+                    "{added} added, {changed} changed, {removed} removed, {withheld} withheld; the oldest change is {} old",
+                    counted(days.unsigned_abs(), "day")
+                )?,
+            }
         }
         for advice in &self.advice {
             writeln!(f, "advice: {advice}")?;

@@ -51,8 +51,14 @@ enum Defect {
 
 /// What holds for every defect: which promise the suite says is broken.
 const CAUGHT: [(Defect, &str); 30] = [
-    (Defect::AppliesWithoutALock, "of runs that were planned from one revision only one writes"),
-    (Defect::LocksNoRowThatIsNotThere, "of two first runs of a school one writes, and the other is refused"),
+    (
+        Defect::AppliesWithoutALock,
+        "of runs that were planned from one revision only one writes, and the others are refused",
+    ),
+    (
+        Defect::LocksNoRowThatIsNotThere,
+        "of the first runs of a school that meet one writes, and the others are refused",
+    ),
     (Defect::IgnoresCaseInIds, "ids that differ in anything, case and accents too, are different students"),
     (Defect::LetsExpiredLeasesWrite, "a lease that has run out may not write"),
     (Defect::RenewsExpiredLeases, "a lease that has run out may not be renewed"),

@@ -1,4 +1,5 @@
 //! The engine and its guards.
 
 mod guards;
+mod sweep;
 mod sync;

@@ -6,7 +6,7 @@ use rollmark::model::SchoolId;
 use rollmark::sync::SavedPlan;
 use serde::Serialize;
 
-use crate::flags::{LONGEST_WAIT, StorePlace, parse_kept_store};
+use crate::flags::{LONGEST_WAIT, StorePassword, StorePlace, parse_kept_store};
 use crate::output::{Failure, say, say_json};
 use crate::program::Stop;
 
@@ -22,9 +22,11 @@ pub struct Flags {
     /// The plan
     #[arg(value_name = "FILE")]
     plan: PathBuf,
-    /// The store for which the plan was made: sqlite:PATH
+    /// The store for which the plan was made: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
     #[arg(long, value_parser = parse_kept_store)]
     store: StorePlace,
+    #[command(flatten)]
+    password: StorePassword,
     /// The school's key in the store
     #[arg(long, value_name = "ID", default_value = "school")]
     school: String,
@@ -44,7 +46,7 @@ pub async fn run(flags: Flags, stop: &Stop) -> Result<u8, Failure> {
     let text = std::fs::read(&flags.plan).map_err(|error| format!("can't read the plan {place}: {error}"))?;
     let saved: SavedPlan = serde_json::from_slice(&text)
         .map_err(|_| format!("{place} holds no plan; sync --dry-run --save-plan writes one"))?;
-    let (store, school) = (flags.store.open(false)?, SchoolId::new(&flags.school));
+    let (store, school) = (flags.store.open(&flags.password, false)?, SchoolId::new(&flags.school));
     let run = saved.apply(store, &school, LONGEST_WAIT, stop.clone().map(|_| ())).await?;
     let marks = saved.plan.counts;
     if flags.json {

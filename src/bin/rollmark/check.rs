@@ -11,7 +11,7 @@ use rollmark::source::AttendanceSource;
 use rollmark::support::{Check, CheckEvidence, CheckName, Support, Verdict};
 use serde::Serialize;
 
-use crate::flags::{ReadFlags, StorePlace, code_table, parse_jurisdiction, parse_mapping};
+use crate::flags::{ReadFlags, StorePassword, StorePlace, code_table, parse_jurisdiction, parse_mapping};
 use crate::output::{Failure, plain, say, say_json};
 
 /// Checks a school's set-up in one go: what the known causes of wrong marks look like there.
@@ -27,9 +27,11 @@ pub struct Flags {
     /// The school's key in the store
     #[arg(long, value_name = "ID", default_value = "school")]
     school: String,
-    /// The portal's store, which is only read: memory is none, or sqlite:PATH
+    /// The portal's store, which is only read: memory is none, or sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
     #[arg(long, default_value = "memory")]
     store: StorePlace,
+    #[command(flatten)]
+    password: StorePassword,
     /// Also compares the school's letters with these codes
     #[arg(long, value_parser = parse_jurisdiction, value_name = "england|school")]
     codes: Option<Jurisdiction>,
@@ -50,7 +52,7 @@ pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
     let source = flags.read.source()?;
     let (rules, window) = (flags.read.rules(), flags.read.window());
     let (source, _) = flags.read.keeping(source)?;
-    let (store, school) = (flags.store.open(true)?, SchoolId::new(&flags.school));
+    let (store, school) = (flags.store.open(&flags.password, true)?, SchoolId::new(&flags.school));
     let support = Support::new(&source, &rules).with_store(&*store, &school).with_now(flags.read.now());
     let table = flags.codes.map(|codes| code_table(codes, &flags.mapping));
     let support = table.as_ref().map_or(support, |table| support.with_codes(table));

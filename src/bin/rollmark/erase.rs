@@ -3,7 +3,7 @@ use clap::builder::NonEmptyStringValueParser;
 use rollmark::model::{SchoolId, StudentId};
 use serde::Serialize;
 
-use crate::flags::{StorePlace, parse_kept_store};
+use crate::flags::{StorePassword, StorePlace, parse_kept_store};
 use crate::output::{Failure, confirm, say, say_json};
 
 /// Deletes what a store holds of a student: marks, history, and every text that came with them.
@@ -14,9 +14,11 @@ Take the student out of the management system first: the next sync adds again wh
 Example:
   rollmark erase --store sqlite:marks.db --student 4733683260 --yes")]
 pub struct Flags {
-    /// The store: sqlite:PATH
+    /// The store: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
     #[arg(long, value_parser = parse_kept_store)]
     store: StorePlace,
+    #[command(flatten)]
+    password: StorePassword,
     /// The school's key in the store
     #[arg(long, value_name = "ID", default_value = "school")]
     school: String,
@@ -37,7 +39,7 @@ struct Erased {
 }
 
 pub async fn run(flags: Flags) -> Result<u8, Failure> {
-    let store = flags.store.open_existing()?;
+    let store = flags.store.open_existing(&flags.password).await?;
     let (school, student) = (SchoolId::new(&flags.school), StudentId::new(&flags.student));
     if !flags.yes {
         confirm(&format!("All marks of student {student} and their history are deleted from school {school}.")).await?;

@@ -392,6 +392,8 @@ impl WindowFlags {
 pub enum StorePlace {
     Memory,
     Sqlite(PathBuf),
+    #[cfg(feature = "postgres")]
+    Postgres(Box<crate::postgres::Address>),
 }
 
 impl std::str::FromStr for StorePlace {
@@ -403,33 +405,63 @@ impl std::str::FromStr for StorePlace {
             // An address can hold a password, so it is not taken for a path that errors would name.
             Some(("sqlite", path)) if path.contains("://") => Err("an address is not the path of a file".to_owned()),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err("not a store; say memory or sqlite:PATH".to_owned()),
+            #[cfg(feature = "postgres")]
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+                Ok(Self::Postgres(Box::new(text.parse()?)))
+            }
+            #[cfg(not(feature = "postgres"))]
+            Some(("postgres" | "postgresql", _)) => Err("this program was built without PostgreSQL; install it with \
+                 cargo install --path . --features cli,postgres"
+                .to_owned()),
+            _ => Err("not a store; say memory, sqlite:PATH or postgres://USER@HOST:PORT/DATABASE".to_owned()),
         }
     }
+}
+
+/// What opens a store with a password.
+#[derive(Args, Clone)]
+pub struct StorePassword {
+    /// The file whose first line is the password of a PostgreSQL store; - is standard input [default: the variable PGPASSWORD]
+    #[arg(long, value_name = "FILE", value_parser = read_secret)]
+    store_password_file: Option<String>,
 }
 
 impl StorePlace {
     /// The store's file, where it has one.
     pub fn file(&self) -> Option<&Path> {
         match self {
-            Self::Memory => None,
             Self::Sqlite(path) => Some(path),
+            _ => None,
         }
     }
 
     /// Opens a store that must be there.
-    pub fn open_existing(&self) -> Result<Arc<dyn MarkStore>, Failure> {
-        match self.file() {
-            Some(path) if !path.exists() => {
+    pub async fn open_existing(&self, password: &StorePassword) -> Result<Arc<dyn MarkStore>, Failure> {
+        match self {
+            Self::Sqlite(path) if !path.exists() => {
                 Err(format!("there is no store at {}; check --store", path.display()).into())
             }
-            _ => Ok(self.open(false)?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(address) => {
+                let store = address.store(password.store_password_file.as_deref())?;
+                match store.is_there().await? {
+                    true => Ok(Arc::new(store)),
+                    false => Err("the database holds no store (schema rollmark); check --store".into()),
+                }
+            }
+            _ => Ok(self.open(password, false)?),
         }
     }
 
     /// Opens the store; one that is only read is neither created nor migrated.
-    pub fn open(&self, read_only: bool) -> Result<Arc<dyn MarkStore>, StoreError> {
+    pub fn open(&self, password: &StorePassword, read_only: bool) -> Result<Arc<dyn MarkStore>, StoreError> {
+        let password = password.store_password_file.as_deref();
         Ok(match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(address) => Arc::new(address.store(password)?),
+            _ if password.is_some() => {
+                wrong_flags("--store-password-file is for a store postgres://…; leave it out".to_owned())
+            }
             Self::Memory => Arc::new(MemoryStore::new()),
             Self::Sqlite(path) if read_only => Arc::new(SqliteStore::open_read_only(path)?),
             Self::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
@@ -439,9 +471,11 @@ impl StorePlace {
 
 /// A store that outlives the command.
 pub fn parse_kept_store(text: &str) -> Result<StorePlace, String> {
-    match text.parse() {
-        Ok(StorePlace::Memory) | Err(_) => Err("not a store that is kept; say sqlite:PATH".to_owned()),
-        place => place,
+    match text.parse()? {
+        StorePlace::Memory => {
+            Err("not a store that is kept; say sqlite:PATH or postgres://USER@HOST:PORT/DATABASE".to_owned())
+        }
+        place => Ok(place),
     }
 }
 

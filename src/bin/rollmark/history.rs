@@ -6,10 +6,10 @@ use clap::Args;
 use rollmark::explain::{MeasuredAge, Wording};
 use rollmark::model::{Mark, SchoolId, StudentId, clock_text};
 use rollmark::rules::{Scope, Window};
-use rollmark::store::{Change, HistoryQuery, MarkKey, Run, RunQuery, as_of};
+use rollmark::store::{Change, HistoryQuery, MarkKey, Run, RunPurpose, RunQuery, as_of};
 use serde::Serialize;
 
-use crate::flags::{CodeFlags, StorePlace, parse_date, parse_instant, parse_kept_store};
+use crate::flags::{CodeFlags, StorePassword, StorePlace, parse_date, parse_instant, parse_kept_store};
 use crate::output::{Failure, Meaning, say, say_json, tell, wrong_flags};
 
 /// Shows a school's runs, or what a student's marks were, became, and why.
@@ -18,9 +18,11 @@ use crate::output::{Failure, Meaning, say, say_json, tell, wrong_flags};
 Example:
   rollmark history --store sqlite:marks.db --student 4733683260 --as-of 2026-11-20T16:00:00Z")]
 pub struct Flags {
-    /// The store: sqlite:PATH
+    /// The store: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
     #[arg(long, value_parser = parse_kept_store)]
     store: StorePlace,
+    #[command(flatten)]
+    password: StorePassword,
     /// The school's key in the store
     #[arg(long, value_name = "ID", default_value = "school")]
     school: String,
@@ -75,7 +77,7 @@ struct MarkThen {
 
 pub async fn run(flags: Flags) -> Result<u8, Failure> {
     let table = flags.codes.table();
-    let store = flags.store.open(true)?;
+    let store = flags.store.open(&flags.password, true)?;
     let school = SchoolId::new(&flags.school);
     let runs = store.runs(&school, &RunQuery::all()).await?;
     if runs.is_empty() {
@@ -85,7 +87,9 @@ pub async fn run(flags: Flags) -> Result<u8, Failure> {
         return if flags.json { say_json(&runs).map(|()| 0) } else { Ok(list(&runs)) };
     };
     let mut sessions = Vec::new();
-    if let Some(last) = runs.last().map(|run| run.scope.window()) {
+    // A sweep looks at other dates than the portal shows.
+    let last = runs.iter().rev().find(|run| run.purpose != RunPurpose::Sweep);
+    if let Some(last) = last.map(|run| run.scope.window()) {
         let (from, to) = (flags.from.unwrap_or(last.from()), flags.to.unwrap_or(last.to()));
         let window = Window::between(from, to).unwrap_or_else(|error| wrong_flags(error.to_string()));
         let query = HistoryQuery::new(Scope::all(window).with_students([&student]));
@@ -133,9 +137,10 @@ fn list(runs: &[Run]) -> u8 {
             marks.kept
         ));
     }
-    if let Some(last) = runs.last() {
+    let measuring = || runs.iter().filter(|run| run.purpose != RunPurpose::Sweep);
+    if let Some(last) = measuring().next_back() {
         let setting = last.freshness.cache_expiry();
-        let same = runs.iter().filter(|run| run.freshness.cache_expiry() == setting);
+        let same = measuring().filter(|run| run.freshness.cache_expiry() == setting);
         let measured = MeasuredAge::over(same.map(|run| run.reply_age), setting);
         say(&format!("measured: {}", measured.sentence(&Wording::for_api_key())));
     }

@@ -8,6 +8,8 @@ mod erase;
 mod flags;
 mod history;
 mod output;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod probe;
 mod program;
 mod prune;

@@ -7,7 +7,7 @@ use rollmark::model::{SchoolId, StudentId, stamp_text};
 use rollmark::rules::{Scope, Window};
 use rollmark::store::RunQuery;
 
-use crate::flags::{CodeFlags, StorePlace, parse_date, parse_kept_store};
+use crate::flags::{CodeFlags, StorePassword, StorePlace, parse_date, parse_kept_store};
 use crate::output::{Failure, say, say_json, say_text, tell, wrong_flags};
 
 /// Adds up marks: attendance by student, with what is left out and why.
@@ -16,9 +16,11 @@ use crate::output::{Failure, say, say_json, say_text, tell, wrong_flags};
 Example:
   rollmark summary --store sqlite:marks.db --from 2026-09-01 --to 2026-11-20 --map HOL=G")]
 pub struct Flags {
-    /// The store: sqlite:PATH
+    /// The store: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
     #[arg(long, value_parser = parse_kept_store)]
     store: StorePlace,
+    #[command(flatten)]
+    password: StorePassword,
     /// The school's key in the store
     #[arg(long, value_name = "ID", default_value = "school")]
     school: String,
@@ -44,7 +46,7 @@ pub struct Flags {
 pub async fn run(flags: Flags) -> Result<u8, Failure> {
     let table = flags.codes.table();
     let window = Window::between(flags.from, flags.to).unwrap_or_else(|error| wrong_flags(error.to_string()));
-    let (store, school) = (flags.store.open(true)?, SchoolId::new(&flags.school));
+    let (store, school) = (flags.store.open(&flags.password, true)?, SchoolId::new(&flags.school));
     if store.runs(&school, &RunQuery::all().with_newest(1)).await?.is_empty() {
         tell(&format!("the store holds no run of school {school}; check --store and --school"));
     }

@@ -1,4 +1,5 @@
 use std::io::IsTerminal;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
@@ -9,10 +10,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rollmark::model::{SchoolId, StudentId};
 use rollmark::rules::Window;
 use rollmark::sync::{
-    AttendanceSync, Guards, Planned, PlannedChange, PlannedChanges, SavedPlan, SyncEvent, SyncReport, SyncRequest,
+    AttendanceSync, Guards, Planned, PlannedChange, PlannedChanges, SavedPlan, Sweep, SyncEvent, SyncReport,
+    SyncRequest,
 };
 
-use crate::flags::{LONGEST_WAIT, ReadFlags, StorePlace, parse_date};
+use crate::flags::{LONGEST_WAIT, ReadFlags, StorePassword, StorePlace, parse_date};
 use crate::output::{Failure, Output, check_targets, is_standard_output, json, plain, say, tell, wrong_flags};
 use crate::program::{Stop, unless_stopped};
 
@@ -32,9 +34,12 @@ pub struct Flags {
     /// The school's key in the store
     #[arg(long, value_name = "ID", default_value = "school")]
     school: String,
-    /// Where marks live: memory or sqlite:PATH, whose file is created but not its folder
+    /// Where marks live: memory, sqlite:PATH (the file is created, its folder is not) or
+    /// postgres://USER@HOST:PORT/DATABASE (tables are made in its schema rollmark)
     #[arg(long, default_value = "memory")]
     store: StorePlace,
+    #[command(flatten)]
+    password: StorePassword,
     /// Writes the store's marks in scope after the run, one JSON object a line; - is standard output
     #[arg(long, value_name = "FILE")]
     marks: Option<PathBuf>,
@@ -50,6 +55,15 @@ pub struct Flags {
     /// Students of whom nothing is read any more have left: their marks are kept, however many they are
     #[arg(long)]
     leavers: bool,
+    /// Also reads a slice of the dates before the window, in rotation, for corrections that came late
+    #[arg(long, conflicts_with_all = ["from", "students"])]
+    sweep: bool,
+    /// The first date that is swept [default: the latest 1 September]
+    #[arg(long, value_name = "DATE", value_parser = parse_date, requires = "sweep")]
+    sweep_from: Option<NaiveDate>,
+    /// In how many nights every older date is read [default: 14]
+    #[arg(long, value_name = "M", requires = "sweep")]
+    sweep_nights: Option<NonZeroU32>,
     /// Plans and prints, writes nothing
     #[arg(long)]
     dry_run: bool,
@@ -69,7 +83,7 @@ pub async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
         .unwrap_or_else(|error| wrong_flags(error));
     let mut outputs = unless_stopped(stop, Outputs::open(&flags)).await?;
     let (source, kept) = flags.read.keeping(source)?;
-    let store = flags.store.open(flags.dry_run)?;
+    let store = flags.store.open(&flags.password, flags.dry_run)?;
     let sync = AttendanceSync::new(source, store, SchoolId::new(&flags.school), rules)
         .with_wait_for_other_run(LONGEST_WAIT)
         .with_stop(stop.clone().map(|_| ()))
@@ -87,7 +101,9 @@ pub async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
         planned_changes.iter().for_each(|line| flags.say(line));
     }
     flags.say_report(&report);
-    Ok(if report.marks.withheld > 0 { 3 } else { 0 })
+    let outside = report.outside_window.as_ref();
+    let is_held_back = outside.is_some_and(|outside| outside.withheld > 0 || outside.error.is_some());
+    Ok(if report.marks.withheld > 0 || is_held_back { 3 } else { 0 })
 }
 
 impl Flags {
@@ -101,6 +117,14 @@ impl Flags {
             .with_closed_dates(self.closed.iter().copied())
             .with_dry_run(self.dry_run)
             .with_now(self.read.now());
+        let mut sweep = Sweep::default();
+        if let Some(from) = self.sweep_from {
+            sweep = sweep.with_from(from);
+        }
+        if let Some(nights) = self.sweep_nights {
+            sweep = sweep.with_nights(nights);
+        }
+        let request = if self.sweep { request.with_sweep(sweep) } else { request };
         if self.students.is_empty() { request } else { request.with_students(self.students.iter().map(String::as_str)) }
     }
 
@@ -117,7 +141,8 @@ impl Flags {
         // Its lines are its own: the values in it have one line each.
         let mut report = report.clone();
         let examples = report.issue_examples.values_mut().flatten();
-        examples.chain(&mut report.advice).for_each(|value| *value = plain(value));
+        let failure = report.outside_window.iter_mut().filter_map(|outside| outside.error.as_mut());
+        examples.chain(&mut report.advice).chain(failure).for_each(|value| *value = plain(value));
         report.to_string().lines().for_each(|line| self.say(line));
     }
 }
@@ -180,7 +205,7 @@ impl Outputs {
             output.write(|file| writeln!(file, "{text}"))?;
         }
         // The report still lacks its last figures; the spaces hold room for them, so that a full disk shows now.
-        self.write_report(&planned.report, &" ".repeat(64))
+        self.write_report(&planned.report, &" ".repeat(1024))
     }
 
     fn write_report(&mut self, report: &SyncReport, room: &str) -> Result<(), Failure> {
@@ -221,6 +246,7 @@ fn progress() -> impl Fn(&SchoolId, SyncEvent) + Send + Sync + 'static {
             SyncEvent::Read { records } => (format!("reading: {records} records"), false),
             SyncEvent::Resolved { .. } => ("everything is read".to_owned(), false),
             SyncEvent::FetchFailed { failure, .. } => (format!("reading broke off: {failure}"), false),
+            SyncEvent::SweepStarted { from, to } => (format!("reading older dates: {from} to {to}"), false),
             SyncEvent::Planned { changes, withheld } => (format!("{changes} changes, {withheld} withheld"), false),
             SyncEvent::Applied { run } => (format!("written as run {run}"), true),
             _ => return,

@@ -511,8 +511,9 @@ pub(super) fn read_withheld(connection: &Connection, school: i64, run: i64) -> O
         statement.query_row([school, run], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let Some((text, kept)) = found else { return Ok(None) };
     verify(&(school, run, &text), kept)?;
-    let students: Vec<((WithheldReason, NaiveDate, Session), Vec<Cow<'_, str>>)> = serde_json::from_str(&text)?;
-    let mut withheld: Vec<WithheldChange> = students
+    type Place = (WithheldReason, NaiveDate, Session);
+    let places: Vec<(Place, Vec<Cow<'_, str>>)> = serde_json::from_str(&text)?;
+    let mut withheld: Vec<WithheldChange> = places
         .into_iter()
         .flat_map(|((reason, date, session), students)| {
             let change =

@@ -15,7 +15,7 @@ use rollmark::support::Support;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::flags::{CodeFlags, ReadFlags, StorePlace, parse_date};
+use crate::flags::{CodeFlags, ReadFlags, StorePassword, StorePlace, parse_date};
 use crate::output::{Failure, Meaning, Output, check_targets, is_standard_output, say, say_json, tell, wrong_flags};
 
 /// Says why a student's mark is what it is, and what to do if it is wrong.
@@ -41,9 +41,11 @@ pub struct Flags {
     /// The school's key in the store
     #[arg(long, value_name = "ID", default_value = "school")]
     school: String,
-    /// The portal's store, to compare with: memory is none, or sqlite:PATH
+    /// The portal's store, to compare with: memory is none, or sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
     #[arg(long, default_value = "memory")]
     store: StorePlace,
+    #[command(flatten)]
+    password: StorePassword,
     #[command(flatten)]
     codes: CodeFlags,
     /// Prints JSON
@@ -103,10 +105,10 @@ pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
         None => None,
     };
     let (source, kept) = flags.read.keeping(source)?;
-    let store = flags.store.open(true)?;
+    let store = flags.store.open(&flags.password, true)?;
     let school = SchoolId::new(&flags.school);
     let rules = flags.read.rules();
-    if matches!(flags.store, StorePlace::Sqlite(_))
+    if !matches!(flags.store, StorePlace::Memory)
         && store.runs(&school, &RunQuery::all().with_newest(1)).await?.is_empty()
     {
         tell(&format!(
