@@ -1,5 +1,6 @@
-//! The form that nearly every item of Batch XML has, read without a parser: attributes, then children that hold nothing but
-//! plain text. Whatever has another form is left to the parser, which costs several times as much.
+//! The forms that nearly every item of a Batch reply has, read without a parser: in XML attributes, then children that hold
+//! nothing but plain text; in JSON an object of texts. Whatever has another form is left to the parsers, which cost several
+//! times as much.
 
 use memchr::{memchr, memchr2};
 
@@ -35,6 +36,40 @@ pub(super) fn item<'a>(bytes: &'a [u8], fields: &mut Fields) -> Option<(&'a str,
         }
         fields.close();
     }
+}
+
+/// More keys than a plain object has; each is compared with those before it.
+const MOST_KEYS: usize = 32;
+
+/// Reads the item at the beginning of this rest of an array, after a comma, and says how long both are. `None` if it has
+/// another form or is not there in whole; what `fields` hold then says nothing.
+pub(super) fn json_item(bytes: &[u8], fields: &mut Fields) -> Option<usize> {
+    let mut rest = Rest(bytes);
+    let mut keys: [&str; MOST_KEYS] = [""; MOST_KEYS];
+    fields.clear();
+    rest.token(b",")?;
+    rest.token(b"{")?;
+    for count in 0..MOST_KEYS {
+        let key = rest.json_text().filter(|key| !is_message(key))?;
+        let name = key.trim_start_matches('@');
+        // One that stands twice is for the parser to refuse.
+        let (before, others) = keys.split_at_mut_checked(count)?;
+        if before.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            return None;
+        }
+        *others.first_mut()? = name;
+        rest.token(b":")?;
+        fields.open(name).ok()?;
+        if rest.token(b"null").is_none() {
+            fields.append(rest.json_text()?).ok()?;
+        }
+        fields.close();
+        if rest.token(b"}").is_some() {
+            return Some(bytes.len() - rest.0.len());
+        }
+        rest.token(b",")?;
+    }
+    None
 }
 
 /// What is still to be read.
@@ -80,6 +115,24 @@ impl<'a> Rest<'a> {
         let (name, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         std::str::from_utf8(name).ok().filter(|name| name.starts_with(|letter: char| letter.is_ascii_alphabetic()))
+    }
+
+    /// A token of JSON, after white space.
+    fn token(&mut self, expected: &[u8]) -> Option<()> {
+        while let [b' ' | b'\n' | b'\r' | b'\t', rest @ ..] = self.0 {
+            self.0 = rest;
+        }
+        self.skip(expected)
+    }
+
+    /// A text of JSON without an escape, after white space.
+    fn json_text(&mut self) -> Option<&'a str> {
+        self.token(b"\"")?;
+        let (text, rest) = self.0.split_at_checked(memchr2(b'"', b'\\', self.0)?)?;
+        self.0 = rest;
+        self.skip(b"\"")?;
+        // JSON holds no control character as it is.
+        std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte >= b' '))
     }
 
     /// The text up to the next tag, if it is plain.

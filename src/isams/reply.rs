@@ -97,3 +97,24 @@ impl Fields {
         (self.used, self.opened, self.length) = (0, 0, 0);
     }
 }
+
+/// What a reply holds, as it comes.
+#[cfg(all(test, feature = "__tests"))]
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Everything(Vec<String>);
+
+#[cfg(all(test, feature = "__tests"))]
+impl Sink for Everything {
+    fn container(&mut self, name: &str) -> Option<FetchedKind> {
+        super::vocabulary::contents_of(name).map(|contents| contents.kind)
+    }
+
+    fn item_name(&mut self, name: &str) {
+        self.0.push(name.to_owned());
+    }
+
+    fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError> {
+        self.0.push(format!("{kind} {fields:?}"));
+        Ok(())
+    }
+}

@@ -255,26 +255,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::isams::vocabulary::contents_of;
-
-    /// What a reply holds, as it comes.
-    #[derive(Debug, Default, PartialEq)]
-    struct Everything(Vec<String>);
-
-    impl Sink for Everything {
-        fn container(&mut self, name: &str) -> Option<FetchedKind> {
-            contents_of(name).map(|contents| contents.kind)
-        }
-
-        fn item_name(&mut self, name: &str) {
-            self.0.push(name.to_owned());
-        }
-
-        fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError> {
-            self.0.push(format!("{kind} {fields:?}"));
-            Ok(())
-        }
-    }
+    use crate::isams::reply::Everything;
 
     fn read_both(document: &[u8]) -> [(Everything, String); 2] {
         let (mut fast, mut slow) = (Everything::default(), Everything::default());
