@@ -46,18 +46,25 @@ struct Rare {
 }
 
 impl HeldRow {
-    fn new(row: Registration, at: NaiveDateTime, session: Session) -> Self {
-        let Registration { id, student: _, period, registered, late, last_updated, .. } = row;
+    fn new(row: &Registration, at: NaiveDateTime, session: Session) -> Self {
         let rare = Rare {
             written: Some(row.at).filter(|written| *written != FeedTime::School(at)),
-            code: row.code,
+            code: row.code.clone(),
             minutes_late: row.minutes_late,
-            comment: row.comment,
+            comment: row.comment.clone(),
             verdict: row.verdict,
-            unreadable: row.unreadable,
+            unreadable: row.unreadable.clone(),
         };
-        let rare = (rare != Rare::default()).then(|| Box::new(rare));
-        Self { id, period, at, last_updated, session, registered, late, rare }
+        Self {
+            id: row.id.clone(),
+            period: row.period.clone(),
+            at,
+            last_updated: row.last_updated,
+            session,
+            registered: row.registered,
+            late: row.late,
+            rare: (rare != Rare::default()).then(|| Box::new(rare)),
+        }
     }
 
     /// The row as it was read.
@@ -107,7 +114,7 @@ impl StudentDays {
         rest.get(..count).unwrap_or_default()
     }
 
-    pub(super) fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session) {
+    pub(super) fn take(&mut self, row: &Registration, at: NaiveDateTime, session: Session) {
         let place = (at.date(), session);
         // Most feeds come date by date, so the end is looked at first.
         let end = match self.0.last() {
@@ -164,7 +171,7 @@ impl StudentDays {
             for loser in rows.iter().skip(1) {
                 issues.raise(Issue::DuplicateRegistration, loser.id.as_ref().map(RecordId::as_str));
             }
-            self.0.extend(rows.into_iter().map(|row| HeldRow::new(row, at, session)));
+            self.0.extend(rows.iter().map(|row| HeldRow::new(row, at, session)));
         }
     }
 }
