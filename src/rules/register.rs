@@ -215,9 +215,9 @@ impl Register {
         if !self.is_in_session(date, session) {
             return None;
         }
-        let rows = self.rows(student, date, session);
+        let rows = self.days.get(student).map_or(&[][..], |days| days.rows(date, session));
         let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
-        self.decide(student, date, session, &rows, spans)
+        self.decide(student, date, session, rows, spans)
     }
 
     /// All marks, sorted by student (code points), date, session.
@@ -227,7 +227,12 @@ impl Register {
 
     /// One student's marks, sorted by date, session.
     pub fn student<'a>(&'a self, student: &'a StudentId) -> impl Iterator<Item = Mark> + 'a {
-        self.in_session.iter().filter_map(|(date, session)| self.mark(student, *date, *session))
+        let days = self.days.get(student);
+        let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
+        self.in_session.iter().filter_map(move |(date, session)| {
+            let rows = days.map_or(&[][..], |days| days.rows(*date, *session));
+            self.decide(student, *date, *session, rows, spans)
+        })
     }
 
     /// One date's marks, sorted by student, session.
@@ -356,12 +361,12 @@ impl Register {
         student: &StudentId,
         date: NaiveDate,
         session: Session,
-        rows: &[Registration],
+        rows: &[HeldRow],
         spans: &[Span],
     ) -> Option<Mark> {
-        let zone = self.rules.zone();
-        let row = rows.first();
-        let at = row.map(|row| row.at.school_time(zone));
+        let first = rows.first().map(|held| held.row(student));
+        let row = first.as_ref();
+        let at = rows.first().map(|held| held.at);
         let candidates = self.candidates(date, session, row, spans);
         let (winner, others) = candidates.split_first()?;
 
@@ -378,7 +383,7 @@ impl Register {
         let duplicates = rows
             .iter()
             .skip(1)
-            .map(|row| Loser { record: self.candidate(row).reference(), why: LoserReason::Duplicate });
+            .map(|held| Loser { record: self.candidate(&held.row(student)).reference(), why: LoserReason::Duplicate });
         let losers: Vec<Loser> = beaten.chain(duplicates).take(Decision::MOST_LOSERS).collect();
         let more_losers = (others.len() + rows.len().saturating_sub(1) - losers.len()) as u64;
 

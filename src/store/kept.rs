@@ -28,8 +28,26 @@ impl KeptChange {
         change.with_before(self.before.clone()).with_after(self.mark())
     }
 
+    /// What the mark says that it made.
+    pub(super) fn content(&self) -> Option<MarkContent> {
+        Some(match self.after.as_ref()? {
+            KeptMark::Usual(usual) => MarkContent {
+                status: usual.status,
+                code: None,
+                code_name: None,
+                raw_code: None,
+                minutes_late: None,
+                decided_by: RecordKind::Registration,
+                record_id: usual.id.clone(),
+                last_updated: usual.last_updated,
+                rule: DecisionRule::OnlyCandidate,
+            },
+            KeptMark::Other(mark) => mark.content(),
+        })
+    }
+
     /// The mark that it made.
-    pub(super) fn mark(&self) -> Option<Arc<Mark>> {
+    fn mark(&self) -> Option<Arc<Mark>> {
         Some(match self.after.as_ref()? {
             KeptMark::Usual(usual) => Arc::new(usual.mark(&self.key)),
             KeptMark::Other(mark) => Arc::clone(mark),

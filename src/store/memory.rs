@@ -10,7 +10,7 @@ use super::{
     Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkKey, MarkStore, Pruned, Run, RunQuery,
     Snapshot, StoreError, StoredMark, WithheldChange,
 };
-use crate::model::{Mark, SchoolId, Session, StudentId};
+use crate::model::{MarkContent, SchoolId, Session, StudentId};
 use crate::rules::{Freshness, Scope};
 
 /// Marks in memory, for tests and for runs that need no memory of the last one. Clones share their marks.
@@ -78,20 +78,25 @@ impl School {
 
     /// The change in the feed that has this cursor.
     fn change(&self, cursor: ChangeCursor) -> Option<&KeptChange> {
-        let place = self.feed.binary_search_by_key(&cursor, Entry::cursor).ok()?;
+        // Where nothing was deleted, cursors count the entries.
+        let counted = usize::try_from(cursor.number().saturating_sub(1)).ok()?;
+        let place = match self.feed.get(counted) {
+            Some(entry) if entry.cursor() == cursor => counted,
+            _ => self.feed.binary_search_by_key(&cursor, Entry::cursor).ok()?,
+        };
         if let Entry::Changed(change) = self.feed.get(place)? { Some(change) } else { None }
     }
 
-    /// The live mark at a place.
-    fn mark(&self, key: &MarkKey) -> Option<Arc<Mark>> {
-        self.change(*self.live.get(&key.student)?.get(&(key.date, key.session))?)?.mark()
+    /// What the live mark at a place says.
+    fn content(&self, key: &MarkKey) -> Option<MarkContent> {
+        self.change(*self.live.get(&key.student)?.get(&(key.date, key.session))?)?.content()
     }
 
     /// The live mark that a change has made.
     fn stored(&self, change: &KeptChange) -> Option<StoredMark> {
         let freshness = self.freshness_of(change)?;
         let (fetched_at, as_of) = (freshness.fetched_at, freshness.as_of_earliest());
-        Some(StoredMark::new(change.key.clone(), change.mark()?.content(), fetched_at, as_of))
+        Some(StoredMark::new(change.key.clone(), change.content()?, fetched_at, as_of))
     }
 
     /// That of the change's run, which is there as long as the change.
@@ -179,10 +184,10 @@ impl MarkStore for MemoryStore {
         school.feed.reserve(writes.size_hint().1.unwrap_or_default());
         for write in writes {
             let key = write.key();
-            let before = school.mark(&key).map(|mark| Arc::new(mark.content()));
-            match (&before, &write.after().map(|mark| mark.content())) {
+            let before = school.content(&key).map(Arc::new);
+            match (&before, write.after()) {
                 (None, None) => continue,
-                (Some(before), Some(after)) if before.same_content(after) => continue,
+                (Some(before), Some(after)) if after.has_content(before) => continue,
                 _ => {}
             }
             let cursor = school.next_cursor();

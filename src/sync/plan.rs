@@ -279,7 +279,9 @@ impl Plan {
         let out_of_school_vanished = out_of_school_rows == 0
             && !guards.allow_removals
             && open.iter().filter(|stored| by_out_of_school(stored)).count() as u64 >= guards.out_of_school_marks;
-        let students: BTreeSet<&StudentId> = open.iter().map(|stored| &stored.key.student).collect();
+        let mut students: Vec<&StudentId> = open.iter().map(|stored| &stored.key.student).collect();
+        students.dedup();
+        let students: BTreeSet<&StudentId> = students.into_iter().collect();
         let vanished = vanished_students(&students, register, guards);
         let (gone, known) = (vanished.len() as u64, students.len() as u64);
         let too_many_vanished =
@@ -298,7 +300,7 @@ impl Plan {
                 plan.counts.added += 1;
                 changes.push(Place { key: MarkKey::from(&mark), before: None, is_removed: false });
             }
-            (Some(stored), Some(mark)) if stored.content.same_content(&mark.content()) => plan.counts.unchanged += 1,
+            (Some(stored), Some(mark)) if mark.has_content(&stored.content) => plan.counts.unchanged += 1,
             (Some(stored), Some(mark)) => {
                 let before = &stored.content;
                 changed_in_substance += u64::from(before.status != mark.status || before.code != mark.code);
