@@ -229,8 +229,15 @@ impl Register {
     pub fn student<'a>(&'a self, student: &'a StudentId) -> impl Iterator<Item = Mark> + 'a {
         let days = self.days.get(student);
         let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
+        // Both are sorted.
+        let mut rest = days.map_or(&[][..], |days| &days.0);
         self.in_session.iter().filter_map(move |(date, session)| {
-            let rows = days.map_or(&[][..], |days| days.rows(*date, *session));
+            let place = (*date, *session);
+            let before = rest.iter().take_while(|row| row.place() < place).count();
+            let from_here = rest.get(before..).unwrap_or_default();
+            let count = from_here.iter().take_while(|row| row.place() == place).count();
+            let (rows, after) = from_here.split_at_checked(count).unwrap_or_default();
+            rest = after;
             self.decide(student, *date, *session, rows, spans)
         })
     }
@@ -367,7 +374,14 @@ impl Register {
         let first = rows.first().map(|held| held.row(student));
         let row = first.as_ref();
         let at = rows.first().map(|held| held.at);
-        let candidates = self.candidates(date, session, row, spans);
+        let (only, several);
+        let candidates = if spans.is_empty() {
+            only = row.map(|row| self.candidate(row));
+            only.as_slice()
+        } else {
+            several = self.candidates(date, session, row, spans);
+            several.as_slice()
+        };
         let (winner, others) = candidates.split_first()?;
 
         let rule = if others.is_empty() {
