@@ -32,7 +32,9 @@ pub(super) fn xml_item<'a>(bytes: &'a [u8], fields: &mut Fields) -> Option<(&'a 
         if rest.end_tag(name).is_some() {
             return Some((name, bytes.len() - rest.0.len()));
         }
-        let child = rest.start_tag().filter(|child| !is_message(child))?;
+        rest.skip(b"<")?;
+        let expected = rest.expected_name(fields.expected());
+        let child = expected.or_else(|| rest.name()).filter(|child| !is_message(child))?;
         fields.open(child).ok()?;
         if rest.tag_end(b">").is_some() {
             while rest.end_tag(child).is_none() {
@@ -154,6 +156,14 @@ impl<'a> Rest<'a> {
         self.0 = rest.get(1..)?;
         let value = std::str::from_utf8(value).ok().filter(|value| !value.contains('<'))?;
         unescape(value).ok()
+    }
+
+    /// This name, if it stands there in whole.
+    fn expected_name(&mut self, name: &str) -> Option<&'a str> {
+        let (found, rest) = self.0.split_at_checked(name.len())?;
+        let is_whole = found == name.as_bytes() && !found.is_empty() && rest.first() == Some(&b'>');
+        self.0 = if is_whole { rest } else { self.0 };
+        if is_whole { std::str::from_utf8(found).ok() } else { None }
     }
 
     /// A name in ASCII and without a prefix.
