@@ -348,7 +348,7 @@ impl Mark {
             && *rule == other.rule
             && winner.kind == other.decided_by
             && winner.id == other.record_id
-            && micros(winner.last_updated) == micros(other.last_updated)
+            && (winner.last_updated == other.last_updated || micros(winner.last_updated) == micros(other.last_updated))
     }
 
     /// Whether a parent sees the same: status, code and minutes, or no mark either way. The raw code shows only where the

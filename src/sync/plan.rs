@@ -292,41 +292,42 @@ impl Plan {
         let mut removals = Vec::new();
         let mut changed_in_substance = 0;
         let mut newest = None;
-        let marks = register.marks().inspect(|mark| {
-            newest = newest.max(mark.last_updated().filter(|stamp| *stamp <= freshness.fetched_at));
-        });
-        merge(&open, marks, |stored, mark| match (stored, mark) {
-            (None, Some(mark)) => {
-                plan.counts.added += 1;
-                changes.push(Place { key: MarkKey::from(&mark), before: None, is_removed: false });
-            }
-            (Some(stored), Some(mark)) if mark.has_content(&stored.content) => plan.counts.unchanged += 1,
-            (Some(stored), Some(mark)) => {
-                let before = &stored.content;
-                changed_in_substance += u64::from(before.status != mark.status || before.code != mark.code);
-                let reason = if out_of_school_vanished && by_out_of_school(stored) {
-                    Some(WithheldReason::OutOfSchoolVanished)
-                } else if !guards.allow_mass_change && loses_its_letter(before, &mark) {
-                    Some(WithheldReason::CodeVanished)
-                } else if is_stale(stored, freshness) && micros(mark.last_updated()) < micros(before.last_updated) {
-                    Some(WithheldReason::MayBeStale)
-                } else {
-                    None
-                };
-                match reason {
-                    Some(reason) => plan.withheld.push(WithheldChange::new(stored.key.clone(), reason)),
-                    None => {
-                        plan.counts.changed += 1;
-                        changes.push(Place::of(stored, false));
+        merge(&open, register.marks(), |stored, mark| {
+            let stamp = mark.and_then(Mark::last_updated);
+            newest = newest.max(stamp.filter(|stamp| *stamp <= freshness.fetched_at));
+            match (stored, mark) {
+                (None, Some(mark)) => {
+                    plan.counts.added += 1;
+                    changes.push(Place { key: MarkKey::from(mark), before: None, is_removed: false });
+                }
+                (Some(stored), Some(mark)) if mark.has_content(&stored.content) => plan.counts.unchanged += 1,
+                (Some(stored), Some(mark)) => {
+                    let before = &stored.content;
+                    changed_in_substance += u64::from(before.status != mark.status || before.code != mark.code);
+                    let reason = if out_of_school_vanished && by_out_of_school(stored) {
+                        Some(WithheldReason::OutOfSchoolVanished)
+                    } else if !guards.allow_mass_change && loses_its_letter(before, mark) {
+                        Some(WithheldReason::CodeVanished)
+                    } else if is_stale(stored, freshness) && micros(mark.last_updated()) < micros(before.last_updated) {
+                        Some(WithheldReason::MayBeStale)
+                    } else {
+                        None
+                    };
+                    match reason {
+                        Some(reason) => plan.withheld.push(WithheldChange::new(stored.key.clone(), reason)),
+                        None => {
+                            plan.counts.changed += 1;
+                            changes.push(Place::of(stored, false));
+                        }
                     }
                 }
+                (Some(stored), None) if !vanished.contains(&stored.key.student) => removals.push(stored),
+                (Some(stored), None) if too_many_vanished => {
+                    plan.withheld.push(WithheldChange::new(stored.key.clone(), WithheldReason::StudentsVanished));
+                }
+                (Some(_), None) => plan.counts.kept += 1,
+                (None, None) => {}
             }
-            (Some(stored), None) if !vanished.contains(&stored.key.student) => removals.push(stored),
-            (Some(stored), None) if too_many_vanished => {
-                plan.withheld.push(WithheldChange::new(stored.key.clone(), WithheldReason::StudentsVanished));
-            }
-            (Some(_), None) => plan.counts.kept += 1,
-            (None, None) => {}
         });
         if changed_in_substance > guards.mass_change
             && changed_in_substance * 100 > live * guards.mass_change_percent
@@ -426,14 +427,14 @@ fn loses_its_letter(stored: &MarkContent, mark: &Mark) -> bool {
 fn merge<'a>(
     stored: &[&'a StoredMark],
     marks: impl Iterator<Item = Mark>,
-    mut each: impl FnMut(Option<&'a StoredMark>, Option<Mark>),
+    mut each: impl FnMut(Option<&'a StoredMark>, Option<&Mark>),
 ) {
     let mut stored = stored.iter().copied().peekable();
     for mark in marks {
         while let Some(gone) = stored.next_if(|stored| stored.key.parts() < mark.key()) {
             each(Some(gone), None);
         }
-        each(stored.next_if(|stored| stored.key.parts() == mark.key()), Some(mark));
+        each(stored.next_if(|stored| stored.key.parts() == mark.key()), Some(&mark));
     }
     stored.for_each(|gone| each(Some(gone), None));
 }
