@@ -126,7 +126,7 @@ pub struct PlannedChanges(Arc<Changes>);
 enum Changes {
     /// From a saved plan.
     Read(Vec<PlannedChange>),
-    Made(Vec<Place>, Register),
+    Made(Vec<Place>, Box<Register>),
 }
 
 /// The place of a change.
@@ -156,7 +156,7 @@ impl Default for Changes {
 
 impl PlannedChanges {
     fn of(places: Vec<Place>, register: &Register) -> Self {
-        Self(Arc::new(Changes::Made(places, register.clone())))
+        Self(Arc::new(Changes::Made(places, Box::new(register.clone()))))
     }
 
     /// How many there are.
