@@ -338,6 +338,7 @@ impl Mark {
     }
 
     /// Whether [`content`](Self::content) says the same ([`MarkContent::same_content`]), without a copy.
+    #[cfg(feature = "sync")]
     pub(crate) fn has_content(&self, other: &MarkContent) -> bool {
         let micros = |stamp: Option<DateTime<Utc>>| stamp.map(|stamp| stamp.timestamp_micros());
         let Decision { rule, winner, .. } = &self.decision;
