@@ -16,15 +16,14 @@ pub(super) struct KeptChange {
     pub(super) key: MarkKey,
     pub(super) cursor: ChangeCursor,
     pub(super) run: u64,
-    pub(super) applied_at: DateTime<Utc>,
     pub(super) before: Option<Arc<MarkContent>>,
     pub(super) after: Option<KeptMark>,
 }
 
 impl KeptChange {
-    /// The whole change, of a run that fetched then.
-    pub(super) fn change(&self, seen_at: DateTime<Utc>) -> Change {
-        let change = Change::new(self.key.clone(), self.cursor, self.run, seen_at, self.applied_at);
+    /// The whole change, of a run that fetched and was applied then.
+    pub(super) fn change(&self, seen_at: DateTime<Utc>, applied_at: DateTime<Utc>) -> Change {
+        let change = Change::new(self.key.clone(), self.cursor, self.run, seen_at, applied_at);
         change.with_before(self.before.clone()).with_after(self.mark())
     }
 

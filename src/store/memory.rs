@@ -33,16 +33,21 @@ pub struct MemoryStore(Arc<Mutex<HashMap<SchoolId, School>>>);
 /// As good as for ever, and no sum of it and now goes over.
 const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 3_600);
 
+/// A student's live marks, sorted by place, each with the change that made it what it is. The feed holds what it says, so
+/// that is held once.
+type LiveMarks = Vec<((NaiveDate, Session), ChangeCursor)>;
+
 #[derive(Debug, Default)]
 struct School {
     revision: u64,
-    /// The change that made each live mark what it is. The feed holds what it says, so it is held once.
-    live: BTreeMap<StudentId, BTreeMap<(NaiveDate, Session), ChangeCursor>>,
+    live: BTreeMap<StudentId, LiveMarks>,
     /// Oldest first.
     feed: Vec<Entry>,
     last_cursor: u64,
     /// Oldest first; the newest is never pruned.
     runs: Vec<Run>,
+    /// When each run was applied.
+    applied: BTreeMap<u64, DateTime<Utc>>,
     /// By run, of those that withheld anything.
     withheld: BTreeMap<u64, Vec<WithheldChange>>,
     last_token: u64,
@@ -89,7 +94,9 @@ impl School {
 
     /// What the live mark at a place says.
     fn content(&self, key: &MarkKey) -> Option<MarkContent> {
-        self.change(*self.live.get(&key.student)?.get(&(key.date, key.session))?)?.content()
+        let marks = self.live.get(&key.student)?;
+        let place = marks.binary_search_by_key(&(key.date, key.session), |(place, _)| *place).ok()?;
+        self.change(marks.get(place)?.1)?.content()
     }
 
     /// The live mark that a change has made.
@@ -107,7 +114,7 @@ impl School {
 
     /// The change as others see it.
     fn told(&self, change: &KeptChange) -> Option<Change> {
-        Some(change.change(self.freshness_of(change)?.fetched_at))
+        Some(change.change(self.freshness_of(change)?.fetched_at, *self.applied.get(&change.run)?))
     }
 
     fn changes(&self) -> impl Iterator<Item = &KeptChange> {
@@ -139,6 +146,7 @@ impl School {
         self.runs.retain(|run| run.freshness.fetched_at >= midnight || needed.contains(&run.number));
         let kept: BTreeSet<u64> = self.runs.iter().map(|run| run.number).collect();
         self.withheld.retain(|run, _| kept.contains(run));
+        self.applied.retain(|run, _| kept.contains(run));
         Pruned::new((entries_before - self.changes().count()) as u64, (runs_before - self.runs.len()) as u64)
     }
 }
@@ -162,9 +170,8 @@ impl MarkStore for MemoryStore {
         let Some(school) = schools.get(school) else { return Ok(Snapshot::default()) };
         let window = scope.window();
         let students = school.live.iter().filter(|(student, _)| scope.has_student(student));
-        let live =
-            students.flat_map(|(_, marks)| marks.range((window.from(), Session::Am)..=(window.to(), Session::Pm)));
-        let live = live.filter_map(|(_, cursor)| school.stored(school.change(*cursor)?));
+        let marks = students.flat_map(|(_, marks)| marks).filter(|((date, _), _)| window.contains(*date));
+        let live = marks.filter_map(|(_, cursor)| school.stored(school.change(*cursor)?));
         Ok(Snapshot::new(school.revision, live.collect()))
     }
 
@@ -178,7 +185,7 @@ impl MarkStore for MemoryStore {
             return Err(StoreError::moved());
         }
         let number = school.runs.last().map_or(0, |run| run.number) + 1;
-        let applied_at = Utc::now();
+        school.applied.insert(number, Utc::now());
         let cursor_before = school.last_cursor;
         let writes = changes.writes();
         school.feed.reserve(writes.size_hint().1.unwrap_or_default());
@@ -192,12 +199,15 @@ impl MarkStore for MemoryStore {
             }
             let cursor = school.next_cursor();
             let of_student = school.live.entry(key.student.clone()).or_default();
-            match write.after() {
-                Some(_) => of_student.insert((key.date, key.session), cursor),
-                None => of_student.remove(&(key.date, key.session)),
-            };
+            let place = (key.date, key.session);
+            match (of_student.binary_search_by_key(&place, |(place, _)| *place), write.after()) {
+                (Ok(known), Some(_)) => of_student.iter_mut().skip(known).take(1).for_each(|(_, last)| *last = cursor),
+                (Ok(known), None) => drop(of_student.remove(known)),
+                (Err(new), Some(_)) => of_student.insert(new, (place, cursor)),
+                (Err(_), None) => {}
+            }
             let after = write.after().map(KeptMark::new);
-            school.feed.push(Entry::Changed(KeptChange { key, cursor, run: number, applied_at, before, after }));
+            school.feed.push(Entry::Changed(KeptChange { key, cursor, run: number, before, after }));
         }
         school.revision += u64::from(school.last_cursor > cursor_before);
         school.runs.push(changes.run().clone().with_number(number));
