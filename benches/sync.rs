@@ -7,15 +7,16 @@ use std::fmt::Write as _;
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, TimeDelta, Utc};
 use rollmark::isams::{Batch, Format};
 use rollmark::model::{Record, Registration};
-use rollmark::rules::{Resolver, Rules, SyncWindow, Window};
-use rollmark::store::{MarkStore, MemoryStore, SqliteStore};
-use rollmark::sync::{AttendanceSync, SyncRequest};
+use rollmark::rules::{Freshness, Resolver, Rules, SyncWindow, Window};
+use rollmark::source::{FetchRequest, read_all};
+use rollmark::store::{ChangeSet, MarkStore, MemoryStore, Run, SqliteStore, Write as MarkWrite};
+use rollmark::sync::{AttendanceSync, Guards, Plan, SyncEvent, SyncRequest};
 
 const ROUNDS: usize = 5;
 const STUDENTS: u64 = 1_500;
@@ -34,24 +35,39 @@ fn main() {
     // `cargo bench` adds `--bench`.
     let wanted: Vec<&str> = arguments[1..].iter().map(String::as_str).filter(|name| !name.starts_with("--")).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.contains(&name);
-    for (name, form) in [("plain", Form::Plain), ("varied", Form::Varied), ("json", Form::Json)] {
-        if !is_wanted(name) {
-            continue;
+    for (name, form, registers, baseline, modes) in [
+        ("plain", Form::Plain, REGISTERS, "raw-xml", &["xml", "xml-sqlite", "serde-xml"][..]),
+        ("varied", Form::Varied, REGISTERS, "raw-xml", &["xml"]),
+        ("long", Form::Plain, 3 * REGISTERS, "raw-xml", &["xml", "xml-sqlite"]),
+        ("json", Form::Json, REGISTERS, "raw-json", &["json", "serde-json"]),
+    ] {
+        if is_wanted(name) {
+            let feed = feed(form, registers);
+            let length = feed.len();
+            println!("a feed of {:.0} MB, {name}", length as f64 / 1e6);
+            compare(baseline, modes, &serve(feed, Sending::AtOnce), length, registers);
         }
-        let feed = Arc::new(feed(form, REGISTERS));
-        let url = serve(Arc::clone(&feed));
-        println!("a feed of {:.0} MB, {name}", feed.len() as f64 / 1e6);
-        let baseline = if matches!(form, Form::Json) { "raw-json" } else { "raw-xml" };
-        let sync = if matches!(form, Form::Json) { "json" } else { "xml" };
-        compare(baseline, &[sync, &format!("{sync}-sqlite")], &url, feed.len(), REGISTERS);
     }
-    if is_wanted("long") {
-        let feed = Arc::new(feed(Form::Plain, 3 * REGISTERS));
-        let url = serve(Arc::clone(&feed));
-        println!("a feed of {:.0} MB, plain", feed.len() as f64 / 1e6);
-        compare("raw-xml", &["xml"], &url, feed.len(), 3 * REGISTERS);
+    if is_wanted("gzip") {
+        let feed = feed(Form::Plain, REGISTERS);
+        let length = feed.len();
+        println!("a feed of {:.0} MB, compressed", length as f64 / 1e6);
+        // The baseline takes it as it is.
+        compare("raw-xml", &["xml"], &serve(feed, Sending::Compressed), length, REGISTERS);
     }
-    for rows in [10_000, 300_000, 3_000_000].into_iter().filter(|_| is_wanted("resolve")) {
+    if is_wanted("slow") {
+        let feed = feed(Form::Plain, REGISTERS);
+        let length = feed.len();
+        println!("a feed of {:.0} MB, sent at {:.0} MB a second", length as f64 / 1e6, PACE / 1e6);
+        compare("download", &["xml"], &serve(feed, Sending::Paced), length, REGISTERS);
+    }
+    if is_wanted("again") {
+        again();
+    }
+    if is_wanted("years") {
+        years();
+    }
+    for rows in [10_000, 100_000, 1_000_000, 3_000_000].into_iter().filter(|_| is_wanted("resolve")) {
         resolve(rows);
     }
 }
@@ -74,7 +90,7 @@ fn compare(baseline: &str, modes: &[&str], url: &str, length: usize, registers: 
         }
     }
     let (wall, processor) = (median(&mut base.wall), median(&mut base.processor));
-    println!("  {baseline}: {wall:.2} s, processor {processor:.2} s");
+    println!("  {baseline}: {wall:.2} s, processor {processor:.2} s, peak {:.0} MB", median(&mut base.peak));
     for (mode, mut figures) in modes.iter().zip(others) {
         let (own_wall, own_processor) = (median(&mut figures.wall), median(&mut figures.processor));
         println!(
@@ -106,6 +122,9 @@ fn run(mode: &str, url: &str, registers: u32) {
     match mode {
         "raw-xml" => raw_xml(url),
         "raw-json" => raw_json(url),
+        "download" => drop(std::io::copy(&mut get(url), &mut std::io::sink()).unwrap()),
+        "serde-xml" => by_hand::marks::<by_hand::Xml>(get(url), |text| quick_xml::de::from_str(text).unwrap()),
+        "serde-json" => by_hand::marks::<by_hand::Json>(get(url), |text| serde_json::from_str(text).unwrap()),
         _ => sync(mode, url, registers),
     }
     let wall = started.elapsed().as_secs_f64();
@@ -127,18 +146,188 @@ fn run(mode: &str, url: &str, registers: u32) {
 
 fn sync(mode: &str, url: &str, registers: u32) {
     let format = if mode.starts_with("json") { Format::Json } else { Format::Xml };
-    let source = Batch::new(url, "key").unwrap().with_suspicious_rows(None).with_format(format);
     let folder = tempfile::tempdir().unwrap();
-    let store: Arc<dyn MarkStore> = match mode.ends_with("sqlite") {
-        true => Arc::new(SqliteStore::open(folder.path().join("marks.db")).unwrap()),
-        false => Arc::new(MemoryStore::new()),
-    };
-    let sync = AttendanceSync::new(source, store, "school", Rules::new("Europe/London".parse().unwrap()));
-    let request = SyncRequest::targeted(window(DAYS));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let report = runtime.block_on(sync.run(request)).unwrap();
+    let sync = syncing(url, format, store(mode.ends_with("sqlite"), &folder));
+    let report = runtime().block_on(sync.run(SyncRequest::targeted(window(DAYS)))).unwrap();
     assert_eq!(report.fetched.registrations, STUDENTS * u64::from(registers * DAYS));
     assert_eq!(report.marks.added, STUDENTS * u64::from(2 * DAYS));
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+}
+
+fn store(is_sqlite: bool, folder: &tempfile::TempDir) -> Arc<dyn MarkStore> {
+    match is_sqlite {
+        true => Arc::new(SqliteStore::open(folder.path().join("marks.db")).unwrap()),
+        false => Arc::new(MemoryStore::new()),
+    }
+}
+
+fn rules() -> Rules {
+    Rules::new("Europe/London".parse().unwrap())
+}
+
+fn syncing(url: &str, format: Format, store: Arc<dyn MarkStore>) -> AttendanceSync {
+    let source = Batch::new(url, "key").unwrap().with_suspicious_rows(None).with_format(format);
+    AttendanceSync::new(source, store, "school", rules())
+}
+
+/// What planning a second, identical sync costs beside reading its feed: alone, and with what the store holds.
+fn again() {
+    let url = serve(feed(Form::Plain, REGISTERS), Sending::AtOnce);
+    for name in ["memory", "sqlite"] {
+        let folder = tempfile::tempdir().unwrap();
+        let held = store(name == "sqlite", &folder);
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&times);
+        let sync = syncing(&url, Format::Xml, Arc::clone(&held)).with_listener(move |_, event| {
+            if !matches!(event, SyncEvent::Read { .. }) {
+                noted.lock().unwrap().push(Instant::now());
+            }
+        });
+        let (mut reading, mut planning, mut alone) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..=ROUNDS {
+            times.lock().unwrap().clear();
+            let report = runtime().block_on(sync.run(SyncRequest::targeted(window(DAYS)))).unwrap();
+            let [started, resolved, planned, _] = times.lock().unwrap()[..] else { panic!("other events") };
+            if round > 0 {
+                assert_eq!(report.marks.unchanged, STUDENTS * u64::from(2 * DAYS));
+                reading.push((resolved - started).as_secs_f64());
+                planning.push((planned - resolved).as_secs_f64());
+            }
+        }
+        let source = Batch::new(&url, "key").unwrap().with_suspicious_rows(None);
+        let request = FetchRequest::new(window(DAYS));
+        let read = read_all(&source, &request, || Resolver::new(rules(), window(DAYS)));
+        let register = runtime().block_on(read).unwrap().0.finish().unwrap();
+        let snapshot = runtime().block_on(held.read(&"school".into(), &window(DAYS).into())).unwrap();
+        for _ in 0..ROUNDS {
+            let freshness = Freshness::new(Utc::now(), TimeDelta::hours(24));
+            let started = Instant::now();
+            let plan = Plan::new(&snapshot, &register, freshness, 0, &Guards::default()).unwrap();
+            alone.push(started.elapsed().as_secs_f64());
+            assert_eq!(plan.counts.unchanged, STUDENTS * u64::from(2 * DAYS));
+        }
+        let (reading, planning, alone) = (median(&mut reading), median(&mut planning), median(&mut alone));
+        let percent = |part: f64| part / reading * 100.0;
+        println!(
+            "again, {name}: reading {reading:.3} s, planning {alone:.3} s ({:.1} %), with the store's answer {planning:.3} s \
+             ({:.1} %)",
+            percent(alone),
+            percent(planning)
+        );
+    }
+}
+
+/// What ten years of nights cost a sync: runs, and a history of marks that changed.
+fn years() {
+    const NIGHTS: u64 = 3_650;
+    let url = serve(feed_of(Form::Plain, REGISTERS, 1), Sending::AtOnce);
+    for name in ["memory", "sqlite"] {
+        let mut spent = Vec::new();
+        for nights in [0, NIGHTS] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = store(name == "sqlite", &folder);
+            let runtime = runtime();
+            for night in 0..nights {
+                let fetched_at = Utc::now() - TimeDelta::days((nights - night) as i64);
+                let date = fetched_at.date_naive();
+                let mut resolver = Resolver::new(rules(), Window::day(date));
+                for student in 0..20 {
+                    let at = format!("{date}T08:40:00").parse().unwrap();
+                    resolver.push(Record::Registration(Registration::new(student.to_string(), at)));
+                }
+                let writes = resolver.finish().unwrap().marks().map(|mark| MarkWrite::Put(Arc::new(mark))).collect();
+                let run = Run::new(Freshness::new(fetched_at, TimeDelta::hours(24)), Window::day(date).into(), rules());
+                let changes = ChangeSet::new(night, run).with_writes(writes);
+                runtime.block_on(store.apply(&"school".into(), &changes)).unwrap();
+            }
+            let sync = syncing(&url, Format::Xml, store);
+            let mut times = Vec::new();
+            for _ in 0..=2 * ROUNDS {
+                let started = Instant::now();
+                runtime.block_on(sync.run(SyncRequest::targeted(window(1)))).unwrap();
+                times.push(started.elapsed().as_secs_f64());
+            }
+            spent.push(median(&mut times));
+        }
+        let (without, with) = (spent[0], spent[1]);
+        println!(
+            "years, {name}: {:.1} ms without a history, {:.1} ms after {NIGHTS} runs ({:.2} times)",
+            without * 1e3,
+            with * 1e3,
+            with / without
+        );
+    }
+}
+
+/// What people would write instead: the whole reply into structs, and the earliest of each half-day in a map.
+mod by_hand {
+    use std::collections::HashMap;
+    use std::io::Read;
+
+    use chrono::{NaiveDate, NaiveDateTime, Timelike};
+    use serde::Deserialize;
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    pub struct Row {
+        #[serde(rename = "@Id")]
+        id: String,
+        pupil_id: String,
+        registered: String,
+        registration_date_time: NaiveDateTime,
+        last_updated: Option<NaiveDateTime>,
+        period_id: Option<String>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    pub struct Manager {
+        registration_statuses: Statuses,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Statuses {
+        registration_status: Vec<Row>,
+    }
+
+    #[derive(Deserialize)]
+    pub struct Xml {
+        #[serde(rename = "RegistrationManager")]
+        manager: Manager,
+    }
+
+    #[derive(Deserialize)]
+    pub struct Json {
+        #[serde(rename = "iSAMS")]
+        reply: Xml,
+    }
+
+    impl From<Json> for Xml {
+        fn from(json: Json) -> Self {
+            json.reply
+        }
+    }
+
+    pub fn marks<T: Into<Xml>>(mut body: impl Read, parse: impl FnOnce(&str) -> T) {
+        let mut text = String::new();
+        body.read_to_string(&mut text).unwrap();
+        let reply: Xml = parse(&text).into();
+        let mut marks: HashMap<(String, NaiveDate, bool), Row> = HashMap::new();
+        for row in reply.manager.registration_statuses.registration_status {
+            let at = row.registration_date_time;
+            let key = (row.pupil_id.clone(), at.date(), at.hour() < 12);
+            if marks.get(&key).is_none_or(|known| at < known.registration_date_time) {
+                marks.insert(key, row);
+            }
+        }
+        let present = marks.values().filter(|row| row.registered == "1" && !row.id.is_empty());
+        let known = present.filter(|row| row.last_updated.is_some() && row.period_id.is_some());
+        assert_eq!(known.count() as u64, super::STUDENTS * u64::from(2 * super::DAYS));
+    }
 }
 
 /// Buffered events, with no work.
@@ -182,9 +371,13 @@ enum Form {
 }
 
 fn feed(form: Form, registers: u32) -> Vec<u8> {
+    feed_of(form, registers, DAYS)
+}
+
+fn feed_of(form: Form, registers: u32, days: u32) -> Vec<u8> {
     let mut rows = String::new();
     let mut number = 0;
-    for date in window(DAYS).from().iter_days().take(DAYS as usize) {
+    for date in window(days).from().iter_days().take(days as usize) {
         for slot in 0..registers {
             let minute = 8 * 60 + slot * 480 / registers;
             let (hour, minute) = (minute / 60, minute % 60);
@@ -233,8 +426,25 @@ fn feed(form: Form, registers: u32) -> Vec<u8> {
     .into_bytes()
 }
 
+/// How a tenant sends its feed.
+#[derive(Clone, Copy)]
+enum Sending {
+    AtOnce,
+    /// With gzip, to those who accept it.
+    Compressed,
+    /// At so many bytes a second: [`PACE`].
+    Paced,
+}
+
+const PACE: f64 = 50e6;
+
 /// Answers a request for codes with none, and any other with the feed.
-fn serve(feed: Arc<Vec<u8>>) -> String {
+fn serve(feed: Vec<u8>, sending: Sending) -> String {
+    let compressed = matches!(sending, Sending::Compressed).then(|| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(&feed).unwrap();
+        encoder.finish().unwrap()
+    });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -246,13 +456,29 @@ fn serve(feed: Arc<Vec<u8>>) -> String {
                 request.extend_from_slice(&buffer[..length]);
             }
             let request = String::from_utf8_lossy(&request);
-            let body: &[u8] = match request.contains("GetRegistrationCodes") {
-                true if request.contains("json.ashx") => b"{\"iSAMS\":{\"RegistrationCodes\":null}}",
-                true => b"<iSAMS><RegistrationCodes /></iSAMS>",
-                false => &feed,
+            let compressed = compressed.as_ref().filter(|_| request.to_lowercase().contains("accept-encoding: gzip"));
+            let (body, encoding): (&[u8], &str) = match request.contains("GetRegistrationCodes") {
+                true if request.contains("json.ashx") => (b"{\"iSAMS\":{\"RegistrationCodes\":null}}", "identity"),
+                true => (b"<iSAMS><RegistrationCodes /></iSAMS>", "identity"),
+                false => compressed.map_or((&feed, "identity"), |feed| (feed, "gzip")),
             };
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-            let _ = stream.write_all(body);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nContent-Encoding: {encoding}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(head.as_bytes());
+            let started = Instant::now();
+            let mut sent = 0;
+            for chunk in body.chunks(64 << 10) {
+                sent += chunk.len();
+                if matches!(sending, Sending::Paced) {
+                    let due = Duration::from_secs_f64(sent as f64 / PACE);
+                    std::thread::sleep(due.saturating_sub(started.elapsed()));
+                }
+                if stream.write_all(chunk).is_err() {
+                    break;
+                }
+            }
         }
     });
     url

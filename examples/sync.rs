@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut changes = Vec::new();
     let report = sync
         .run_with(SyncRequest::overnight(today).with_now(now), |planned| {
-            changes = planned.plan.changes.iter().filter_map(sentence).collect();
+            changes = planned.plan.changes.iter().filter_map(|change| sentence(&change)).collect();
             Ok(())
         })
         .await?;

@@ -178,5 +178,5 @@ async fn what_lies_behind_a_failure_of_the_wire_is_named() {
     let source = source.with_total_deadline(std::time::Duration::from_millis(400));
     let error = read_all(&source, &FetchRequest::new(window()), Vec::new).await.unwrap_err();
     let cause = std::error::Error::source(&error).map(ToString::to_string);
-    assert_eq!(cause.as_deref(), Some("the JSON ends early (line 1, column 35)"));
+    assert_eq!(cause.as_deref(), Some("the JSON ends early (at byte 35)"));
 }

@@ -179,7 +179,8 @@ impl Facts {
     /// The records of the day beside one session: the winner first, then in the order in which they would have won.
     pub(super) fn contenders(&self, register: &Register, session: Session) -> Vec<Contender> {
         let Question { student, date, expected, .. } = &self.question;
-        let mut all = register.contenders(student, *date, session);
+        let rows_of_session = register.rows(student, *date, session);
+        let mut all = register.contenders(student, *date, session, &rows_of_session);
         let known: BTreeSet<&Registration> = all
             .iter()
             .filter_map(|(candidate, _)| match candidate {

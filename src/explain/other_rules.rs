@@ -72,10 +72,9 @@ impl SessionDay<'_> {
             return None;
         }
         let rows = |session| self.register.rows(&facts.question.student, facts.question.date, session);
-        let own = rows(session).iter();
         let of_other_session =
-            Session::BOTH.into_iter().filter(|one| *one != session).filter_map(|one| rows(one).first());
-        let known: BTreeSet<&Registration> = own.chain(of_other_session).collect();
+            Session::BOTH.into_iter().filter(|one| *one != session).filter_map(|one| rows(one).into_iter().next());
+        let known: BTreeSet<Registration> = rows(session).into_iter().chain(of_other_session).collect();
         let mut others: Vec<(DayRecord, &Registration, PmRule)> = facts
             .by_any_rule(session)
             .into_iter()

@@ -10,6 +10,7 @@
 //! | [Your own source](your_own_source) | whoever has another management system, or an export |
 //! | [Your own store](crate::store::your_own_store) | whoever keeps marks in a database of their own |
 //! | [iSAMS facts](isams_facts) | whoever connects a school: what is verified about the iSAMS APIs, and what is only assumed |
+//! | [Costs](costs) | whoever plans for time and memory: what a sync costs, and how that grows |
 //! | [Design](design) | whoever changes this crate, or builds on it |
 //! | [Changelog](changelog) | whoever updates it |
 //!
@@ -37,6 +38,9 @@ pub mod your_own_source {}
 
 #[doc = include_str!("isams_facts.md")]
 pub mod isams_facts {}
+
+#[doc = include_str!("costs.md")]
+pub mod costs {}
 
 #[doc = include_str!("design.md")]
 pub mod design {}

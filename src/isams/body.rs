@@ -25,6 +25,7 @@ fn decoded<R: Read>(raw: R) -> DecodeReaderBytes<R, Vec<u8>> {
 pub(super) struct Body<R: Read> {
     reader: BufReader<DecodeReaderBytes<R, Vec<u8>>>,
     since_progress: Rc<Cell<usize>>,
+    position: u64,
     is_at_end: bool,
 }
 
@@ -33,6 +34,7 @@ impl<R: Read> Body<R> {
         Self {
             reader: BufReader::with_capacity(64 << 10, decoded(raw)),
             since_progress: Rc::default(),
+            position: 0,
             is_at_end: false,
         }
     }
@@ -40,6 +42,11 @@ impl<R: Read> Body<R> {
     /// How much was given out since the parser last set this to 0, having made something of it.
     pub(super) fn progress(&self) -> Rc<Cell<usize>> {
         Rc::clone(&self.since_progress)
+    }
+
+    /// How many bytes were taken so far.
+    pub(super) fn position(&self) -> u64 {
+        self.position
     }
 
     /// Whether the parser has seen the end.
@@ -77,6 +84,7 @@ impl<R: Read> BufRead for Body<R> {
 
     fn consume(&mut self, amount: usize) {
         self.since_progress.set(self.since_progress.get() + amount);
+        self.position += amount as u64;
         self.reader.consume(amount);
     }
 }

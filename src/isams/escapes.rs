@@ -18,6 +18,16 @@ impl<R: BufRead> Escapes<R> {
         Self { json, ahead: Vec::new() }
     }
 
+    /// What of the JSON is there to be read, as it is written; `None` in the middle of an escape.
+    pub(super) fn unread(&mut self) -> io::Result<Option<&[u8]>> {
+        if self.ahead.is_empty() { self.json.fill_buf().map(Some) } else { Ok(None) }
+    }
+
+    /// Takes so many bytes of what is unread.
+    pub(super) fn skip(&mut self, length: usize) {
+        self.json.consume(length);
+    }
+
     /// Takes the next byte if it is one of these.
     fn next_if(&mut self, is_it: impl Fn(u8) -> bool) -> io::Result<Option<u8>> {
         let next = self.json.fill_buf()?.first().copied().filter(|byte| is_it(*byte));

@@ -49,11 +49,19 @@ pub(super) fn ended_early() -> SourceError {
 }
 
 pub(super) fn json_error(error: &serde_json::Error) -> SourceError {
-    let failure = match error.is_eof() {
+    broken_json(error).with_cause(Cause::of_json(error))
+}
+
+/// The same, of JSON whose parser does not know at which byte it is.
+pub(super) fn json_error_at(error: &serde_json::Error, byte: u64) -> SourceError {
+    broken_json(error).with_cause(Cause::of_json_at(error, format_args!("at byte {byte}")))
+}
+
+fn broken_json(error: &serde_json::Error) -> SourceError {
+    match error.is_eof() {
         true => ended_early(),
         false => bad_reply("the reply is not well-formed JSON; check the address"),
-    };
-    failure.with_cause(Cause::of_json(error))
+    }
 }
 
 pub(super) fn web_page() -> SourceError {

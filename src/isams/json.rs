@@ -3,18 +3,19 @@
 //! Its quirks are verified: attributes are `@Name`, every scalar is a string, one child is an object and several are an
 //! array, an empty container is null, missing or an empty string, and a text beside attributes is `#text`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead, Read};
 use std::rc::Rc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::body::{Body, is_padding};
 use super::escapes::Escapes;
-use super::failure::{bad_reply, goes_on, json_error, read_error, text_for_records, too_large};
+use super::failure::{bad_reply, goes_on, json_error_at, read_error, text_for_records, too_large};
 use super::message::{Message, is_message, is_refusal};
+use super::plain;
 use super::reply::{Fields, MOST_FIELDS, Nothing, Sink};
 use super::text::unknown_name;
 use super::vocabulary::is_around;
@@ -23,6 +24,15 @@ use crate::source::{FetchedKind, SourceError};
 
 /// Reads one reply. A message of the API in it is given back, whatever else there is.
 pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Message>, SourceError> {
+    read_with(raw, sink, plain::json_item)
+}
+
+/// Reads one reply, with this way to read an item of the plain form.
+fn read_with(
+    raw: impl Read,
+    sink: &mut impl Sink,
+    plain_item: impl Fn(&[u8], &mut Fields) -> Option<usize>,
+) -> Result<Option<Message>, SourceError> {
     let mut body = Body::new(raw);
     let beginning = body.peek().map_err(|error| read_error(&error))?;
     // Errors can come as XML all the same, and web pages look like it.
@@ -32,7 +42,7 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
             None => Err(bad_reply("the reply is XML where JSON was asked for")),
         };
     }
-    let mut reading = JsonReading {
+    let reading = RefCell::new(JsonReading {
         sink,
         progress: body.progress(),
         fields: Fields::default(),
@@ -44,9 +54,13 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
         is_isams: false,
         has_container: false,
         has_other_text: false,
-    };
-    let mut deserializer = serde_json::Deserializer::from_reader(Escapes::new(&mut body));
-    let walked = Place { reading: &mut reading, at: At::Outside }.deserialize(&mut deserializer);
+    });
+    let between = Cell::new(None);
+    let json = Items { json: Escapes::new(&mut body), plain_item, reading: &reading, between: &between, last: None };
+    let mut deserializer = serde_json::Deserializer::from_reader(json);
+    let walked = Place { reading: &reading, between: &between, at: At::Outside }.deserialize(&mut deserializer);
+    drop(deserializer);
+    let reading = reading.into_inner();
     let (is_isams, message) = (reading.is_isams, reading.message);
     // Empty containers can be left out (verified), but then nothing stands in their place.
     let is_other = reading.has_other_text && !reading.has_container && message.is_none();
@@ -65,7 +79,41 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
         },
         Ok(()) => Err(bad_reply("the reply is JSON, but not of iSAMS; check the address")),
         Err(error) if error.is_io() => Err(read_error(&error.into())),
-        Err(error) => Err(json_error(&error)),
+        Err(error) => Err(json_error_at(&error, body.position())),
+    }
+}
+
+/// The JSON as its parser gets it: without items of the plain form, which are read here.
+struct Items<'r, 'a, R, S, P> {
+    json: Escapes<R>,
+    plain_item: P,
+    reading: &'r RefCell<JsonReading<'a, S>>,
+    between: &'r Cell<Option<FetchedKind>>,
+    /// The last byte that the parser was given, but for white space.
+    last: Option<u8>,
+}
+
+impl<R: BufRead, S: Sink, P: Fn(&[u8], &mut Fields) -> Option<usize>> Read for Items<'_, '_, R, S, P> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Behind anything but an object, the parser may have the comma already.
+        if let Some(kind) = self.between.get()
+            && self.last == Some(b'}')
+        {
+            let mut reading = self.reading.borrow_mut();
+            while let Some(bytes) = self.json.unread()? {
+                let Some(length) = (self.plain_item)(bytes, &mut reading.fields) else { break };
+                self.json.skip(length);
+                reading.progress.set(0);
+                if let Err(error) = reading.end_item(kind) {
+                    reading.failed = Some(error);
+                    return Err(io::Error::other("refused"));
+                }
+            }
+            reading.fields.clear();
+        }
+        let length = self.json.read(buffer)?;
+        self.last = buffer.get(..length).and_then(|given| given.trim_ascii().last()).copied().or(self.last);
+        Ok(length)
     }
 }
 
@@ -152,7 +200,9 @@ enum At {
 }
 
 struct Place<'r, 'a, S> {
-    reading: &'r mut JsonReading<'a, S>,
+    reading: &'r RefCell<JsonReading<'a, S>>,
+    /// The kind of an array's items, while the parser stands behind one of them.
+    between: &'r Cell<Option<FetchedKind>>,
     at: At,
 }
 
@@ -160,6 +210,7 @@ impl<'de, S: Sink> DeserializeSeed<'de> for Place<'_, '_, S> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.between.set(None);
         deserializer.deserialize_any(self)
     }
 }
@@ -172,9 +223,10 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { reading, at } = self;
-        let first_key = reading.keys.len();
+        let Self { reading: shared, between, at } = self;
+        let first_key = shared.borrow().keys.len();
         while let Some(key) = map.next_key::<String>()? {
+            let mut reading = shared.borrow_mut();
             reading.progress.set(0);
             let taken = reading.take_key(&key, at, first_key);
             reading.check(taken)?;
@@ -182,45 +234,46 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
                 At::Outside | At::Around => match reading.sink.container(&key) {
                     Some(kind) => {
                         reading.has_container = true;
-                        At::Container(kind)
+                        Some(At::Container(kind))
                     }
-                    None if matches!((at, &*key), (At::Around, "#text" | "#cdata-section")) => At::Text,
-                    None if key.starts_with('@') => {
-                        map.next_value::<IgnoredAny>()?;
-                        continue;
-                    }
-                    None if is_refusal(&key) => At::Message,
-                    None if is_around(&key) => At::Around,
-                    None => At::Outside,
+                    None if matches!((at, &*key), (At::Around, "#text" | "#cdata-section")) => Some(At::Text),
+                    None if key.starts_with('@') => None,
+                    None if is_refusal(&key) => Some(At::Message),
+                    None if is_around(&key) => Some(At::Around),
+                    None => Some(At::Outside),
                 },
-                At::Container(_) | At::Items(_) | At::Item(_) | At::Field if is_message(&key) => At::Message,
+                At::Container(_) | At::Items(_) | At::Item(_) | At::Field if is_message(&key) => Some(At::Message),
                 // Text between the items, and what converters make of comments, is none of them.
-                At::Container(_) if matches!(&*key, "#text" | "#cdata-section") => At::Text,
+                At::Container(_) if matches!(&*key, "#text" | "#cdata-section") => Some(At::Text),
                 At::Container(kind) if !key.starts_with(['@', '#']) => {
                     reading.sink.item_name(&key);
-                    At::Items(kind)
+                    Some(At::Items(kind))
                 }
                 At::Items(_) | At::Item(_) => {
                     let opened = reading.fields.open(key.trim_start_matches('@'));
                     reading.check(opened)?;
-                    At::Field
+                    Some(At::Field)
                 }
                 At::Message => {
                     let opened = reading.said.open(&key);
                     reading.check(opened)?;
-                    At::Said
+                    Some(At::Said)
                 }
                 // The text beside attributes, or below further elements, is the field's.
-                At::Field | At::Said if !key.starts_with('@') => at,
-                At::Container(_) | At::Field | At::Said | At::Text => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
+                At::Field | At::Said if !key.starts_with('@') => Some(at),
+                At::Container(_) | At::Field | At::Said | At::Text => None,
+            };
+            let Some(place) = place else {
+                drop(reading);
+                map.next_value::<IgnoredAny>()?;
+                continue;
             };
             reading.is_isams |= matches!(at, At::Outside) && key.eq_ignore_ascii_case("iSAMS");
             let is_manager = matches!((at, place), (At::Around, At::Around));
             let had_other_text = is_manager && std::mem::take(&mut reading.has_other_text);
-            map.next_value_seed(Place { reading, at: place })?;
+            drop(reading);
+            map.next_value_seed(Place { reading: shared, between, at: place })?;
+            let mut reading = shared.borrow_mut();
             match (at, place) {
                 // One in which nothing stands says that every container is empty.
                 _ if is_manager => {
@@ -232,6 +285,7 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
                 _ => {}
             }
         }
+        let reading = &mut *shared.borrow_mut();
         reading.keys.truncate(first_key);
         match at {
             At::Items(kind) | At::Item(kind) => {
@@ -248,26 +302,28 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        let Self { reading, at } = self;
+        let Self { reading: shared, between, at } = self;
         let at = match at {
             // An array straight in a container can only be its items.
             At::Container(kind) | At::Items(kind) => At::Item(kind),
             at => at,
         };
-        while elements.next_element_seed(Place { reading, at })?.is_some() {
+        while elements.next_element_seed(Place { reading: shared, between, at })?.is_some() {
             // Several elements of one name are several fields.
+            let mut reading = shared.borrow_mut();
             let opened = match at {
                 At::Field => reading.fields.open_again(),
                 At::Said => reading.said.open_again(),
                 _ => Ok(()),
             };
             reading.check(opened)?;
+            between.set(if let At::Item(kind) = at { Some(kind) } else { None });
         }
         Ok(())
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        let Self { reading, at } = self;
+        let (reading, at) = (&mut *self.reading.borrow_mut(), self.at);
         reading.progress.set(0);
         let is_blank = text.trim().is_empty();
         let taken = match at {
@@ -310,12 +366,91 @@ impl<'de, S: Sink> Visitor<'de> for Place<'_, '_, S> {
         // Such a number was rounded when it was read: an id of more than 19 digits.
         if value.abs() > 9e15 {
             let refused = Err(bad_reply("the reply holds a number that is too large to be exact; iSAMS sends texts"));
-            return self.reading.check(refused);
+            return self.reading.borrow_mut().check(refused);
         }
         self.visit_str(&value.to_string())
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
         self.visit_str("")
+    }
+}
+
+#[cfg(all(test, feature = "__tests"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::isams::reply::Everything;
+
+    fn read_both(document: &[u8]) -> [(Everything, String); 2] {
+        let (mut fast, mut slow) = (Everything::default(), Everything::default());
+        let of_fast = read(document, &mut fast);
+        let of_slow = read_with(document, &mut slow, |_, _| None);
+        [(fast, format!("{of_fast:?}")), (slow, format!("{of_slow:?}"))]
+    }
+
+    fn field() -> impl Strategy<Value = String> {
+        let keys = ["@Id", "Id", "id", "PupilId", "@@Late", "#text", "Message", "é", "a\\u0062", "", "b\u{1}"];
+        let values = [
+            "\"1\"",
+            "\"\"",
+            "\" x \"",
+            "\"O'Neil\"",
+            "\"é\"",
+            "\"\\n\"",
+            "\"\\ud83d\"",
+            "\"\t\"",
+            "null",
+            "true",
+            "1",
+            "1e30",
+            "{}",
+            "[]",
+            "[\"1\",\"2\"]",
+            "{\"@a\":\"1\",\"#text\":\"x\"}",
+            "{\"Title\":\"no\"}",
+            "nul",
+            "[{},{\"Code\":\"1\"}]",
+            "\"",
+        ];
+        let (key, value) = (prop::sample::select(keys.to_vec()), prop::sample::select(values.to_vec()));
+        let usual = prop::sample::select(vec!["Code", "Name", "A", "B"]);
+        let texts = prop::sample::select(vec!["\"1\"", "\" é\"", "null"]);
+        prop_oneof![
+            1 => (key, value).prop_map(|(key, value)| format!("\"{key}\": {value}")),
+            4 => (usual, texts).prop_map(|(key, value)| format!("\"{key}\":{value}")),
+        ]
+    }
+
+    fn item() -> impl Strategy<Value = String> {
+        let object = prop::collection::vec(field(), 0..5).prop_map(|fields| format!("{{{}}}", fields.join(" ,\n")));
+        prop_oneof![8 => object, 1 => prop::sample::select(vec!["1".to_owned(), "\"x\"".to_owned(), "[]".to_owned(), String::new()])]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn the_plain_form_reads_as_the_parser_reads_it(
+            items in prop::collection::vec(item(), 0..6),
+            between in prop::sample::select(vec![",", " ,\n ", ", ,", ""]),
+            cut in 0..400_usize,
+        ) {
+            let document = format!(
+                "{{\"iSAMS\":{{\"RegistrationStatuses\":{{\"Row\":[{}]}},\"OutOfSchoolPupils\":null,\"Other\":[{{}},{{}}]}}}}",
+                items.join(between)
+            );
+            let [fast, slow] = read_both(document.as_bytes());
+            prop_assert_eq!(fast, slow, "{}", document);
+            // Cut anywhere, and with a byte that is no text.
+            let mut bytes = document.into_bytes();
+            let at = cut.min(bytes.len());
+            let [fast, slow] = read_both(&bytes[..at]);
+            prop_assert_eq!(fast, slow);
+            bytes.insert(at, 0xFF);
+            let [fast, slow] = read_both(&bytes);
+            prop_assert_eq!(fast, slow);
+        }
     }
 }

@@ -59,6 +59,11 @@ impl Fields {
         Ok(())
     }
 
+    /// The name that the next field had in the item before, which it nearly always has again.
+    pub(super) fn expected(&self) -> &str {
+        self.list.get(self.used).map_or("", |(name, _)| name)
+    }
+
     /// Closes the last field and opens another of its name.
     pub(super) fn open_again(&mut self) -> Result<(), SourceError> {
         let last = self.used.checked_sub(1).and_then(|at| self.list.get(at));
@@ -81,6 +86,13 @@ impl Fields {
     /// The last field is whole: it is trimmed, and dropped if nothing is left (R1.6).
     pub(super) fn close(&mut self) {
         let Some((_, value)) = self.used.checked_sub(1).and_then(|at| self.list.get_mut(at)) else { return };
+        // Nearly every value has nothing to trim.
+        if let [first, .., last] = value.as_bytes()
+            && first.is_ascii_graphic()
+            && last.is_ascii_graphic()
+        {
+            return;
+        }
         value.truncate(value.trim_end().len());
         let blanks = value.len() - value.trim_start().len();
         value.drain(..blanks);
@@ -95,5 +107,26 @@ impl Fields {
 
     pub(super) fn clear(&mut self) {
         (self.used, self.opened, self.length) = (0, 0, 0);
+    }
+}
+
+/// What a reply holds, as it comes.
+#[cfg(all(test, feature = "__tests"))]
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Everything(Vec<String>);
+
+#[cfg(all(test, feature = "__tests"))]
+impl Sink for Everything {
+    fn container(&mut self, name: &str) -> Option<FetchedKind> {
+        super::vocabulary::contents_of(name).map(|contents| contents.kind)
+    }
+
+    fn item_name(&mut self, name: &str) {
+        self.0.push(name.to_owned());
+    }
+
+    fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError> {
+        self.0.push(format!("{kind} {fields:?}"));
+        Ok(())
     }
 }

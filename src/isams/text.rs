@@ -23,7 +23,10 @@ pub(super) fn is_at_most(text: &str, longest: usize) -> bool {
 
 /// Whether a text can be an id or another short value.
 pub(super) fn is_id(text: &str) -> bool {
-    is_at_most(text, LONGEST_ID) && !text.contains(|letter: char| letter.is_control() || letter == NO_CHARACTER)
+    let is_usual = text.len() <= LONGEST_ID && text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_usual
+        || (is_at_most(text, LONGEST_ID)
+            && !text.contains(|letter: char| letter.is_control() || letter == NO_CHARACTER))
 }
 
 /// A name from outside as an error can show it: short, and without what a terminal acts on.

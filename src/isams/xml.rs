@@ -16,7 +16,7 @@ use crate::source::{FetchedKind, SourceError};
 
 /// Reads one reply. A message of the API in it, wherever it stands, is given back, whatever else there is.
 pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Message>, SourceError> {
-    read_with(raw, sink, plain::item)
+    read_with(raw, sink, plain::xml_item)
 }
 
 /// Reads one reply, with this way to read an item of the plain form.
@@ -255,26 +255,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::isams::vocabulary::contents_of;
-
-    /// What a reply holds, as it comes.
-    #[derive(Debug, Default, PartialEq)]
-    struct Everything(Vec<String>);
-
-    impl Sink for Everything {
-        fn container(&mut self, name: &str) -> Option<FetchedKind> {
-            contents_of(name).map(|contents| contents.kind)
-        }
-
-        fn item_name(&mut self, name: &str) {
-            self.0.push(name.to_owned());
-        }
-
-        fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError> {
-            self.0.push(format!("{kind} {fields:?}"));
-            Ok(())
-        }
-    }
+    use crate::isams::reply::Everything;
 
     fn read_both(document: &[u8]) -> [(Everything, String); 2] {
         let (mut fast, mut slow) = (Everything::default(), Everything::default());
@@ -292,7 +273,21 @@ mod tests {
             "é",
             "&amp;",
             "&",
+            "&#39;",
+            "&#x41;",
+            "&#0;",
+            "&#xD800;",
+            "&nope;",
+            "a&lt;b",
+            "&amp",
+            "&;",
             "<![CDATA[ x ]]>",
+            "<![CDATA[]]>",
+            "<![CDATA[a]]&amp;]]>",
+            "<!-->",
+            "<!--->",
+            "<!-- -- -->",
+            "<!--a--->",
             "<!-- - -->",
             "<?p?>",
             "]]>",
@@ -301,15 +296,37 @@ mod tests {
         ];
         let names = ["Id", "PupilId", "Late", "n:Code", "Message", "html", "a_b", "1", "É", "RegistrationPeriods"];
         let (text, name) = (prop::sample::select(texts.to_vec()), prop::sample::select(names.to_vec()));
-        let forms =
-            ["<#>*</#>", "<# />", "<#/>", "<# a=\"1\">*</#>", "<#>*", "</#>", "*", "<#\n>*</# >", "<#><b>*</b></#>"];
+        let forms = [
+            "<#>*</#>",
+            "<# />",
+            "<#/>",
+            "<# a=\"1\">*</#>",
+            "<#>*",
+            "</#>",
+            "*",
+            "<#\n>*</# >",
+            "<# >*</#\n>",
+            "<#/ >",
+            "<!-- a --><#>*</#>",
+            "<#><b>*</b></#>",
+        ];
         (prop::sample::select(forms.to_vec()), name, text)
             .prop_map(|(form, name, text)| form.replace('#', name).replace('*', text))
     }
 
     fn item() -> impl Strategy<Value = String> {
-        let tags =
-            ["<Row>", "<Row Id=\"1\">", "<Row Id=\"1\" Id=\"2\">", "<Row a='1' b=\"&lt;\">", "<Message>", "<x:Row>"];
+        let tags = [
+            "<Row>",
+            "<Row Id=\"1\">",
+            "<Row Id=\"1\" Id=\"2\">",
+            "<Row a='1' b=\"&lt;\">",
+            "<Row\n Id = '1'>",
+            "<Row  a=\"1\"b=\"2\">",
+            "<Row Id=\"\" Id=\"1\" >",
+            "<Row a='&x;'>",
+            "<Message>",
+            "<x:Row>",
+        ];
         let ends = ["</Row>", "</Message>", "</x:Row>", " "];
         let (tag, end) = (prop::sample::select(tags.to_vec()), prop::sample::select(ends.to_vec()));
         (tag, prop::collection::vec(part(), 0..6), end).prop_map(|(tag, parts, end)| {
@@ -320,12 +337,12 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
 
         #[test]
         fn the_plain_form_reads_as_the_parser_reads_it(
             items in prop::collection::vec(item(), 0..5),
-            between in prop::sample::select(vec!["", "\n  ", "x", "<!-- -->"]),
+            between in prop::sample::select(vec!["", "\n  ", "x", "<!-- -->", " <!--é-->\n", "&amp;", "<![CDATA[ ]]>"]),
             cut in 0..400_usize,
         ) {
             let document = format!(

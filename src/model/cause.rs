@@ -45,6 +45,12 @@ impl Cause {
     /// What is wrong with JSON, and where.
     #[cfg(feature = "sync")]
     pub(crate) fn of_json(error: &serde_json::Error) -> Self {
+        Self::of_json_at(error, format_args!("line {}, column {}", error.line(), error.column()))
+    }
+
+    /// The same, of JSON whose place is counted by others.
+    #[cfg(feature = "sync")]
+    pub(crate) fn of_json_at(error: &serde_json::Error, place: impl fmt::Display) -> Self {
         use serde_json::error::Category;
         let what = match error.classify() {
             Category::Io => "reading failed",
@@ -52,7 +58,7 @@ impl Cause {
             Category::Data => "the JSON does not have the expected structure",
             Category::Eof => "the JSON ends early",
         };
-        Self::new(format!("{what} (line {}, column {})", error.line(), error.column()))
+        Self::new(format!("{what} ({place})"))
     }
 }
 

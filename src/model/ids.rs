@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use compact_str::CompactString;
+use lean_string::LeanString;
 use serde::{Deserialize, Deserializer, Serialize};
 
 macro_rules! id {
@@ -19,12 +19,12 @@ macro_rules! id {
         /// ```
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(transparent)]
-        pub struct $name(CompactString);
+        pub struct $name(LeanString);
 
         impl $name {
             /// Makes the id from its text, without the white space around it.
             pub fn new(text: impl AsRef<str>) -> Self {
-                Self(CompactString::from(text.as_ref().trim()))
+                Self(LeanString::from(text.as_ref().trim()))
             }
 
             /// The id's text.
@@ -73,7 +73,7 @@ macro_rules! id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = CompactString::deserialize(deserializer)?;
+                let text = LeanString::deserialize(deserializer)?;
                 Ok(if text.trim().len() == text.len() { Self(text) } else { Self::new(text) })
             }
         }

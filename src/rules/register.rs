@@ -1,5 +1,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 
@@ -8,82 +10,168 @@ use super::span::{Span, end_of};
 use super::untaken::DayRegisters;
 use super::{PmRule, Rules, Scope, TieBreak};
 use crate::model::{
-    Decision, DecisionRule, Issue, Issues, Loser, LoserReason, Mark, PickedBy, PickedRegistration, RawCode, RecordId,
-    RecordKind, RecordReference, Registration, Session, Status, StudentId, Zone, compare_ids,
+    Decision, DecisionRule, FeedTime, Issue, Issues, Loser, LoserReason, Mark, PeriodId, PickedBy, PickedRegistration,
+    RawCode, RecordId, RecordKind, RecordReference, Registration, Session, SourceVerdict, Status, StudentId,
+    UnreadableField, Zone, compare_ids,
 };
 
 /// More rows than one student has in one register.
 const FEW: usize = 16;
 
-/// One student's rows at the earliest time of one session of a date: the session's registration and its duplicates.
-#[derive(Clone, Debug, Default)]
-struct SessionRows {
-    /// That time. Most rows are later, and this says so without a look at the rows themselves.
+/// A row as it is held until marks are made of it, in half of the memory: what few rows have stands apart, and the student
+/// stands once beside all of them.
+#[derive(Clone, PartialEq, Eq)]
+struct HeldRow {
+    id: Option<RecordId>,
+    period: Option<PeriodId>,
+    /// In school time.
     at: NaiveDateTime,
-    rows: Vec<Registration>,
+    last_updated: Option<FeedTime>,
+    session: Session,
+    registered: bool,
+    late: bool,
+    rare: Option<Box<Rare>>,
 }
 
-impl SessionRows {
-    fn take(&mut self, row: Registration, at: NaiveDateTime) {
-        if !self.rows.is_empty() {
-            match at.cmp(&self.at) {
-                Ordering::Greater => return,
-                Ordering::Less => self.rows.clear(),
-                // Of many, repeats are told when all are there.
-                Ordering::Equal if self.rows.len() < FEW && self.rows.contains(&row) => return,
-                Ordering::Equal => {}
-            }
+/// What few rows have.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Rare {
+    /// How the time is written, if not in school time.
+    written: Option<FeedTime>,
+    code: Option<RawCode>,
+    minutes_late: Option<u32>,
+    comment: Option<Box<str>>,
+    verdict: Option<SourceVerdict>,
+    unreadable: Vec<UnreadableField>,
+}
+
+impl HeldRow {
+    fn new(row: &Registration, at: NaiveDateTime, session: Session) -> Self {
+        let rare = Rare {
+            written: Some(row.at).filter(|written| *written != FeedTime::School(at)),
+            code: row.code.clone(),
+            minutes_late: row.minutes_late,
+            comment: row.comment.clone(),
+            verdict: row.verdict,
+            unreadable: row.unreadable.clone(),
+        };
+        Self {
+            id: row.id.clone(),
+            period: row.period.clone(),
+            at,
+            last_updated: row.last_updated,
+            session,
+            registered: row.registered,
+            late: row.late,
+            rare: (rare != Rare::default()).then(|| Box::new(rare)),
         }
-        self.at = at;
-        if self.rows.is_empty() {
-            // Nearly always the only one.
-            self.rows.reserve_exact(1);
+    }
+
+    /// The row as it was read.
+    fn row(&self, student: &StudentId) -> Registration {
+        let mut row = Registration::new(student, FeedTime::School(self.at));
+        row.id = self.id.clone();
+        row.period = self.period.clone();
+        row.last_updated = self.last_updated;
+        row.registered = self.registered;
+        row.late = self.late;
+        if let Some(rare) = &self.rare {
+            let Rare { written, code, minutes_late, comment, verdict, unreadable } = Rare::clone(rare);
+            row.at = written.unwrap_or(row.at);
+            (row.code, row.minutes_late, row.comment) = (code, minutes_late, comment);
+            (row.verdict, row.unreadable) = (verdict, unreadable);
         }
-        self.rows.push(row);
+        row
+    }
+
+    fn place(&self) -> (NaiveDate, Session) {
+        (self.at.date(), self.session)
     }
 }
 
-/// One student's rows of one date.
-#[derive(Clone, Debug)]
-struct Day {
-    date: NaiveDate,
-    am: SessionRows,
-    pm: SessionRows,
+/// Leaves out what can hold medical facts.
+impl fmt::Debug for HeldRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldRow").field("id", &self.id).field("at", &self.at).finish_non_exhaustive()
+    }
 }
 
-/// One student's days, sorted by date. A map's nodes would be many times larger where a student has few.
+/// One student's rows that may count: of each date and session those at the earliest time, that is the session's
+/// registration and its duplicates. Sorted by date and session; a map's nodes would be many times larger where a student has
+/// few.
 #[derive(Clone, Debug, Default)]
-pub(super) struct StudentDays(Vec<Day>);
+pub(super) struct StudentDays(Vec<HeldRow>);
 
 impl StudentDays {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    fn rows(&self, date: NaiveDate, session: Session) -> &[Registration] {
-        let day = self.0.binary_search_by_key(&date, |day| day.date).ok().and_then(|at| self.0.get(at));
-        day.map_or(&[], |day| match session {
-            Session::Am => &day.am.rows,
-            Session::Pm => &day.pm.rows,
-        })
+    fn rows(&self, date: NaiveDate, session: Session) -> &[HeldRow] {
+        let begin = self.0.partition_point(|row| row.place() < (date, session));
+        let rest = self.0.get(begin..).unwrap_or_default();
+        let count = rest.iter().take_while(|row| row.place() == (date, session)).count();
+        rest.get(..count).unwrap_or_default()
     }
 
-    pub(super) fn take(&mut self, row: Registration, at: NaiveDateTime, session: Session) {
-        let date = at.date();
-        // Most feeds come date by date, so the last day is looked at first.
-        let place = match self.0.last() {
-            Some(last) if last.date == date => self.0.len() - 1,
-            Some(last) if last.date < date => self.0.len(),
-            _ => self.0.partition_point(|day| day.date < date),
+    pub(super) fn take(&mut self, row: &Registration, at: NaiveDateTime, session: Session) {
+        let place = (at.date(), session);
+        // Most feeds come date by date, so the end is looked at first.
+        let end = match self.0.last() {
+            Some(last) if last.place() > place => self.0.partition_point(|known| known.place() <= place),
+            _ => self.0.len(),
         };
-        if self.0.get(place).is_none_or(|day| day.date != date) {
-            self.0.insert(place, Day { date, am: SessionRows::default(), pm: SessionRows::default() });
+        let known = end.checked_sub(1).and_then(|last| self.0.get(last)).filter(|known| known.place() == place);
+        let order = known.map(|known| at.cmp(&known.at));
+        // Most rows are of later registers.
+        if order == Some(Ordering::Greater) {
+            return;
         }
-        if let Some(day) = self.0.get_mut(place) {
-            match session {
-                Session::Am => day.am.take(row, at),
-                Session::Pm => day.pm.take(row, at),
+        let row = HeldRow::new(row, at, session);
+        let mut end = end;
+        if order.is_some() {
+            let begin = self.0.partition_point(|known| known.place() < place);
+            let same = self.0.get(begin..end).unwrap_or_default();
+            match order {
+                Some(Ordering::Less) => {
+                    self.0.drain(begin..end);
+                    end = begin;
+                }
+                // Of many, repeats are told when all are there.
+                _ if same.len() < FEW && same.contains(&row) => return,
+                _ => {}
             }
+        }
+        if self.0.len() == self.0.capacity() {
+            // Doubling would hold twice of what is needed.
+            self.0.reserve_exact((self.0.len() / 4).max(2));
+        }
+        self.0.insert(end, row);
+    }
+
+    /// Puts the winner of each register first (R4) and counts the losers.
+    pub(super) fn settle(&mut self, student: &StudentId, zone: &Zone, issues: &mut Issues) {
+        let has_duplicates = |rows: &[HeldRow]| matches!(rows, [a, b] if a.place() == b.place());
+        if !self.0.windows(2).any(has_duplicates) {
+            return;
+        }
+        let mut held = std::mem::take(&mut self.0).into_iter().peekable();
+        while let Some(first) = held.next() {
+            let ((date, session), at) = (first.place(), first.at);
+            if held.peek().is_none_or(|next| next.place() != (date, session)) {
+                self.0.push(first);
+                continue;
+            }
+            let mut rows = vec![first.row(student)];
+            while let Some(next) = held.next_if(|next| next.place() == (date, session)) {
+                rows.push(next.row(student));
+            }
+            rows.sort_by(|a, b| compare_duplicates(b, a, zone));
+            rows.dedup();
+            for loser in rows.iter().skip(1) {
+                issues.raise(Issue::DuplicateRegistration, loser.id.as_ref().map(RecordId::as_str));
+            }
+            self.0.extend(rows.iter().map(|row| HeldRow::new(row, at, session)));
         }
     }
 }
@@ -108,8 +196,9 @@ pub struct Register {
     pub(super) codes: SchoolCodes,
     /// Whether the rows are registrations or session marks.
     pub(super) row_kind: RecordKind,
-    pub(super) days: BTreeMap<StudentId, StudentDays>,
-    pub(super) spans: BTreeMap<StudentId, Vec<Span>>,
+    /// Shared by the register's clones.
+    pub(super) days: Arc<BTreeMap<StudentId, StudentDays>>,
+    pub(super) spans: Arc<BTreeMap<StudentId, Vec<Span>>>,
     pub(super) assigned: BTreeSet<(NaiveDate, Session)>,
     /// `assigned`, and under the period rule the sessions of periods (R7).
     pub(super) in_session: BTreeSet<(NaiveDate, Session)>,
@@ -121,21 +210,6 @@ pub struct Register {
 }
 
 impl Register {
-    /// Puts the winner of each register first (R4) and counts the losers.
-    pub(super) fn settled(mut self) -> Self {
-        let zone = self.rules.zone();
-        for day in self.days.values_mut().flat_map(|days| &mut days.0) {
-            for rows in [&mut day.am.rows, &mut day.pm.rows] {
-                rows.sort_by(|a, b| compare_duplicates(b, a, zone));
-                rows.dedup();
-                for loser in rows.iter().skip(1) {
-                    self.issues.raise(Issue::DuplicateRegistration, loser.id.as_ref().map(RecordId::as_str));
-                }
-            }
-        }
-        self
-    }
-
     /// The mark of one student, date and session; `None` if there is none, or if it is out of scope.
     pub fn mark(&self, student: &StudentId, date: NaiveDate, session: Session) -> Option<Mark> {
         if !self.is_in_session(date, session) {
@@ -153,7 +227,19 @@ impl Register {
 
     /// One student's marks, sorted by date, session.
     pub fn student<'a>(&'a self, student: &'a StudentId) -> impl Iterator<Item = Mark> + 'a {
-        self.in_session.iter().filter_map(|(date, session)| self.mark(student, *date, *session))
+        let days = self.days.get(student);
+        let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
+        // Both are sorted.
+        let mut rest = days.map_or(&[][..], |days| &days.0);
+        self.in_session.iter().filter_map(move |(date, session)| {
+            let place = (*date, *session);
+            let before = rest.iter().take_while(|row| row.place() < place).count();
+            let from_here = rest.get(before..).unwrap_or_default();
+            let count = from_here.iter().take_while(|row| row.place() == place).count();
+            let (rows, after) = from_here.split_at_checked(count).unwrap_or_default();
+            rest = after;
+            self.decide(student, *date, *session, rows, spans)
+        })
     }
 
     /// One date's marks, sorted by student, session.
@@ -282,13 +368,20 @@ impl Register {
         student: &StudentId,
         date: NaiveDate,
         session: Session,
-        rows: &[Registration],
+        rows: &[HeldRow],
         spans: &[Span],
     ) -> Option<Mark> {
-        let zone = self.rules.zone();
-        let row = rows.first();
-        let at = row.map(|row| row.at.school_time(zone));
-        let candidates = self.candidates(date, session, row, spans);
+        let first = rows.first().map(|held| held.row(student));
+        let row = first.as_ref();
+        let at = rows.first().map(|held| held.at);
+        let (only, several);
+        let candidates = if spans.is_empty() {
+            only = row.map(|row| self.candidate(row));
+            only.as_slice()
+        } else {
+            several = self.candidates(date, session, row, spans);
+            several.as_slice()
+        };
         let (winner, others) = candidates.split_first()?;
 
         let rule = if others.is_empty() {
@@ -304,7 +397,7 @@ impl Register {
         let duplicates = rows
             .iter()
             .skip(1)
-            .map(|row| Loser { record: self.candidate(row).reference(), why: LoserReason::Duplicate });
+            .map(|held| Loser { record: self.candidate(&held.row(student)).reference(), why: LoserReason::Duplicate });
         let losers: Vec<Loser> = beaten.chain(duplicates).take(Decision::MOST_LOSERS).collect();
         let more_losers = (others.len() + rows.len().saturating_sub(1) - losers.len()) as u64;
 
@@ -344,18 +437,18 @@ impl Register {
 
     /// Every record of a student that stands beside a session, and why it lost: the winner first, for which there is no
     /// why, then losing candidates, duplicates and out-of-school records of the date that do not cover the session. None
-    /// where the school was not in session (R7).
-    pub(crate) fn contenders(
-        &self,
+    /// where the school was not in session (R7). The rows are those of [`rows`](Self::rows).
+    pub(crate) fn contenders<'a>(
+        &'a self,
         student: &StudentId,
         date: NaiveDate,
         session: Session,
-    ) -> Vec<(Candidate<'_>, Option<LoserReason>)> {
-        let rows = self.days.get(student).map_or(&[][..], |days| days.rows(date, session));
+        rows: &'a [Registration],
+    ) -> Vec<(Candidate<'a>, Option<LoserReason>)> {
         let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
         let at = rows.first().map(|row| row.at.school_time(self.rules.zone()));
         let candidates = self.candidates(date, session, rows.first(), spans);
-        let mut all: Vec<(Candidate<'_>, Option<LoserReason>)> = Vec::new();
+        let mut all: Vec<(Candidate<'a>, Option<LoserReason>)> = Vec::new();
         if !self.is_in_session(date, session) {
             return all;
         }
@@ -371,8 +464,9 @@ impl Register {
     }
 
     /// The student's rows at the time of the session's register, the one that counts first (R3, R4).
-    pub(crate) fn rows(&self, student: &StudentId, date: NaiveDate, session: Session) -> &[Registration] {
-        self.days.get(student).map_or(&[], |days| days.rows(date, session))
+    pub(crate) fn rows(&self, student: &StudentId, date: NaiveDate, session: Session) -> Vec<Registration> {
+        let held = self.days.get(student).map_or(&[][..], |days| days.rows(date, session));
+        held.iter().map(|held| held.row(student)).collect()
     }
 
     /// The record that would decide if this row were a session's registration (R6).

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use chrono::{Days, NaiveDate, NaiveDateTime};
 
@@ -150,7 +151,8 @@ impl Resolver {
     /// Takes one record.
     pub fn push(&mut self, record: Record) {
         match record {
-            Record::Registration(row) => self.push_registration(row),
+            // By reference: a row is large, and most are looked at and let go.
+            Record::Registration(ref row) => self.push_registration(row),
             Record::OutOfSchool(record) => self.push_out_of_school(record),
             Record::Period(period) => self.push_period(period),
             Record::Code(code) => self.codes.insert(code),
@@ -158,7 +160,7 @@ impl Resolver {
         }
     }
 
-    fn push_registration(&mut self, row: Registration) {
+    fn push_registration(&mut self, row: &Registration) {
         if row.at.is_date() {
             self.bare_date = true;
             return;
@@ -169,7 +171,7 @@ impl Resolver {
         }
         self.has_registrations = true;
         if self.day_registers.are_asked(at.date()) && self.scope.has_student(&row.student) {
-            self.day_registers.take(&row, at, self.rules.zone());
+            self.day_registers.take(row, at, self.rules.zone());
         }
         match self.rules.pm() {
             PmRule::FirstFrom(pm_start) => {
@@ -180,7 +182,7 @@ impl Resolver {
                 if !self.closed.contains(&at.date()) {
                     self.dates.insert(at.date());
                 }
-                let flag = flag_of(&self.periods, &row);
+                let flag = flag_of(&self.periods, row);
                 if let Some(period) = row
                     .period
                     .as_ref()
@@ -210,11 +212,11 @@ impl Resolver {
         let session = mark.session;
         let row = mark.into_row();
         let at = row.at.school_time(self.rules.zone());
-        self.take(row, at, Some(session));
+        self.take(&row, at, Some(session));
     }
 
     /// Takes a row that is in the window: what it says of the school, and of its session if it is a session's.
-    fn take(&mut self, row: Registration, at: NaiveDateTime, session: Option<Session>) {
+    fn take(&mut self, row: &Registration, at: NaiveDateTime, session: Option<Session>) {
         let date = at.date();
         let is_open = !self.closed.contains(&date);
         if !is_open {
@@ -222,7 +224,7 @@ impl Resolver {
         }
         self.has_coded_records |= row.code.is_some();
         let is_in_scope = self.scope.has_student(&row.student);
-        if is_in_scope && self.may_raise_issue(&row) {
+        if is_in_scope && self.may_raise_issue(row) {
             self.noted.insert(row.clone());
         }
         let seen = self.students.entry(row.student.clone()).or_default();
@@ -310,7 +312,7 @@ impl Resolver {
         for row in std::mem::take(&mut self.unplaced) {
             let at = row.at.school_time(self.rules.zone());
             match flag_of(&self.periods, &row) {
-                Flag::Session(session) => self.take(row, at, Some(session)),
+                Flag::Session(session) => self.take(&row, at, Some(session)),
                 Flag::None => {}
                 Flag::UnknownPeriod if self.scope.has_student(&row.student) => {
                     issues.raise(Issue::UnknownPeriod, row.id.as_ref().map(RecordId::as_str));
@@ -361,6 +363,9 @@ impl Resolver {
         }
 
         let zone = self.rules.zone();
+        for (student, days) in &mut days {
+            days.settle(student, zone, &mut issues);
+        }
         let mut period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>> = BTreeMap::new();
         for period in self.periods.values().filter_map(BTreeSet::last) {
             if let Some(session) = period.flag() {
@@ -376,8 +381,8 @@ impl Resolver {
             scope: self.scope,
             codes: self.codes,
             row_kind: if self.has_session_marks { RecordKind::SessionMark } else { RecordKind::Registration },
-            days,
-            spans,
+            days: Arc::new(days),
+            spans: Arc::new(spans),
             assigned: self.assigned,
             period_times,
             unknown_period_days,
@@ -390,8 +395,7 @@ impl Resolver {
                 closed: self.closed,
             },
             issues,
-        }
-        .settled())
+        })
     }
 
     fn raise_period_issues(&self, issues: &mut Issues) {

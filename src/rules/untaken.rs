@@ -76,8 +76,9 @@ impl Register {
             let not_taken = rows.values().filter(|row| is_not_taken(row)).count() as u64;
             let is_session = |session: &Session| {
                 rows.keys().any(|student| {
-                    let picked = self.rows(student, date, *session).first();
-                    picked.is_some_and(|row| row.period == *period && row.at.school_time(self.rules.zone()) == *at)
+                    let rows = self.rows(student, date, *session);
+                    rows.first()
+                        .is_some_and(|row| row.period == *period && row.at.school_time(self.rules.zone()) == *at)
                 })
             };
             (not_taken > 0).then(|| UntakenRegister {

@@ -103,13 +103,40 @@ impl WithheldChange {
 pub struct ChangeSet {
     revision: u64,
     run: Run,
-    writes: Vec<Write>,
+    writes: Writes,
     withheld: Vec<WithheldChange>,
     lease: Option<LeaseToken>,
 }
 
+/// What a change set writes.
+#[derive(Clone)]
+enum Writes {
+    Held(Vec<Write>),
+    /// So many, each made when it is asked for: all at once would be most of the memory of a first sync.
+    Made(usize, Arc<dyn Fn(usize) -> Option<Write> + Send + Sync>),
+}
+
+impl Writes {
+    fn iter(&self) -> impl Iterator<Item = Write> + '_ {
+        let count = match self {
+            Self::Held(writes) => writes.len(),
+            Self::Made(count, _) => *count,
+        };
+        (0..count).filter_map(|place| match self {
+            Self::Held(writes) => writes.get(place).cloned(),
+            Self::Made(_, make) => make(place),
+        })
+    }
+}
+
+impl fmt::Debug for Writes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
 setters!(ChangeSet {
-    with_writes(writes: Vec<Write>) => writes;
+    with_writes(writes: Vec<Write>) => Writes::Held(writes);
     with_withheld(withheld: Vec<WithheldChange>) => withheld;
     with_lease(lease: LeaseToken) => Some(lease);
 });
@@ -117,7 +144,18 @@ setters!(ChangeSet {
 impl ChangeSet {
     /// What a run writes that was planned from this revision of the school.
     pub fn new(revision: u64, run: Run) -> Self {
-        Self { revision, run, writes: Vec::new(), withheld: Vec::new(), lease: None }
+        Self { revision, run, writes: Writes::Held(Vec::new()), withheld: Vec::new(), lease: None }
+    }
+
+    /// Sets so many changes, of which each is made when it is read.
+    #[must_use]
+    pub(crate) fn with_writes_made(
+        mut self,
+        count: usize,
+        make: impl Fn(usize) -> Option<Write> + Send + Sync + 'static,
+    ) -> Self {
+        self.writes = Writes::Made(count, Arc::new(make));
+        self
     }
 
     /// The revision that the changes were planned from.
@@ -130,9 +168,10 @@ impl ChangeSet {
         &self.run
     }
 
-    /// The changes, each place at most once.
-    pub fn writes(&self) -> &[Write] {
-        &self.writes
+    /// The changes, each place at most once. A mark is made when its change is read, so take one after another: collected,
+    /// those of a first sync are tens of megabytes.
+    pub fn writes(&self) -> impl Iterator<Item = Write> + '_ {
+        self.writes.iter()
     }
 
     /// The changes that were not written, and why: [`MarkStore::withheld`](super::MarkStore::withheld) gives them back.

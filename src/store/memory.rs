@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
+use super::kept::{KeptChange, KeptMark};
 use super::{
     Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkKey, MarkStore, Pruned, Run, RunQuery,
     Snapshot, StoreError, StoredMark, WithheldChange,
 };
-use crate::model::{SchoolId, StudentId};
-use crate::rules::Scope;
+use crate::model::{MarkContent, SchoolId, Session, StudentId};
+use crate::rules::{Freshness, Scope};
 
 /// Marks in memory, for tests and for runs that need no memory of the last one. Clones share their marks.
 ///
@@ -32,19 +33,41 @@ pub struct MemoryStore(Arc<Mutex<HashMap<SchoolId, School>>>);
 /// As good as for ever, and no sum of it and now goes over.
 const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 3_600);
 
+/// A student's live marks, sorted by place, each with the change that made it what it is. The feed holds what it says, so
+/// that is held once.
+type LiveMarks = Vec<((NaiveDate, Session), ChangeCursor)>;
+
 #[derive(Debug, Default)]
 struct School {
     revision: u64,
-    live: BTreeMap<MarkKey, StoredMark>,
+    live: BTreeMap<StudentId, LiveMarks>,
     /// Oldest first.
-    feed: Vec<FeedEntry>,
+    feed: Vec<Entry>,
     last_cursor: u64,
     /// Oldest first; the newest is never pruned.
     runs: Vec<Run>,
+    /// When each run was applied.
+    applied: BTreeMap<u64, DateTime<Utc>>,
     /// By run, of those that withheld anything.
     withheld: BTreeMap<u64, Vec<WithheldChange>>,
     last_token: u64,
     lease_until: Option<Instant>,
+}
+
+/// An entry of the feed, as it is kept.
+#[derive(Debug)]
+enum Entry {
+    Changed(KeptChange),
+    Erased { cursor: ChangeCursor, student: StudentId, applied_at: DateTime<Utc> },
+}
+
+impl Entry {
+    fn cursor(&self) -> ChangeCursor {
+        match self {
+            Self::Changed(change) => change.cursor,
+            Self::Erased { cursor, .. } => *cursor,
+        }
+    }
 }
 
 impl School {
@@ -58,20 +81,58 @@ impl School {
         ChangeCursor::new(self.last_cursor)
     }
 
-    fn changes(&self) -> impl Iterator<Item = &Change> {
-        self.feed.iter().filter_map(|entry| if let FeedEntry::Changed(change) = entry { Some(change) } else { None })
+    /// The change in the feed that has this cursor.
+    fn change(&self, cursor: ChangeCursor) -> Option<&KeptChange> {
+        // Where nothing was deleted, cursors count the entries.
+        let counted = usize::try_from(cursor.number().saturating_sub(1)).ok()?;
+        let place = match self.feed.get(counted) {
+            Some(entry) if entry.cursor() == cursor => counted,
+            _ => self.feed.binary_search_by_key(&cursor, Entry::cursor).ok()?,
+        };
+        if let Entry::Changed(change) = self.feed.get(place)? { Some(change) } else { None }
+    }
+
+    /// What the live mark at a place says.
+    fn content(&self, key: &MarkKey) -> Option<MarkContent> {
+        let marks = self.live.get(&key.student)?;
+        let place = marks.binary_search_by_key(&(key.date, key.session), |(place, _)| *place).ok()?;
+        self.change(marks.get(place)?.1)?.content()
+    }
+
+    /// The live mark that a change has made.
+    fn stored(&self, change: &KeptChange) -> Option<StoredMark> {
+        let freshness = self.freshness_of(change)?;
+        let (fetched_at, as_of) = (freshness.fetched_at, freshness.as_of_earliest());
+        Some(StoredMark::new(change.key.clone(), change.content()?, fetched_at, as_of))
+    }
+
+    /// That of the change's run, which is there as long as the change.
+    fn freshness_of(&self, change: &KeptChange) -> Option<Freshness> {
+        let run = self.runs.binary_search_by_key(&change.run, |run| run.number).ok()?;
+        Some(self.runs.get(run)?.freshness)
+    }
+
+    /// The change as others see it.
+    fn told(&self, change: &KeptChange) -> Option<Change> {
+        Some(change.change(self.freshness_of(change)?.fetched_at, *self.applied.get(&change.run)?))
+    }
+
+    fn changes(&self) -> impl Iterator<Item = &KeptChange> {
+        self.feed.iter().filter_map(|entry| if let Entry::Changed(change) = entry { Some(change) } else { None })
     }
 
     fn prune(&mut self, midnight: DateTime<Utc>) -> Pruned {
         // The last change of each mark before that midnight: it says what the store showed then.
         let mut last: HashMap<MarkKey, ChangeCursor> = HashMap::new();
-        for change in self.changes().filter(|change| change.seen_at < midnight) {
+        let seen_before =
+            |change: &&KeptChange| self.freshness_of(change).is_some_and(|freshness| freshness.fetched_at < midnight);
+        for change in self.changes().filter(seen_before) {
             last.insert(change.key.clone(), change.cursor);
         }
         let (entries_before, runs_before) = (self.changes().count(), self.runs.len());
         self.feed.retain_mut(|entry| match entry {
-            FeedEntry::Erased { applied_at, .. } => *applied_at >= midnight,
-            FeedEntry::Changed(change) => match last.get(&change.key) {
+            Entry::Erased { applied_at, .. } => *applied_at >= midnight,
+            Entry::Changed(change) => match last.get(&change.key) {
                 Some(last) if *last > change.cursor => false,
                 Some(last) if *last == change.cursor => {
                     change.before = None;
@@ -85,6 +146,7 @@ impl School {
         self.runs.retain(|run| run.freshness.fetched_at >= midnight || needed.contains(&run.number));
         let kept: BTreeSet<u64> = self.runs.iter().map(|run| run.number).collect();
         self.withheld.retain(|run, _| kept.contains(run));
+        self.applied.retain(|run, _| kept.contains(run));
         Pruned::new((entries_before - self.changes().count()) as u64, (runs_before - self.runs.len()) as u64)
     }
 }
@@ -106,8 +168,11 @@ impl MarkStore for MemoryStore {
     async fn read(&self, school: &SchoolId, scope: &Scope) -> Result<Snapshot, StoreError> {
         let schools = self.lock();
         let Some(school) = schools.get(school) else { return Ok(Snapshot::default()) };
-        let live = school.live.values().filter(|stored| scope.contains(&stored.key.student, stored.key.date));
-        Ok(Snapshot::new(school.revision, live.cloned().collect()))
+        let window = scope.window();
+        let students = school.live.iter().filter(|(student, _)| scope.has_student(student));
+        let marks = students.flat_map(|(_, marks)| marks).filter(|((date, _), _)| window.contains(*date));
+        let live = marks.filter_map(|(_, cursor)| school.stored(school.change(*cursor)?));
+        Ok(Snapshot::new(school.revision, live.collect()))
     }
 
     async fn apply(&self, school: &SchoolId, changes: &ChangeSet) -> Result<u64, StoreError> {
@@ -120,27 +185,29 @@ impl MarkStore for MemoryStore {
             return Err(StoreError::moved());
         }
         let number = school.runs.last().map_or(0, |run| run.number) + 1;
-        let (freshness, applied_at) = (changes.run().freshness, Utc::now());
+        school.applied.insert(number, Utc::now());
         let cursor_before = school.last_cursor;
-        for write in changes.writes() {
+        let writes = changes.writes();
+        school.feed.reserve(writes.size_hint().1.unwrap_or_default());
+        for write in writes {
             let key = write.key();
-            let before = school.live.get(&key).map(|stored| Arc::clone(&stored.content));
-            let after = write.after().map(|mark| Arc::new(mark.content()));
-            match (&before, &after) {
+            let before = school.content(&key).map(Arc::new);
+            match (&before, write.after()) {
                 (None, None) => continue,
-                (Some(before), Some(after)) if before.same_content(after) => continue,
+                (Some(before), Some(after)) if after.has_content(before) => continue,
                 _ => {}
             }
-            match after {
-                Some(content) => {
-                    let (fetched_at, as_of) = (freshness.fetched_at, freshness.as_of_earliest());
-                    school.live.insert(key.clone(), StoredMark::new(key.clone(), content, fetched_at, as_of))
-                }
-                None => school.live.remove(&key),
-            };
-            let change = Change::new(key, school.next_cursor(), number, freshness.fetched_at, applied_at);
-            let change = change.with_before(before).with_after(write.after().cloned());
-            school.feed.push(FeedEntry::Changed(change));
+            let cursor = school.next_cursor();
+            let of_student = school.live.entry(key.student.clone()).or_default();
+            let place = (key.date, key.session);
+            match (of_student.binary_search_by_key(&place, |(place, _)| *place), write.after()) {
+                (Ok(known), Some(_)) => of_student.iter_mut().skip(known).take(1).for_each(|(_, last)| *last = cursor),
+                (Ok(known), None) => drop(of_student.remove(known)),
+                (Err(new), Some(_)) => of_student.insert(new, (place, cursor)),
+                (Err(_), None) => {}
+            }
+            let after = write.after().map(KeptMark::new);
+            school.feed.push(Entry::Changed(KeptChange { key, cursor, run: number, before, after }));
         }
         school.revision += u64::from(school.last_cursor > cursor_before);
         school.runs.push(changes.run().clone().with_number(number));
@@ -158,7 +225,8 @@ impl MarkStore for MemoryStore {
     async fn history(&self, school: &SchoolId, query: &HistoryQuery) -> Result<Vec<Change>, StoreError> {
         let schools = self.lock();
         let Some(school) = schools.get(school) else { return Ok(Vec::new()) };
-        Ok(school.changes().filter(|change| query.contains(&change.key)).cloned().collect())
+        let fitting = school.changes().filter(|change| query.contains(&change.key));
+        Ok(fitting.filter_map(|change| school.told(change)).collect())
     }
 
     async fn changes(
@@ -170,7 +238,13 @@ impl MarkStore for MemoryStore {
         let schools = self.lock();
         let Some(school) = schools.get(school) else { return Ok(Vec::new()) };
         let seen = school.feed.partition_point(|entry| Some(entry.cursor()) <= after);
-        Ok(school.feed.iter().skip(seen).take(limit).cloned().collect())
+        let told = |entry: &Entry| match entry {
+            Entry::Changed(change) => school.told(change).map(FeedEntry::Changed),
+            Entry::Erased { cursor, student, applied_at } => {
+                Some(FeedEntry::Erased { cursor: *cursor, student: student.clone(), applied_at: *applied_at })
+            }
+        };
+        Ok(school.feed.iter().skip(seen).take(limit).filter_map(told).collect())
     }
 
     async fn runs(&self, school: &SchoolId, query: &RunQuery) -> Result<Vec<Run>, StoreError> {
@@ -197,13 +271,13 @@ impl MarkStore for MemoryStore {
         let school = schools.entry(school.clone()).or_default();
         let of_student = school.changes().map(|change| &change.key).filter(|key| key.student == *student);
         let places = of_student.collect::<BTreeSet<_>>().len() as u64;
-        school.live.retain(|key, _| key.student != *student);
+        school.live.remove(student);
         school.feed.retain(|entry| match entry {
-            FeedEntry::Changed(change) => change.key.student != *student,
-            FeedEntry::Erased { student: erased, .. } => erased != student,
+            Entry::Changed(change) => change.key.student != *student,
+            Entry::Erased { student: erased, .. } => erased != student,
         });
         let cursor = school.next_cursor();
-        school.feed.push(FeedEntry::Erased { cursor, student: student.clone(), applied_at: Utc::now() });
+        school.feed.push(Entry::Erased { cursor, student: student.clone(), applied_at: Utc::now() });
         for withheld in school.withheld.values_mut() {
             withheld.retain(|change| change.key.student != *student);
         }

@@ -6,6 +6,7 @@ pub mod your_own_store {}
 mod change;
 mod error;
 mod forward;
+mod kept;
 mod mark;
 mod memory;
 #[cfg(feature = "postgres")]

@@ -415,7 +415,8 @@ fn precedence(register: &Register, missing_stamps: u64, has_stamps: bool) -> Che
             let outcome = register.outcome(candidate);
             (outcome.status, outcome.letter) != (mark.status, mark.code.clone())
         };
-        let contenders = register.contenders(&mark.student, mark.date, mark.session);
+        let rows = register.rows(&mark.student, mark.date, mark.session);
+        let contenders = register.contenders(&mark.student, mark.date, mark.session, &rows);
         let lost = contenders.iter().find(|(candidate, why)| {
             matches!(candidate, Candidate::OutOfSchool(_))
                 && *why != Some(LoserReason::NotCovering)

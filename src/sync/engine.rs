@@ -402,12 +402,12 @@ impl AttendanceSync {
         self.tell(SyncEvent::Planned { changes: plan.changes.len() as u64, withheld: plan.counts.withheld });
         // A sweep looks at other dates from night to night, so it says nothing of how old replies are.
         let measuring = RunQuery::all().with_purposes([RunPurpose::Window, RunPurpose::Targeted]);
-        let previous = self.store.runs(&self.school, &measuring.clone().with_newest(1)).await?;
-        let reply_age = self.reply_age(&plan, previous.last(), freshness);
         let since = freshness.fetched_at.checked_sub_signed(RECENT).unwrap_or(DateTime::<Utc>::MIN_UTC);
-        let recent = self.store.runs(&self.school, &measuring.with_since(since)).await?;
+        let recent = self.newest_runs(&measuring, since).await?;
+        let reply_age = self.reply_age(&plan, recent.last(), freshness);
         // What the key did before its settings were changed says nothing of today.
-        let is_so_set = |run: &&Run| run.freshness.cache_expiry() == freshness.cache_expiry();
+        let is_so_set =
+            |run: &&Run| run.freshness.fetched_at >= since && run.freshness.cache_expiry() == freshness.cache_expiry();
         let ages = recent.iter().filter(is_so_set).map(|run| run.reply_age).chain([reply_age]);
         let measured = MeasuredAge::over(ages, freshness.cache_expiry());
         let mut issues = register.issues().clone();
@@ -460,11 +460,24 @@ impl AttendanceSync {
         Ok(Planned { report, plan, snapshot, run })
     }
 
+    /// The newest runs of a query, at least those since then. Years of older ones are left in the store.
+    async fn newest_runs(&self, query: &RunQuery, since: DateTime<Utc>) -> Result<Vec<Run>, StoreError> {
+        let mut most = 32;
+        loop {
+            let runs = self.store.runs(&self.school, &query.clone().with_newest(most)).await?;
+            let are_all = runs.len() < most || runs.first().is_some_and(|run| run.freshness.fetched_at < since);
+            if are_all {
+                return Ok(runs);
+            }
+            most = most.saturating_mul(4);
+        }
+    }
+
     /// What the plan shows of how old the replies are. A change proves something about the run before only if that run
     /// would have written it: by the same rules, with the date in scope, nothing withheld, and a newer record now.
     fn reply_age(&self, plan: &Plan, previous: Option<&Run>, freshness: Freshness) -> ReplyAge {
         let previous = previous.filter(|run| run.rules == self.rules && run.withheld.is_empty());
-        let appeared = plan.changes.iter().filter_map(|change| {
+        let appeared = plan.changes.of_known_marks().filter_map(|change| {
             let (before, after) = (change.before.as_ref()?, change.after.as_ref()?);
             let could_see = previous?.scope.contains(&after.student, after.date);
             after.last_updated().filter(|stamp| could_see && Some(*stamp) > before.last_updated)
@@ -501,11 +514,12 @@ pub(super) async fn apply(
     run: &Run,
     lease: LeaseToken,
 ) -> Result<u64, StoreError> {
+    let (count, planned) = (plan.changes.len(), plan.changes.clone());
     let changes = ChangeSet::new(revision, run.clone())
-        .with_writes(plan.writes())
+        .with_writes_made(count, move |place| planned.write(place))
         .with_withheld(plan.withheld.clone())
         .with_lease(lease);
-    let span = info_span!("rollmark.apply", rows = changes.writes().len());
+    let span = info_span!("rollmark.apply", rows = count);
     store.apply(school, &changes).instrument(span).await
 }
 

@@ -41,7 +41,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 pub(crate) use engine::narrow_to_today;
 pub use engine::{AttendanceSync, Planned, SyncEvent};
 pub use error::{SyncError, SyncErrorKind};
-pub use plan::{Guards, MassChange, Plan, PlannedChange};
+pub use plan::{Guards, MassChange, Plan, PlannedChange, PlannedChanges};
 pub use report::{Fetched, ReportWindow, ReportZone, SyncReport};
 pub use saved::SavedPlan;
 pub use sweep::{OutsideWindow, Sweep};

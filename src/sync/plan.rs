@@ -1,8 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::{Mark, MarkContent, RecordKind, StudentId, setters};
 use crate::rules::{Freshness, Register};
@@ -108,12 +109,138 @@ pub struct PlannedChange {
     pub after: Option<Arc<Mark>>,
 }
 
+impl PlannedChange {
+    fn into_write(self) -> Write {
+        match self.after {
+            Some(after) => Write::Put(after),
+            None => Write::Remove(self.key),
+        }
+    }
+}
+
+/// The changes of a plan. Each is made when it is looked at, from the register that the plan was made from, since all marks of
+/// a first sync would take tens of megabytes. A clone shares them. Serialises as a list.
+#[derive(Clone, Default)]
+pub struct PlannedChanges(Arc<Changes>);
+
+enum Changes {
+    /// From a saved plan.
+    Read(Vec<PlannedChange>),
+    Made(Vec<Place>, Box<Register>),
+}
+
+/// The place of a change.
+struct Place {
+    key: MarkKey,
+    before: Option<Arc<MarkContent>>,
+    is_removed: bool,
+}
+
+impl Place {
+    fn of(stored: &StoredMark, is_removed: bool) -> Self {
+        Self { key: stored.key.clone(), before: Some(Arc::clone(&stored.content)), is_removed }
+    }
+
+    fn change(&self, register: &Register) -> PlannedChange {
+        let (student, date, session) = self.key.parts();
+        let after = if self.is_removed { None } else { register.mark(student, date, session).map(Arc::new) };
+        PlannedChange { key: self.key.clone(), before: self.before.clone(), after }
+    }
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self::Read(Vec::new())
+    }
+}
+
+impl PlannedChanges {
+    fn of(places: Vec<Place>, register: &Register) -> Self {
+        Self(Arc::new(Changes::Made(places, Box::new(register.clone()))))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match &*self.0 {
+            Changes::Read(changes) => changes.len(),
+            Changes::Made(places, _) => places.len(),
+        }
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The change at a place in the list.
+    pub fn get(&self, place: usize) -> Option<PlannedChange> {
+        match &*self.0 {
+            Changes::Read(changes) => changes.get(place).cloned(),
+            Changes::Made(places, register) => places.get(place).map(|place| place.change(register)),
+        }
+    }
+
+    /// The changes, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = PlannedChange> + '_ {
+        (0..self.len()).filter_map(|place| self.get(place))
+    }
+
+    /// Those of marks that the store has.
+    pub(super) fn of_known_marks(&self) -> impl Iterator<Item = PlannedChange> + '_ {
+        let is_known = |place: &usize| match &*self.0 {
+            Changes::Read(changes) => changes.get(*place).is_some_and(|change| change.before.is_some()),
+            Changes::Made(places, _) => places.get(*place).is_some_and(|place| place.before.is_some()),
+        };
+        (0..self.len()).filter(is_known).filter_map(|place| self.get(place))
+    }
+
+    /// The change at a place, in the form that a store takes.
+    pub(super) fn write(&self, place: usize) -> Option<Write> {
+        self.get(place).map(PlannedChange::into_write)
+    }
+}
+
+impl<'a> IntoIterator for &'a PlannedChanges {
+    type Item = PlannedChange;
+    type IntoIter = Box<dyn Iterator<Item = PlannedChange> + 'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.iter())
+    }
+}
+
+impl fmt::Debug for PlannedChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
+    }
+}
+
+impl PartialEq for PlannedChanges {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other)
+    }
+}
+
+impl Eq for PlannedChanges {}
+
+impl Serialize for PlannedChanges {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PlannedChanges {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Arc::new(Changes::Read(Vec::deserialize(deserializer)?))))
+    }
+}
+
 /// What a run would write, as data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Plan {
     /// Sorted by student (code points), date, session.
-    pub changes: Vec<PlannedChange>,
+    pub changes: PlannedChanges,
     /// The changes that are not written, in the same order.
     pub withheld: Vec<WithheldChange>,
     /// How many marks are added, changed and so on.
@@ -152,53 +279,55 @@ impl Plan {
         let out_of_school_vanished = out_of_school_rows == 0
             && !guards.allow_removals
             && open.iter().filter(|stored| by_out_of_school(stored)).count() as u64 >= guards.out_of_school_marks;
-        let students: BTreeSet<&StudentId> = open.iter().map(|stored| &stored.key.student).collect();
+        let mut students: Vec<&StudentId> = open.iter().map(|stored| &stored.key.student).collect();
+        students.dedup();
+        let students: BTreeSet<&StudentId> = students.into_iter().collect();
         let vanished = vanished_students(&students, register, guards);
         let (gone, known) = (vanished.len() as u64, students.len() as u64);
         let too_many_vanished =
             !guards.leavers && gone > guards.vanished_students && gone * 100 > known * guards.vanished_students_percent;
 
         let mut plan = Self::default();
+        let mut changes = Vec::new();
         let mut removals = Vec::new();
         let mut changed_in_substance = 0;
         let mut newest = None;
-        let marks = register.marks().inspect(|mark| {
-            newest = newest.max(mark.last_updated().filter(|stamp| *stamp <= freshness.fetched_at));
-        });
-        merge(&open, marks, |stored, mark| match (stored, mark) {
-            (None, Some(mark)) => {
-                plan.counts.added += 1;
-                let key = MarkKey::from(&mark);
-                plan.changes.push(PlannedChange { key, before: None, after: Some(Arc::new(mark)) });
-            }
-            (Some(stored), Some(mark)) if stored.content.same_content(&mark.content()) => plan.counts.unchanged += 1,
-            (Some(stored), Some(mark)) => {
-                let before = &stored.content;
-                changed_in_substance += u64::from(before.status != mark.status || before.code != mark.code);
-                let reason = if out_of_school_vanished && by_out_of_school(stored) {
-                    Some(WithheldReason::OutOfSchoolVanished)
-                } else if !guards.allow_mass_change && loses_its_letter(before, &mark) {
-                    Some(WithheldReason::CodeVanished)
-                } else if is_stale(stored, freshness) && micros(mark.last_updated()) < micros(before.last_updated) {
-                    Some(WithheldReason::MayBeStale)
-                } else {
-                    None
-                };
-                match reason {
-                    Some(reason) => plan.withheld.push(WithheldChange::new(stored.key.clone(), reason)),
-                    None => {
-                        plan.counts.changed += 1;
-                        let (key, before) = (stored.key.clone(), Some(Arc::clone(before)));
-                        plan.changes.push(PlannedChange { key, before, after: Some(Arc::new(mark)) });
+        merge(&open, register.marks(), |stored, mark| {
+            let stamp = mark.and_then(Mark::last_updated);
+            newest = newest.max(stamp.filter(|stamp| *stamp <= freshness.fetched_at));
+            match (stored, mark) {
+                (None, Some(mark)) => {
+                    plan.counts.added += 1;
+                    changes.push(Place { key: MarkKey::from(mark), before: None, is_removed: false });
+                }
+                (Some(stored), Some(mark)) if mark.has_content(&stored.content) => plan.counts.unchanged += 1,
+                (Some(stored), Some(mark)) => {
+                    let before = &stored.content;
+                    changed_in_substance += u64::from(before.status != mark.status || before.code != mark.code);
+                    let reason = if out_of_school_vanished && by_out_of_school(stored) {
+                        Some(WithheldReason::OutOfSchoolVanished)
+                    } else if !guards.allow_mass_change && loses_its_letter(before, mark) {
+                        Some(WithheldReason::CodeVanished)
+                    } else if is_stale(stored, freshness) && micros(mark.last_updated()) < micros(before.last_updated) {
+                        Some(WithheldReason::MayBeStale)
+                    } else {
+                        None
+                    };
+                    match reason {
+                        Some(reason) => plan.withheld.push(WithheldChange::new(stored.key.clone(), reason)),
+                        None => {
+                            plan.counts.changed += 1;
+                            changes.push(Place::of(stored, false));
+                        }
                     }
                 }
+                (Some(stored), None) if !vanished.contains(&stored.key.student) => removals.push(stored),
+                (Some(stored), None) if too_many_vanished => {
+                    plan.withheld.push(WithheldChange::new(stored.key.clone(), WithheldReason::StudentsVanished));
+                }
+                (Some(_), None) => plan.counts.kept += 1,
+                (None, None) => {}
             }
-            (Some(stored), None) if !vanished.contains(&stored.key.student) => removals.push(stored),
-            (Some(stored), None) if too_many_vanished => {
-                plan.withheld.push(WithheldChange::new(stored.key.clone(), WithheldReason::StudentsVanished));
-            }
-            (Some(_), None) => plan.counts.kept += 1,
-            (None, None) => {}
         });
         if changed_in_substance > guards.mass_change
             && changed_in_substance * 100 > live * guards.mass_change_percent
@@ -229,22 +358,20 @@ impl Plan {
             };
             match reason {
                 Some(reason) => plan.withheld.push(WithheldChange::new(stored.key.clone(), reason)),
-                None => plan.remove(stored),
+                None => changes.push(Place::of(stored, true)),
             }
         }
-        closed.into_iter().for_each(|stored| plan.remove(stored));
+        changes.extend(closed.into_iter().map(|stored| Place::of(stored, true)));
+        plan.counts.removed = changes.iter().filter(|place| place.is_removed).count() as u64;
         plan.vanished_students = vanished.into_iter().cloned().collect();
         plan.newest_stamp = newest;
         plan.counts.withheld = plan.withheld.len() as u64;
-        plan.changes.sort_by(|a, b| a.key.cmp(&b.key));
+        changes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        if !changes.is_empty() {
+            plan.changes = PlannedChanges::of(changes, register);
+        }
         plan.withheld.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(plan)
-    }
-
-    fn remove(&mut self, stored: &StoredMark) {
-        self.counts.removed += 1;
-        let (key, before) = (stored.key.clone(), Some(Arc::clone(&stored.content)));
-        self.changes.push(PlannedChange { key, before, after: None });
     }
 
     /// How many changes are withheld, by reason.
@@ -257,25 +384,25 @@ impl Plan {
     }
 
     /// The changes in the form that a store takes.
-    pub fn writes(&self) -> Vec<Write> {
-        let write = |change: &PlannedChange| match &change.after {
-            Some(after) => Write::Put(Arc::clone(after)),
-            None => Write::Remove(change.key.clone()),
-        };
-        self.changes.iter().map(write).collect()
+    pub fn writes(&self) -> impl Iterator<Item = Write> + '_ {
+        self.changes.iter().map(PlannedChange::into_write)
     }
 
     /// The marks of the scope after the plan is applied. Pass the snapshot and the freshness that the plan was made
     /// from.
     pub fn applied_to(&self, snapshot: &Snapshot, freshness: Freshness) -> Vec<StoredMark> {
-        let stored = snapshot.marks().iter().map(|stored| (&stored.key, Some(stored.clone())));
-        let mut marks: BTreeMap<&MarkKey, Option<StoredMark>> = stored.collect();
-        marks.extend(self.changes.iter().map(|change| {
-            let (fetched_at, as_of) = (freshness.fetched_at, freshness.as_of_earliest());
-            let content = change.after.as_ref().map(|mark| mark.content());
-            (&change.key, content.map(|content| StoredMark::new(change.key.clone(), content, fetched_at, as_of)))
-        }));
-        marks.into_values().flatten().collect()
+        let (fetched_at, as_of) = (freshness.fetched_at, freshness.as_of_earliest());
+        let mut stored = snapshot.marks().iter().peekable();
+        let mut marks = Vec::new();
+        for PlannedChange { key, after, .. } in &self.changes {
+            while let Some(before) = stored.next_if(|stored| stored.key < key) {
+                marks.push(before.clone());
+            }
+            stored.next_if(|stored| stored.key == key);
+            marks.extend(after.map(|mark| StoredMark::new(key, mark.content(), fetched_at, as_of)));
+        }
+        marks.extend(stored.cloned());
+        marks
     }
 }
 
@@ -300,14 +427,14 @@ fn loses_its_letter(stored: &MarkContent, mark: &Mark) -> bool {
 fn merge<'a>(
     stored: &[&'a StoredMark],
     marks: impl Iterator<Item = Mark>,
-    mut each: impl FnMut(Option<&'a StoredMark>, Option<Mark>),
+    mut each: impl FnMut(Option<&'a StoredMark>, Option<&Mark>),
 ) {
     let mut stored = stored.iter().copied().peekable();
     for mark in marks {
         while let Some(gone) = stored.next_if(|stored| stored.key.parts() < mark.key()) {
             each(Some(gone), None);
         }
-        each(stored.next_if(|stored| stored.key.parts() == mark.key()), Some(mark));
+        each(stored.next_if(|stored| stored.key.parts() == mark.key()), Some(&mark));
     }
     stored.for_each(|gone| each(Some(gone), None));
 }

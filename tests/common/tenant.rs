@@ -31,7 +31,8 @@ pub fn answering_to(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String
     })
 }
 
-fn serving(answer: impl Fn(&mut std::net::TcpStream, &str) + Send + 'static) -> String {
+/// Lets a function answer each request, of which it gets the text.
+pub fn serving(answer: impl Fn(&mut std::net::TcpStream, &str) + Send + 'static) -> String {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {

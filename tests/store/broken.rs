@@ -213,7 +213,7 @@ impl Broken {
     /// The change set, from the revision that the store has when it comes to write.
     async fn at_any_revision(&self, school: &SchoolId, changes: &ChangeSet) -> Result<ChangeSet, StoreError> {
         let revision = self.store.read(school, &changes.run().scope).await?.revision();
-        Ok(rewritten(changes, revision, changes.writes().to_vec()))
+        Ok(rewritten(changes, revision, changes.writes().collect()))
     }
 
     /// Looks at the revision first and writes later, whatever has come between.
@@ -238,7 +238,7 @@ fn rewritten(changes: &ChangeSet, revision: u64, writes: Vec<Write>) -> ChangeSe
 }
 
 fn without_lease(changes: &ChangeSet) -> ChangeSet {
-    let again = ChangeSet::new(changes.revision(), changes.run().clone()).with_writes(changes.writes().to_vec());
+    let again = ChangeSet::new(changes.revision(), changes.run().clone()).with_writes(changes.writes().collect());
     again.with_withheld(changes.withheld().to_vec())
 }
 
@@ -314,7 +314,7 @@ impl MarkStore for Broken {
                 self.store.apply(school, &changes).await
             }
             Defect::IgnoresCaseInIds => {
-                let writes = changes.writes().iter().map(without_case).collect();
+                let writes = changes.writes().map(|write| without_case(&write)).collect();
                 self.store.apply(school, &rewritten(changes, changes.revision(), writes)).await
             }
             Defect::LetsExpiredLeasesWrite => {
@@ -322,25 +322,25 @@ impl MarkStore for Broken {
                 if changes.lease().is_some_and(|lease| Some(lease) != newest) {
                     return Err(StoreError::lease_lost());
                 }
-                let unleased = ChangeSet::new(changes.revision(), run.clone()).with_writes(changes.writes().to_vec());
+                let unleased = ChangeSet::new(changes.revision(), run.clone()).with_writes(changes.writes().collect());
                 let unleased = unleased.with_withheld(changes.withheld().to_vec());
                 self.store.apply(school, &unleased).await
             }
             Defect::ComparesEveryField | Defect::WritesEqualContent => {
                 let held = self.store.read(school, &run.scope).await?;
-                let is_written = |write: &&Write| {
+                let is_written = |write: &Write| {
                     let Some(after) = write.after() else { return false };
                     let known = held.marks().iter().find(|stored| stored.key == write.key());
                     known.is_some_and(|known| self.is(Defect::WritesEqualContent) || *known.content != after.content())
                 };
                 let mut revision = changes.revision();
                 let removals: Vec<Write> =
-                    changes.writes().iter().filter(is_written).map(|write| Write::Remove(write.key())).collect();
+                    changes.writes().filter(is_written).map(|write| Write::Remove(write.key())).collect();
                 if !removals.is_empty() {
                     self.store.apply(school, &ChangeSet::new(revision, run.clone()).with_writes(removals)).await?;
                     revision = self.store.read(school, &run.scope).await?.revision();
                 }
-                self.store.apply(school, &rewritten(changes, revision, changes.writes().to_vec())).await
+                self.store.apply(school, &rewritten(changes, revision, changes.writes().collect())).await
             }
             Defect::RecordsRefusedRuns => {
                 let applied = self.store.apply(school, changes).await;
@@ -362,13 +362,13 @@ impl MarkStore for Broken {
                         return Err(StoreError::new(StoreErrorKind::CannotOpen, "made to fail"));
                     }
                     let revision = self.store.read(school, &run.scope).await?.revision();
-                    let one = ChangeSet::new(revision, run.clone()).with_writes(vec![write.clone()]);
+                    let one = ChangeSet::new(revision, run.clone()).with_writes(vec![write]);
                     last = self.store.apply(school, &one).await?;
                 }
                 Ok(last)
             }
             Defect::LosesRemovals => {
-                let puts = changes.writes().iter().filter(|write| write.after().is_some()).cloned().collect();
+                let puts = changes.writes().filter(|write| write.after().is_some()).collect();
                 self.store.apply(school, &rewritten(changes, changes.revision(), puts)).await
             }
             Defect::RecordsTheRunLater => {
@@ -379,13 +379,13 @@ impl MarkStore for Broken {
             }
             Defect::ComparesStatusAndCodeOnly => {
                 let held = self.store.read(school, &run.scope).await?;
-                let looks_other = |write: &&Write| {
+                let looks_other = |write: &Write| {
                     let known = held.marks().iter().find(|stored| stored.key == write.key());
                     let shown = |content: &MarkContent| (content.status, content.code.clone());
                     let after = write.after().map(|mark| shown(&mark.content()));
                     known.is_none_or(|known| after != Some(shown(&known.content)))
                 };
-                let writes = changes.writes().iter().filter(looks_other).cloned().collect();
+                let writes = changes.writes().filter(looks_other).collect();
                 self.store.apply(school, &rewritten(changes, changes.revision(), writes)).await
             }
             Defect::AsksForNoLease => self.store.apply(school, &without_lease(changes)).await,
@@ -407,7 +407,7 @@ impl MarkStore for Broken {
                 applied => applied,
             },
             Defect::LosesWithheld => {
-                let none = ChangeSet::new(changes.revision(), run.clone()).with_writes(changes.writes().to_vec());
+                let none = ChangeSet::new(changes.revision(), run.clone()).with_writes(changes.writes().collect());
                 self.store.apply(school, &changes.lease().map_or(none.clone(), |lease| none.with_lease(lease))).await
             }
             Defect::SavesWithheldAfterwards | Defect::KeepsNoOlderWithheld => {
@@ -426,7 +426,7 @@ impl MarkStore for Broken {
                 self.memory.lock().unwrap().is_writing = false;
                 applied
             }
-            Defect::RefusesLargeSets if changes.writes().len() > 5_000 => {
+            Defect::RefusesLargeSets if changes.writes().count() > 5_000 => {
                 Err(StoreError::new(StoreErrorKind::Failed, "too many parameters"))
             }
             _ => self.store.apply(school, changes).await,

@@ -10,7 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rollmark::model::{SchoolId, StudentId};
 use rollmark::rules::Window;
 use rollmark::sync::{
-    AttendanceSync, Guards, Planned, PlannedChange, SavedPlan, Sweep, SyncEvent, SyncReport, SyncRequest,
+    AttendanceSync, Guards, Planned, PlannedChange, PlannedChanges, SavedPlan, Sweep, SyncEvent, SyncReport,
+    SyncRequest,
 };
 
 use crate::check;
@@ -182,9 +183,9 @@ impl Flags {
     }
 }
 
-fn sentences(changes: &[PlannedChange], closed: &[NaiveDate]) -> Vec<String> {
+fn sentences(changes: &PlannedChanges, closed: &[NaiveDate]) -> Vec<String> {
     const MOST: usize = 50;
-    let sentence = |change: &PlannedChange| {
+    let sentence = |change: PlannedChange| {
         let text = |mark: Option<String>| mark.unwrap_or("no mark".to_owned());
         let key = &change.key;
         let why = match &change.after {

@@ -264,7 +264,8 @@ impl PostgresStore {
         }
         let number = row.last_run + 1;
         let run = changes.run().clone().with_number(count(number)?);
-        let new = NewChange::of(&transaction, &row, changes.writes()).await?;
+        let writes: Vec<_> = changes.writes().collect();
+        let new = NewChange::of(&transaction, &row, &writes).await?;
         NewChange::add_all(&transaction, &row, &run, &new).await?;
         let keeps_withheld = !changes.withheld().is_empty() || !run.withheld_any();
         rows::add_run(&transaction, row.id, &run, keeps_withheld).await?;
