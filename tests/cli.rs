@@ -976,6 +976,55 @@ fn a_student_is_erased_and_history_is_pruned_after_a_yes() {
     assert!(String::from_utf8_lossy(&pruned.stdout).contains("0 changes and 0 runs"), "what the store shows stays");
 }
 
+#[test]
+fn a_portal_follows_what_has_changed() {
+    let school = School::demo();
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("marks.db").display());
+    let since = |cursor: &str, more: &[&str]| {
+        json(&run("history", &[&["--store", &store, "--since", cursor, "--json"], more].concat()))
+    };
+    let nobody = run("history", &["--store", &store, "--since", "0"]);
+    assert_eq!(nobody.status.code(), Some(0), "{}", error_line(&nobody));
+    assert!(sync(&school.with(&["--store", &store])).status.success());
+
+    let all = since("0", &[]);
+    let changes = all["changes"].as_array().unwrap();
+    assert_eq!((&changes[0]["kind"], &changes[0]["before"]), (&"changed".into(), &serde_json::Value::Null));
+    assert!(changes[0]["after"]["status"].is_string() && changes[0]["meaning"]["class"].is_string(), "{}", changes[0]);
+    assert_eq!(all["cursor"], changes.last().unwrap()["cursor"]);
+    // In parts: nothing is left out, and nothing comes twice.
+    let (mut cursor, mut parts) = ("0".to_owned(), Vec::new());
+    loop {
+        let part = since(&cursor, &["--limit", "700"]);
+        cursor = part["cursor"].as_str().unwrap().to_owned();
+        match part["changes"].as_array().unwrap() {
+            none if none.is_empty() => break,
+            some => parts.extend(some.clone()),
+        }
+    }
+    assert_eq!(&parts, changes);
+    assert!(parts.len() > 1_400, "more than two parts");
+
+    // An identical sync changes nothing; an erasure is told.
+    assert!(sync(&school.with(&["--store", &store])).status.success());
+    assert_eq!(since(&cursor, &[]), serde_json::json!({ "changes": [], "cursor": cursor }));
+    let student = school.simulator_student();
+    assert!(run("erase", &["--store", &store, "--student", &student, "--yes"]).status.success());
+    let erased = since(&cursor, &[]);
+    assert_eq!(erased["changes"].as_array().unwrap().len(), 1, "{erased}");
+    assert_eq!((&erased["changes"][0]["kind"], &erased["changes"][0]["student"]), (&"erased".into(), &student.into()));
+    assert_ne!(erased["cursor"], cursor);
+    assert!(!since("0", &[])["changes"].as_array().unwrap().is_empty());
+
+    let people = run("history", &["--store", &store, "--since", &cursor]);
+    let people = String::from_utf8_lossy(&people.stdout).into_owned();
+    assert!(people.contains("erased: forget what came before") && people.contains("go on with --since"), "{people}");
+    for wrong in [&["--since", "x"][..], &["--since", "0", "--student", "1"], &["--limit", "5"]] {
+        assert_eq!(run("history", &[&["--store", &store], wrong].concat()).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
 fn json(output: &Output) -> serde_json::Value {
     assert!(output.status.success(), "{}", error_line(output));
     serde_json::from_slice(&output.stdout).unwrap()

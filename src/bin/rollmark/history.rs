@@ -3,20 +3,25 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
+use rollmark::codes::CodeTable;
 use rollmark::explain::{MeasuredAge, Wording};
-use rollmark::model::{Mark, SchoolId, StudentId, clock_text};
+use rollmark::model::{Mark, SchoolId, StudentId, Zone, clock_text};
 use rollmark::rules::{Scope, Window};
-use rollmark::store::{Change, HistoryQuery, MarkKey, Run, RunPurpose, RunQuery, as_of};
+use rollmark::store::{Change, ChangeCursor, FeedEntry, HistoryQuery, MarkKey, Run, RunPurpose, RunQuery, as_of};
 use serde::Serialize;
 
 use crate::flags::{CodeFlags, StorePassword, StorePlace, parse_date, parse_instant, parse_kept_store};
 use crate::output::{Failure, Meaning, say, say_json, tell, wrong_flags};
 
-/// Shows a school's runs, or what a student's marks were, became, and why.
+/// Shows a school's runs, what a student's marks were, became, and why, or what has changed since last time.
 #[derive(Args)]
 #[command(after_help = "\
-Example:
-  rollmark history --store sqlite:marks.db --student 4733683260 --as-of 2026-11-20T16:00:00Z")]
+Examples:
+  rollmark history --store sqlite:marks.db --student 4733683260 --as-of 2026-11-20T16:00:00Z
+  rollmark history --store sqlite:marks.db --since 0 --json
+
+--since prints the school's changes in the order in which they were written, and the cursor to go on from: pass it next time.
+A student who was erased is one of these changes: forget what came before of that student.")]
 pub struct Flags {
     /// The store: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
     #[arg(long, value_parser = parse_kept_store)]
@@ -38,11 +43,32 @@ pub struct Flags {
     /// What the portal showed at this moment, instead of every change
     #[arg(long, value_parser = parse_instant, value_name = "RFC3339", requires = "student")]
     as_of: Option<DateTime<Utc>>,
+    /// Every change of the school after this cursor (0: from the beginning)
+    #[arg(long, value_name = "CURSOR", conflicts_with = "student")]
+    since: Option<ChangeCursor>,
+    /// How many changes at most [default: all]
+    #[arg(long, value_name = "N", requires = "since")]
+    limit: Option<usize>,
     #[command(flatten)]
     codes: CodeFlags,
     /// Prints JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What `--since --json` prints.
+#[derive(Serialize)]
+struct Feed {
+    changes: Vec<Entry>,
+    /// Where to go on.
+    cursor: ChangeCursor,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Entry {
+    Changed(Box<Explained<Change>>),
+    Erased { cursor: ChangeCursor, student: StudentId, applied_at: DateTime<Utc> },
 }
 
 /// What `--json` prints of a student's session.
@@ -83,6 +109,13 @@ pub async fn run(flags: Flags) -> Result<u8, Failure> {
     if runs.is_empty() {
         tell(&format!("the store holds no run of school {school}; check --store and --school"));
     }
+    if let Some(since) = flags.since {
+        let entries = store.changes(&school, Some(since), flags.limit.unwrap_or(usize::MAX)).await?;
+        let cursor = entries.last().map_or(since, FeedEntry::cursor);
+        let changes = entries.into_iter().map(|entry| Entry::new(entry, &table)).collect::<Result<_, _>>()?;
+        let feed = Feed { changes, cursor };
+        return if flags.json { say_json(&feed).map(|()| 0) } else { Ok(tell_feed(&feed, &runs)) };
+    }
     let Some(student) = flags.student.as_deref().map(StudentId::new) else {
         return if flags.json { say_json(&runs).map(|()| 0) } else { Ok(list(&runs)) };
     };
@@ -104,11 +137,7 @@ pub async fn run(flags: Flags) -> Result<u8, Failure> {
                     let meaning = mark.as_ref().and_then(|mark| Meaning::of(&table, mark));
                     Shown::AsOf(Explained { of: MarkThen { mark }, meaning })
                 }
-                None => {
-                    let meaning = |change: &Change| Meaning::of(&table, change.after.as_ref()?);
-                    let explained = |change| Explained { meaning: meaning(&change), of: change };
-                    Shown::Changes(changes.into_iter().map(explained).collect())
-                }
+                None => Shown::Changes(changes.into_iter().map(|change| explained(change, &table)).collect()),
             };
             sessions.push(SessionHistory { key, shown });
         }
@@ -119,6 +148,21 @@ pub async fn run(flags: Flags) -> Result<u8, Failure> {
         sessions.iter().for_each(|session| tell_session(session, &runs));
     }
     Ok(0)
+}
+
+fn explained(change: Change, table: &CodeTable) -> Explained<Change> {
+    let meaning = change.after.as_ref().and_then(|mark| Meaning::of(table, mark));
+    Explained { meaning, of: change }
+}
+
+impl Entry {
+    fn new(entry: FeedEntry, table: &CodeTable) -> Result<Self, Failure> {
+        match entry {
+            FeedEntry::Changed(change) => Ok(Self::Changed(Box::new(explained(change, table)))),
+            FeedEntry::Erased { cursor, student, applied_at } => Ok(Self::Erased { cursor, student, applied_at }),
+            _ => Err("the store holds a kind of change that this version does not know; install a newer one".into()),
+        }
+    }
 }
 
 fn list(runs: &[Run]) -> u8 {
@@ -147,31 +191,41 @@ fn list(runs: &[Run]) -> u8 {
     0
 }
 
-fn tell_session(session: &SessionHistory, runs: &[Run]) {
-    let date = session.key.date;
-    let place = format!("{date} {}", session.key.session);
-    let changes = match &session.shown {
-        Shown::AsOf(Explained { of: MarkThen { mark: None }, .. }) => return,
-        Shown::AsOf(Explained { of: MarkThen { mark: Some(mark) }, meaning }) => {
-            return say(&format!("{place}: {mark}{}", counts_as(meaning)));
+fn tell_feed(feed: &Feed, runs: &[Run]) -> u8 {
+    for entry in &feed.changes {
+        match entry {
+            Entry::Changed(change) => say(&format!("{} {}", change.of.key.student, told(change, runs))),
+            Entry::Erased { student, .. } => say(&format!("{student} erased: forget what came before of this student")),
         }
-        Shown::Changes(changes) => changes,
-    };
-    for Explained { of: change, meaning } in changes {
-        let run = runs.iter().find(|run| run.number == change.run).or(runs.last());
-        let Some(zone) = run.map(|run| run.rules.zone()) else { continue };
-        let run = run.filter(|run| run.number == change.run);
-        let text = match &change.after {
-            Some(mark) => {
-                format!("{mark}, because {}{}", mark.decision().in_school_time(zone), counts_as(meaning))
-            }
-            None if run.is_some_and(|run| run.closed.contains(&date)) => {
-                "removed, because the school was closed on that date".to_owned()
-            }
-            None => "removed, because the source no longer had it".to_owned(),
-        };
-        say(&format!("{place}, run {} at {}: {text}", change.run, clock_text(change.seen_at, zone)));
     }
+    say(&format!("{} changes; go on with --since {}", feed.changes.len(), feed.cursor));
+    0
+}
+
+fn tell_session(session: &SessionHistory, runs: &[Run]) {
+    match &session.shown {
+        Shown::AsOf(Explained { of: MarkThen { mark: None }, .. }) => {}
+        Shown::AsOf(Explained { of: MarkThen { mark: Some(mark) }, meaning }) => {
+            say(&format!("{} {}: {mark}{}", session.key.date, session.key.session, counts_as(meaning)));
+        }
+        Shown::Changes(changes) => changes.iter().for_each(|change| say(&told(change, runs))),
+    }
+}
+
+/// A change as a line for people.
+fn told(Explained { of: change, meaning }: &Explained<Change>, runs: &[Run]) -> String {
+    let (date, session) = (change.key.date, change.key.session);
+    let run = runs.binary_search_by_key(&change.run, |run| run.number).ok().and_then(|place| runs.get(place));
+    let utc = Zone::utc();
+    let zone = run.or(runs.last()).map_or(&utc, |run| run.rules.zone());
+    let text = match &change.after {
+        Some(mark) => format!("{mark}, because {}{}", mark.decision().in_school_time(zone), counts_as(meaning)),
+        None if run.is_some_and(|run| run.closed.contains(&date)) => {
+            "removed, because the school was closed on that date".to_owned()
+        }
+        None => "removed, because the source no longer had it".to_owned(),
+    };
+    format!("{date} {session}, run {} at {}: {text}", change.run, clock_text(change.seen_at, zone))
 }
 
 fn counts_as(meaning: &Option<Meaning>) -> String {
