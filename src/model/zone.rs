@@ -39,17 +39,17 @@ pub struct Zone {
 /// A time of one offset, so far from every change of clocks that no local time in it is in doubt.
 #[derive(Debug)]
 struct Steady {
-    /// Included, as local times.
-    from: NaiveDateTime,
-    to: NaiveDateTime,
+    /// Included, as local times: seconds since the start of 1970, which are compared faster than dates.
+    from: i64,
+    to: i64,
     offset: TimeDelta,
 }
 
 impl Steady {
     /// Those of the years in which schools' records lie.
     fn all_of(rules: &TimeZone) -> Arc<[Self]> {
-        // An offset is a day at most, and so is what clocks change by.
-        const FAR: TimeDelta = TimeDelta::days(3);
+        // More than a day is nothing that clocks change by.
+        const FAR: i64 = 24 * 60 * 60;
         // 1990 to 2060.
         let ends = [631_152_000, 2_840_140_800].map(jiff::Timestamp::from_second);
         let [Ok(first), Ok(last)] = ends else { return Arc::default() };
@@ -58,9 +58,8 @@ impl Steady {
         let (mut begin, mut offset) = (first, rules.to_offset(first));
         let mut all = Vec::new();
         for (end, next) in changes.chain([(last, None)]) {
-            let ends =
-                [begin, end].map(|end| DateTime::from_timestamp(end.as_second(), 0).unwrap_or_default().naive_utc());
-            let (from, to) = (ends[0] + FAR, ends[1] - FAR);
+            let local = |instant: jiff::Timestamp| instant.as_second() + i64::from(offset.seconds());
+            let (from, to) = (local(begin) + FAR, local(end) - FAR - 1);
             if from < to {
                 all.push(Self { from, to, offset: seconds(Some(offset)) });
             }
@@ -139,11 +138,16 @@ impl Zone {
     /// go back) is the earlier instant; a time that never happens (clocks go forward) is moved forward by the gap.
     /// After the year 9999 there are no rules, and UTC is used.
     pub fn instant(&self, time: NaiveDateTime) -> DateTime<Utc> {
-        let next = self.steady.partition_point(|steady| steady.to < time);
-        match self.steady.get(next).filter(|steady| steady.from <= time) {
+        match self.steady_at(time) {
             Some(steady) => (time - steady.offset).and_utc(),
             None => self.instant_by_rules(time),
         }
+    }
+
+    fn steady_at(&self, time: NaiveDateTime) -> Option<&Steady> {
+        let time = time.and_utc().timestamp();
+        let next = self.steady.partition_point(|steady| steady.to < time);
+        self.steady.get(next).filter(|steady| steady.from <= time)
     }
 
     fn instant_by_rules(&self, time: NaiveDateTime) -> DateTime<Utc> {
@@ -263,7 +267,7 @@ mod tests {
             let mut steady = 0;
             while time.year() < 2062 {
                 assert_eq!(zone.instant(time), zone.instant_by_rules(time), "{name} {time}");
-                steady += u32::from(zone.steady.iter().any(|steady| steady.from <= time && time <= steady.to));
+                steady += u32::from(zone.steady_at(time).is_some());
                 time += TimeDelta::minutes(437);
             }
             assert!(steady > 50_000, "{name}: {steady}");

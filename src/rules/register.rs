@@ -1,5 +1,5 @@
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -103,7 +103,7 @@ impl fmt::Debug for HeldRow {
 pub(super) struct StudentDays(Vec<HeldRow>);
 
 impl StudentDays {
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -176,12 +176,18 @@ impl StudentDays {
     }
 }
 
+/// What was read of one student.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// A record lies in or reaches into the window on a date on which the school was not closed.
+    pub(super) is_open: bool,
+    /// The rows that may count, of a student in scope.
+    pub(super) days: StudentDays,
+}
+
 /// What a fetch holds beside what marks are made of.
 #[derive(Clone, Debug)]
 pub(super) struct FetchFacts {
-    /// All students of whom a record lies in or reaches into the window on a date on which the school was not closed, in scope
-    /// or not.
-    pub(super) students: HashSet<StudentId>,
     pub(super) has_coded_records: bool,
     pub(super) midnight_ends_are_meant: bool,
     pub(super) closed: BTreeSet<NaiveDate>,
@@ -196,8 +202,8 @@ pub struct Register {
     pub(super) codes: SchoolCodes,
     /// Whether the rows are registrations or session marks.
     pub(super) row_kind: RecordKind,
-    /// Shared by the register's clones.
-    pub(super) days: Arc<BTreeMap<StudentId, StudentDays>>,
+    /// All of whom a record lies in or reaches into the window, in scope or not. Shared by the register's clones.
+    pub(super) students: Arc<BTreeMap<StudentId, Seen>>,
     pub(super) spans: Arc<BTreeMap<StudentId, Vec<Span>>>,
     pub(super) assigned: BTreeSet<(NaiveDate, Session)>,
     /// `assigned`, and under the period rule the sessions of periods (R7).
@@ -215,7 +221,7 @@ impl Register {
         if !self.is_in_session(date, session) {
             return None;
         }
-        let rows = self.days.get(student).map_or(&[][..], |days| days.rows(date, session));
+        let rows = self.students.get(student).map_or(&[][..], |seen| seen.days.rows(date, session));
         let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
         self.decide(student, date, session, rows, spans)
     }
@@ -227,10 +233,9 @@ impl Register {
 
     /// One student's marks, sorted by date, session.
     pub fn student<'a>(&'a self, student: &'a StudentId) -> impl Iterator<Item = Mark> + 'a {
-        let days = self.days.get(student);
         let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
         // Both are sorted.
-        let mut rest = days.map_or(&[][..], |days| &days.0);
+        let mut rest = self.students.get(student).map_or(&[][..], |seen| &seen.days.0);
         self.in_session.iter().filter_map(move |(date, session)| {
             let place = (*date, *session);
             let before = rest.iter().take_while(|row| row.place() < place).count();
@@ -251,7 +256,8 @@ impl Register {
 
     /// The students with any record in the window, sorted by code point.
     pub fn students(&self) -> BTreeSet<&StudentId> {
-        self.days.keys().chain(self.spans.keys()).collect()
+        let with_rows = self.students.iter().filter(|(_, seen)| !seen.days.is_empty()).map(|(student, _)| student);
+        with_rows.chain(self.spans.keys()).collect()
     }
 
     /// The issues: what in the records the school should look at.
@@ -285,7 +291,7 @@ impl Register {
     /// record, even an old version that no longer counts ([R11.4](crate::guide::rules#r11-4)). Dates on which the
     /// school was closed do not count.
     pub fn has_records_of(&self, student: &StudentId) -> bool {
-        self.facts.students.contains(student)
+        self.students.get(student).is_some_and(|seen| seen.is_open)
     }
 
     /// The number of dates in the window on which any student has a session's registration
@@ -465,7 +471,7 @@ impl Register {
 
     /// The student's rows at the time of the session's register, the one that counts first (R3, R4).
     pub(crate) fn rows(&self, student: &StudentId, date: NaiveDate, session: Session) -> Vec<Registration> {
-        let held = self.days.get(student).map_or(&[][..], |days| days.rows(date, session));
+        let held = self.students.get(student).map_or(&[][..], |seen| seen.days.rows(date, session));
         held.iter().map(|held| held.row(student)).collect()
     }
 

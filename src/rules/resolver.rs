@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{Days, NaiveDate, NaiveDateTime};
 
 use super::codes::SchoolCodes;
-use super::register::{FetchFacts, StudentDays};
+use super::register::{FetchFacts, Seen};
 use super::span::{End, Span, Versions};
 use super::untaken::DayRegisters;
 use super::{PmRule, Register, Rules, Scope, Window};
@@ -35,15 +35,6 @@ pub enum ResolveError {
     /// There are both registrations and session marks, and nothing says which of them count.
     #[error("the window holds both registrations and session marks; a source must give one of the two, never both")]
     BothKinds,
-}
-
-/// What was read of one student.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    /// A record lies in or reaches into the window on a date on which the school was not closed.
-    is_open: bool,
-    /// The rows that may count, of a student in scope.
-    days: StudentDays,
 }
 
 /// Takes records in any order and decides from them: [`finish`](Self::finish) gives a [`Register`].
@@ -352,19 +343,11 @@ impl Resolver {
             }
         }
         raise_similar_ids(self.students.keys(), &self.scope, &mut issues);
-        let (mut students, mut days) = (HashSet::new(), BTreeMap::new());
-        for (student, seen) in self.students {
-            if seen.is_open {
-                students.insert(student.clone());
-            }
-            if !seen.days.is_empty() {
-                days.insert(student, seen.days);
-            }
-        }
-
         let zone = self.rules.zone();
-        for (student, days) in &mut days {
-            days.settle(student, zone, &mut issues);
+        // Sorted and built at once: inserted one by one, they would be compared far more often.
+        let mut students: BTreeMap<StudentId, Seen> = self.students.into_iter().collect();
+        for (student, seen) in &mut students {
+            seen.days.settle(student, zone, &mut issues);
         }
         let mut period_times: BTreeMap<(NaiveDate, Session), BTreeSet<NaiveDateTime>> = BTreeMap::new();
         for period in self.periods.values().filter_map(BTreeSet::last) {
@@ -381,14 +364,13 @@ impl Resolver {
             scope: self.scope,
             codes: self.codes,
             row_kind: if self.has_session_marks { RecordKind::SessionMark } else { RecordKind::Registration },
-            days: Arc::new(days),
+            students: Arc::new(students),
             spans: Arc::new(spans),
             assigned: self.assigned,
             period_times,
             unknown_period_days,
             day_registers: self.day_registers,
             facts: FetchFacts {
-                students,
                 has_coded_records: self.has_coded_records,
                 midnight_ends_are_meant: self.has_whole_days && self.has_later_midnights,
                 closed_with_rows: self.closed_with_rows,

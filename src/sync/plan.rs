@@ -1,3 +1,4 @@
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -431,10 +432,14 @@ fn merge<'a>(
 ) {
     let mut stored = stored.iter().copied().peekable();
     for mark in marks {
-        while let Some(gone) = stored.next_if(|stored| stored.key.parts() < mark.key()) {
-            each(Some(gone), None);
-        }
-        each(stored.next_if(|stored| stored.key.parts() == mark.key()), Some(&mark));
+        let equal = loop {
+            match stored.peek().map(|stored| stored.key.parts().cmp(&mark.key())) {
+                Some(Ordering::Less) => each(stored.next(), None),
+                Some(Ordering::Equal) => break stored.next(),
+                _ => break None,
+            }
+        };
+        each(equal, Some(&mark));
     }
     stored.for_each(|gone| each(Some(gone), None));
 }
