@@ -90,7 +90,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// The marks in any order, and the school's revision at the same moment.
     pub fn new(revision: u64, mut marks: Vec<StoredMark>) -> Self {
-        marks.sort_by(|a, b| a.key.cmp(&b.key));
+        marks.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Self { revision, marks }
     }
 

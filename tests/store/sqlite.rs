@@ -70,7 +70,7 @@ fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
     Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     let newer = folder.path().join("newer.db");
     drop(SqliteStore::open(&newer).unwrap());
-    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 5).unwrap();
+    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 6).unwrap();
     for (path, kind) in
         [(text, StoreErrorKind::Damaged), (other, StoreErrorKind::CannotOpen), (newer, StoreErrorKind::NewerVersion)]
     {
@@ -192,8 +192,13 @@ async fn a_row_that_was_altered_or_points_elsewhere_is_an_error() {
     let sound = folder.path().join("sound.db");
     small(&sound).await;
     for (number, tampering) in [
-        "UPDATE changes SET content = replace(content, 'present', 'absent') WHERE id = 1",
-        "UPDATE changes SET seen_at = '2026-11-19T18:00:00+00:00' WHERE id = 1",
+        "UPDATE changes SET status = 'late' WHERE id = 1",
+        "UPDATE changes SET code = raw_code WHERE code IS NOT NULL",
+        "UPDATE changes SET decided_by = rule, rule = decided_by WHERE id = 1",
+        "UPDATE changes SET record_id = record_id || '0' WHERE id = 1",
+        "UPDATE changes SET status = NULL WHERE id = 1",
+        "UPDATE changes SET seen_at = seen_at - 1 WHERE id = 1",
+        "UPDATE changes SET last_updated = last_updated - 1 WHERE id = 1",
         "UPDATE changes SET run = 2 WHERE id = 1",
         "UPDATE changes SET student = '1' WHERE id = 1",
         "UPDATE decisions SET decision = replace(decision, 'time_rule', 'period_rule') WHERE change = 1",
@@ -343,6 +348,51 @@ async fn a_file_of_version_3_holds_what_it_held() {
     }
     store.erase(&school(), &"4733683202".into()).await.unwrap();
     assert_eq!(store.changes(&school(), None, 99).await.unwrap().pop().unwrap().cursor().number(), 14, "cursors go on");
+}
+
+/// What version 4 wrote: what version 3 wrote, and a run whose withheld changes are kept.
+const VERSION_4: &str = include_str!("../stores/version_4.sql");
+
+#[tokio::test]
+async fn a_file_of_version_4_holds_what_it_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    Connection::open(&path).unwrap().execute_batch(VERSION_4).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let read_only = SqliteStore::open_read_only(&path).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let store = SqliteStore::open(&path).unwrap();
+    for store in [&read_only, &store, &SqliteStore::open(&path).unwrap()] {
+        let snapshot = all(store).await;
+        assert_eq!(snapshot.revision(), 6);
+        let marks: Vec<_> = snapshot.marks().iter().map(|stored| stored.content.to_string()).collect();
+        assert_eq!(marks, ["I (illness)", "I (illness)", "late, 7 minutes", "present"]);
+        let stamp = snapshot.marks()[1].content.last_updated.unwrap();
+        assert_eq!(stamp, "2026-11-20T13:45:00.654321Z".parse::<chrono::DateTime<chrono::Utc>>().unwrap());
+        let changed = store.history(&school(), &(&snapshot.marks()[1].key).into()).await.unwrap();
+        assert_eq!(changed.iter().map(|change| change.run).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(changed[1].before.as_ref(), changed[0].after.as_ref().map(|mark| mark.content().into()).as_ref());
+        assert_eq!(changed[1].after.as_ref().unwrap().content(), *snapshot.marks()[1].content);
+        let away = MarkKey::new("4733683202", today(), Session::Am);
+        assert_eq!(store.history(&school(), &(&away).into()).await.unwrap().len(), 1);
+        let feed = store.changes(&school(), None, 99).await.unwrap();
+        assert!(feed.iter().any(|entry| matches!(entry, FeedEntry::Erased { .. })));
+        assert_eq!(store.withheld(&school(), 5).await.unwrap().map(|withheld| withheld.len()), Some(3));
+        let one = Scope::all(SyncWindow::default().ending(today())).with_students(["4733683201"]);
+        assert_eq!(store.read(&school(), &one).await.unwrap().marks().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_file_of_version_4_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    let damaged = VERSION_4.replace("\"minutes_late\":7", "\"minutes_late\":8");
+    assert_ne!(damaged, VERSION_4);
+    Connection::open(&path).unwrap().execute_batch(&damaged).unwrap();
+    assert_eq!(SqliteStore::open(&path).unwrap_err().kind(), StoreErrorKind::Damaged);
+    let version: i32 = Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 4);
 }
 
 #[tokio::test]

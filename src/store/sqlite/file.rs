@@ -18,7 +18,7 @@ use crate::store::{StoreError, StoreErrorKind};
 
 /// "roll" in ASCII: tells our files from other programs' databases.
 const APPLICATION_ID: i32 = 0x726F_6C6C;
-const VERSION: i32 = 4;
+const VERSION: i32 = 5;
 /// How long a call waits for other programs: many schools that write into one file take turns.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Waits differ by chance, so that those who wait do not all come back at once.

@@ -2,22 +2,23 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use rusqlite::Transaction;
 use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
-use super::rows::{self, ChangeRow, Place, SchoolRow, Texts, each, verify};
-use super::schema::{WITHHELD, create_tables};
-use crate::model::Mark;
+use super::rows::{self, ChangeRow, ChangeTimes, Place, SchoolRow, Texts, each, verify};
+use super::schema::{CHANGES, WITHHELD, create_tables};
+use crate::model::{Mark, MarkContent};
 use crate::store::{MarkKey, Run};
 
-/// Version 3 did not hold what runs withheld. Versions 1 and 2 held a mark whole in its change, without the time at which it was written. Version 1 had no checksums
+/// Versions 3 and 4 held what a mark says as JSON, and version 3 not what runs withheld. Versions 1 and 2 held a mark whole in its change, without the time at which it was written. Version 1 had no checksums
 /// either, no lengths of leases, and each code's name with every mark.
 ///
 /// Their leases are over: a run of an older version that still holds one can't write into the new tables.
 pub(super) fn from_older(transaction: &Transaction<'_>, version: i32) -> Outcome<()> {
     let old_tables: &[&str] = match version {
-        3 => return Ok(transaction.execute_batch(WITHHELD)?),
+        3 | 4 => return from_3_or_4(transaction, version),
         1 => &["schools", "changes", "marks", "runs"],
         _ => &["schools", "changes", "marks", "runs", "texts"],
     };
@@ -128,18 +129,89 @@ fn copy_change(
         return Err(Failure::Damaged);
     }
     let freshness = runs.get(&(place.school, old.run)).ok_or(Failure::Damaged)?.freshness;
-    let change = ChangeRow {
-        id,
-        place: place.clone(),
-        previous: old.previous,
-        run: old.run,
-        as_of_earliest: freshness.as_of_earliest().to_rfc3339(),
-        // Nothing says when it was written.
-        applied_at: old.seen_at.clone(),
-        seen_at: old.seen_at,
-        content: None,
-        code_name: None,
+    let seen_at = moment(&old.seen_at)?;
+    // Nothing says when it was written.
+    let times = ChangeTimes { seen_at, as_of_earliest: freshness.as_of_earliest(), applied_at: seen_at };
+    let content = mark.as_ref().map(Mark::content);
+    let change = ChangeRow { id, place: place.clone(), previous: old.previous, run: old.run, times, content };
+    change.add(transaction, texts, mark.as_ref().map(|mark| &mark.decision))?;
+    Ok(old.previous)
+}
+
+fn moment(text: &str) -> Outcome<DateTime<Utc>> {
+    Ok(DateTime::parse_from_rfc3339(text)?.to_utc())
+}
+
+/// A change as versions 3 and 4 have made its checksum of it. Its decision has stayed as it was.
+#[derive(Serialize)]
+struct JsonChange {
+    id: i64,
+    place: Place,
+    previous: Option<i64>,
+    run: i64,
+    seen_at: String,
+    as_of_earliest: String,
+    applied_at: String,
+    content: Option<String>,
+    code_name: Option<i64>,
+}
+
+fn from_3_or_4(transaction: &Transaction<'_>, version: i32) -> Outcome<()> {
+    transaction.execute_batch(
+        "DROP INDEX feed; ALTER TABLE changes RENAME TO old_changes; ALTER TABLE marks RENAME TO old_marks;",
+    )?;
+    transaction.execute_batch(CHANGES)?;
+    if version == 3 {
+        transaction.execute_batch(WITHHELD)?;
+    }
+    let mut texts = Texts::read(transaction)?;
+    each(transaction, "SELECT school, date, student, session, change, checksum FROM old_marks", [], |row| {
+        let (place, last): (Place, i64) = (Place::of(row)?, row.get(4)?);
+        verify(&(&place, last), row.get(5)?)?;
+        let mut next = Some(last);
+        while let Some(id) = next {
+            next = copy_json_change(transaction, &mut texts, &place, id)?;
+        }
+        place.point_at(transaction, last)
+    })?;
+    Ok(transaction.execute_batch("DROP TABLE old_changes; DROP TABLE old_marks;")?)
+}
+
+/// Copies a change and returns the one before it.
+fn copy_json_change(transaction: &Transaction<'_>, texts: &mut Texts, place: &Place, id: i64) -> Outcome<Option<i64>> {
+    let mut statement = transaction.prepare_cached("SELECT * FROM old_changes WHERE id = ?1")?;
+    let (old, kept) = statement.query_row([id], |row| {
+        let place = Place { school: row.get(1)?, date: row.get(2)?, student: row.get(3)?, session: row.get(4)? };
+        let old = JsonChange {
+            id: row.get(0)?,
+            place,
+            previous: row.get(5)?,
+            run: row.get(6)?,
+            seen_at: row.get(7)?,
+            as_of_earliest: row.get(8)?,
+            applied_at: row.get(9)?,
+            content: row.get(10)?,
+            code_name: row.get(11)?,
+        };
+        Ok((old, row.get(12)?))
+    })?;
+    verify(&old, kept)?;
+    if old.place != *place || old.previous.is_some_and(|previous| previous >= id) {
+        return Err(Failure::Damaged);
+    }
+    let mut content: Option<MarkContent> = old.content.as_deref().map(serde_json::from_str).transpose()?;
+    if let (Some(content), Some(name)) = (&mut content, old.code_name) {
+        content.code_name = Some(texts.text(name)?);
+    }
+    let times = ChangeTimes {
+        seen_at: moment(&old.seen_at)?,
+        as_of_earliest: moment(&old.as_of_earliest)?,
+        applied_at: moment(&old.applied_at)?,
     };
-    change.add(transaction, texts, mark.as_ref().map(|mark| (mark.content(), &mark.decision)))?;
+    ChangeRow { id, place: old.place, previous: old.previous, run: old.run, times, content }.add(
+        transaction,
+        texts,
+        None,
+    )?;
     Ok(old.previous)
 }

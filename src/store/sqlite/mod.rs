@@ -15,10 +15,10 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use self::failure::{Failure, Outcome};
 use self::file::{PATIENCE, patiently};
-use self::rows::{ChangeRow, ErasureRow, Place, SchoolRow, Texts, count};
+use self::rows::{ChangeRow, ChangeTimes, ErasureRow, Place, SchoolRow, Texts, count};
 use super::{
     Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkStore, Pruned, Run, RunQuery, Snapshot,
-    StoreError, StoreErrorKind, StoredMark, WithheldChange,
+    StoreError, StoreErrorKind, WithheldChange,
 };
 use crate::model::{SchoolId, StudentId};
 use crate::rules::Scope;
@@ -123,28 +123,14 @@ fn read_snapshot(connection: &mut Connection, school: &SchoolId, scope: &Scope) 
     let Some(school) = SchoolRow::find(&transaction, school)? else { return Ok(Snapshot::default()) };
     let texts = Texts::read(&transaction)?;
     let mut marks = Vec::new();
-    let (from, to) = (rows::date_text(scope.window().from()), rows::date_text(scope.window().to()));
-    rows::each(
-        &transaction,
-        "SELECT marks.school, marks.date, marks.student, marks.session, change, marks.checksum, changes.*
-         FROM marks LEFT JOIN changes ON changes.id = marks.change
-         WHERE marks.school = ?1 AND marks.date BETWEEN ?2 AND ?3",
-        params![school.id, from, to],
-        |row| {
-            let (place, _) = Place::checked(row)?;
-            if scope.students().is_some() && !scope.has_student(&place.student.as_str().into()) {
-                return Ok(());
-            }
-            let change = ChangeRow::of(row, 6)?;
-            if change.place != place {
-                return Err(Failure::Damaged);
-            }
-            if let Some(content) = change.content(&texts)? {
-                marks.push(StoredMark::new(place.key()?, content, change.seen_at()?, change.as_of_earliest()?));
-            }
-            Ok(())
-        },
-    )?;
+    // A mark's row and its change's name the same place, or one of them is damaged.
+    let is_placed = "changes.id = marks.change AND changes.school = marks.school AND changes.date = marks.date
+         AND changes.student = marks.student AND changes.session = marks.session";
+    let joined = format!("LEFT JOIN changes ON {is_placed}");
+    rows::each_in_scope(&transaction, "changes.*, marks.*", &joined, school.id, scope, |row| {
+        marks.extend(rows::stored_mark(row, &texts)?);
+        Ok(())
+    })?;
     Ok(Snapshot::new(count(school.revision)?, marks))
 }
 
@@ -160,7 +146,7 @@ fn apply(connection: &mut Connection, school: &SchoolId, changes: &ChangeSet, as
     let last: Option<i64> =
         transaction.query_row("SELECT max(number) FROM runs WHERE school = ?1", [school.id], |row| row.get(0))?;
     let number = last.unwrap_or(0) + 1;
-    if let Some(last_change) = write_changes(&transaction, school.id, number, changes)? {
+    if let Some(last_change) = write_changes(&transaction, &school, number, changes)? {
         school.last_change = last_change;
         school.revision += 1;
     }
@@ -176,40 +162,39 @@ fn apply(connection: &mut Connection, school: &SchoolId, changes: &ChangeSet, as
 }
 
 /// The last change's id, if anything has changed.
-fn write_changes(transaction: &Transaction<'_>, school: i64, run: i64, changes: &ChangeSet) -> Outcome<Option<i64>> {
+fn write_changes(
+    transaction: &Transaction<'_>,
+    school: &SchoolRow,
+    run: i64,
+    changes: &ChangeSet,
+) -> Outcome<Option<i64>> {
     let mut texts = Texts::read(transaction)?;
     let mut id = rows::next_change(transaction)?;
     let mut last = None;
     let freshness = changes.run().freshness;
-    let seen_at = freshness.fetched_at.to_rfc3339();
-    let as_of_earliest = freshness.as_of_earliest().to_rfc3339();
-    let applied_at = Utc::now().to_rfc3339();
+    let times = ChangeTimes {
+        seen_at: freshness.fetched_at,
+        as_of_earliest: freshness.as_of_earliest(),
+        applied_at: Utc::now(),
+    };
     for write in changes.writes() {
-        let place = Place::new(school, &write.key());
-        let previous = place.last_change(transaction)?;
+        let place = Place::new(school.id, &write.key());
+        // A school that was never written has nothing to compare with.
+        let previous = if school.last_change == 0 { None } else { place.last_change(transaction)? };
         let before = match previous {
-            Some(id) => ChangeRow::read(transaction, &place, id)?.content(&texts)?,
+            Some(id) => ChangeRow::read(transaction, &texts, &place, id)?.content,
             None => None,
         };
-        let after = write.after().map(|mark| (mark.content(), &mark.decision));
-        match (&before, &after) {
+        let mark = write.after();
+        let content = mark.map(|mark| mark.content());
+        match (&before, &content) {
             (None, None) => continue,
-            (Some(before), Some((after, _))) if before.same_content(after) => continue,
+            (Some(before), Some(after)) if before.same_content(after) => continue,
             _ => {}
         }
         place.point_at(transaction, id)?;
-        let change = ChangeRow {
-            id,
-            place,
-            previous,
-            run,
-            seen_at: seen_at.clone(),
-            as_of_earliest: as_of_earliest.clone(),
-            applied_at: applied_at.clone(),
-            content: None,
-            code_name: None,
-        };
-        change.add(transaction, &mut texts, after)?;
+        let change = ChangeRow { id, place, previous, run, times, content };
+        change.add(transaction, &mut texts, mark.map(|mark| &mark.decision))?;
         last = Some(id);
         id += 1;
     }
@@ -220,26 +205,20 @@ fn read_history(connection: &mut Connection, school: &SchoolId, query: &HistoryQ
     let transaction = connection.transaction()?;
     let Some(school) = SchoolRow::find(&transaction, school)? else { return Ok(Vec::new()) };
     let texts = Texts::read(&transaction)?;
-    let window = query.scope().window();
     let mut history = Vec::new();
-    rows::each(
-        &transaction,
-        "SELECT school, date, student, session, change, checksum FROM marks
-         WHERE school = ?1 AND date BETWEEN ?2 AND ?3",
-        params![school.id, rows::date_text(window.from()), rows::date_text(window.to())],
-        |row| {
-            let (place, last) = Place::checked(row)?;
-            if !query.contains(&place.key()?) {
-                return Ok(());
-            }
-            let mut before = None;
-            for change in ChangeRow::chain(&transaction, &place, last)?.iter().rev() {
-                history.push(change.told(&transaction, &texts, before)?);
-                before = change.content(&texts)?;
-            }
-            Ok(())
-        },
-    )?;
+    rows::each_in_scope(&transaction, "marks.*", "", school.id, query.scope(), |row| {
+        let (place, last) = Place::checked(row)?;
+        if !query.contains(&place.key()?) {
+            return Ok(());
+        }
+        let mut before = None;
+        for change in ChangeRow::chain(&transaction, &texts, &place, last)?.into_iter().rev() {
+            let content = change.content.clone();
+            history.push(change.told(&transaction, before)?);
+            before = content;
+        }
+        Ok(())
+    })?;
     history.sort_by_key(|change| change.cursor);
     Ok(history)
 }
@@ -258,12 +237,12 @@ fn read_changes(
     let mut entries = Vec::new();
     let sql = "SELECT * FROM changes WHERE school = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
     rows::each(&transaction, sql, [school.id, after, most], |row| {
-        let change = ChangeRow::of(row, 0)?;
+        let change = ChangeRow::of(row, &texts)?;
         let before = match change.previous {
-            Some(id) => ChangeRow::read(&transaction, &change.place, id)?.content(&texts)?,
+            Some(id) => ChangeRow::read(&transaction, &texts, &change.place, id)?.content,
             None => None,
         };
-        entries.push(FeedEntry::Changed(change.told(&transaction, &texts, before)?));
+        entries.push(FeedEntry::Changed(change.told(&transaction, before)?));
         Ok(())
     })?;
     for erasure in ErasureRow::read(&transaction, school.id, after, most)? {
@@ -329,14 +308,15 @@ fn prune(connection: &mut Connection, school: &SchoolId, midnight: DateTime<Utc>
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let Some(school) = SchoolRow::find(&transaction, school)? else { return Ok(Pruned::default()) };
     let mut places = Vec::new();
-    let sql = "SELECT school, date, student, session, change, checksum FROM marks WHERE school = ?1";
+    let sql = "SELECT * FROM marks WHERE school = ?1";
     rows::each(&transaction, sql, [school.id], |row| {
         places.push(Place::checked(row)?);
         Ok(())
     })?;
+    let mut texts = Texts::read(&transaction)?;
     let mut pruned = Pruned::default();
     for (place, last) in places {
-        pruned.changes += prune_mark(&transaction, &place, last, midnight)?;
+        pruned.changes += prune_mark(&transaction, &mut texts, &place, last, midnight)?;
     }
     for erasure in ErasureRow::read(&transaction, school.id, 0, i64::MAX)? {
         if erasure.applied_at()? < midnight {
@@ -363,13 +343,19 @@ fn prune(connection: &mut Connection, school: &SchoolId, midnight: DateTime<Utc>
 }
 
 /// Deletes the changes before the one that says what the store showed at midnight, and that one too if it is a removal.
-fn prune_mark(transaction: &Transaction<'_>, place: &Place, last: i64, midnight: DateTime<Utc>) -> Outcome<u64> {
+fn prune_mark(
+    transaction: &Transaction<'_>,
+    texts: &mut Texts,
+    place: &Place,
+    last: i64,
+    midnight: DateTime<Utc>,
+) -> Outcome<u64> {
     let mut first = None;
     let mut gone = Vec::new();
     let mut is_over = false;
-    for change in ChangeRow::chain(transaction, place, last)? {
-        let is_shown = !is_over && (change.seen_at()? >= midnight || change.content.is_some());
-        is_over = is_over || change.seen_at()? < midnight;
+    for change in ChangeRow::chain(transaction, texts, place, last)? {
+        let is_shown = !is_over && (change.times.seen_at >= midnight || change.content.is_some());
+        is_over = is_over || change.times.seen_at < midnight;
         if is_shown {
             first = Some(change);
         } else {
@@ -383,7 +369,7 @@ fn prune_mark(transaction: &Transaction<'_>, place: &Place, last: i64, midnight:
         change.delete(transaction)?;
     }
     match &mut first {
-        Some(first) => first.begin_here(transaction)?,
+        Some(first) => first.begin_here(transaction, texts)?,
         None => place.delete(transaction)?,
     }
     Ok(gone.len() as u64)

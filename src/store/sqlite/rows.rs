@@ -6,12 +6,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, params};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, Transaction, params};
 use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
-use crate::model::{Decision, Mark, MarkContent, SchoolId, Session};
-use crate::store::{Change, ChangeCursor, FeedEntry, MarkKey, Run, RunQuery, WithheldChange, WithheldReason};
+use crate::model::{
+    Decision, DecisionRule, Mark, MarkContent, RawCode, RecordId, RecordKind, SchoolId, Session, StudentId,
+};
+use crate::rules::Scope;
+use crate::store::{
+    Change, ChangeCursor, FeedEntry, MarkKey, Run, RunQuery, StoredMark, WithheldChange, WithheldReason,
+};
 
 fn checksum(row: &impl Serialize) -> Outcome<u32> {
     Ok(crc32fast::hash(&serde_json::to_vec(row)?))
@@ -19,6 +25,60 @@ fn checksum(row: &impl Serialize) -> Outcome<u32> {
 
 pub(super) fn verify(row: &impl Serialize, kept: u32) -> Outcome<()> {
     if checksum(row)? == kept { Ok(()) } else { Err(Failure::Damaged) }
+}
+
+/// A checksum over the values of a row as they lie there, with their kinds and lengths: of marks and changes there are many.
+#[derive(Default)]
+struct ValuesChecksum(crc32fast::Hasher);
+
+impl ValuesChecksum {
+    fn add(&mut self, value: ValueRef<'_>) {
+        match value {
+            ValueRef::Null => self.0.update(b"n"),
+            ValueRef::Integer(number) => {
+                self.0.update(b"i");
+                self.0.update(&number.to_le_bytes());
+            }
+            ValueRef::Real(number) => {
+                self.0.update(b"r");
+                self.0.update(&number.to_le_bytes());
+            }
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+                self.0.update(b"t");
+                self.0.update(&(bytes.len() as u64).to_le_bytes());
+                self.0.update(bytes);
+            }
+        }
+    }
+}
+
+/// Whether the checksum that follows these columns of a row is theirs.
+fn verify_values(row: &Row<'_>, first: usize, columns: usize) -> Outcome<()> {
+    let mut checksum = ValuesChecksum::default();
+    for column in first..first + columns {
+        checksum.add(row.get_ref(column)?);
+    }
+    let kept: Option<u32> = row.get(first + columns)?;
+    if kept == Some(checksum.0.finalize()) { Ok(()) } else { Err(Failure::Damaged) }
+}
+
+/// Inserts a row of these values and the checksum over them.
+fn insert(transaction: &Transaction<'_>, sql: &str, values: &[&dyn ToSql]) -> Outcome<()> {
+    let mut statement = transaction.prepare_cached(sql)?;
+    let mut checksum = ValuesChecksum::default();
+    let mut place = 0;
+    for value in values {
+        place += 1;
+        match &value.to_sql()? {
+            ToSqlOutput::Borrowed(value) => checksum.add(*value),
+            ToSqlOutput::Owned(value) => checksum.add(value.into()),
+            _ => return Err(Failure::Damaged),
+        }
+        statement.raw_bind_parameter(place, value)?;
+    }
+    statement.raw_bind_parameter(place + 1, checksum.0.finalize())?;
+    statement.raw_execute()?;
+    Ok(())
 }
 
 /// Looks at every row that a query finds.
@@ -117,6 +177,10 @@ impl Texts {
         Ok(texts)
     }
 
+    pub(super) fn text(&self, id: i64) -> Outcome<Box<str>> {
+        Ok(self.by_id.get(&id).ok_or(Failure::Damaged)?.clone())
+    }
+
     fn id_or_new(&mut self, transaction: &Transaction<'_>, text: &str) -> Outcome<i64> {
         if let Some(id) = self.ids.get(text) {
             return Ok(*id);
@@ -162,11 +226,10 @@ impl Place {
         Ok(Self { school: row.get(0)?, date: row.get(1)?, student: row.get(2)?, session: row.get(3)? })
     }
 
-    /// What a mark's row holds: its place and the change that it points at, before the checksum over them.
+    /// What a mark's row holds: the place and the change that it points at.
     pub(super) fn checked(row: &Row<'_>) -> Outcome<(Self, i64)> {
-        let (place, change) = (Self::of(row)?, row.get(4)?);
-        verify(&(&place, change), row.get(5)?)?;
-        Ok((place, change))
+        verify_values(row, 0, PLACE_COLUMNS)?;
+        Ok((Self::of(row)?, row.get(4)?))
     }
 
     pub(super) fn key(&self) -> Outcome<MarkKey> {
@@ -176,17 +239,10 @@ impl Place {
 
     /// The mark's last change, if it has any.
     pub(super) fn last_change(&self, connection: &Connection) -> Outcome<Option<i64>> {
-        let mut statement = connection.prepare_cached(
-            "SELECT change, checksum FROM marks WHERE school = ?1 AND date = ?2 AND student = ?3 AND session = ?4",
-        )?;
-        let found: Option<(i64, u32)> = statement
-            .query_row(params![self.school, self.date, self.student, self.session], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()?;
-        let Some((change, kept)) = found else { return Ok(None) };
-        verify(&(self, change), kept)?;
-        Ok(Some(change))
+        let mut statement = connection
+            .prepare_cached("SELECT * FROM marks WHERE school = ?1 AND date = ?2 AND student = ?3 AND session = ?4")?;
+        let mut rows = statement.query(params![self.school, self.date, self.student, self.session])?;
+        rows.next()?.map(|row| Ok(Self::checked(row)?.1)).transpose()
     }
 
     pub(super) fn delete(&self, transaction: &Transaction<'_>) -> Outcome<()> {
@@ -198,19 +254,13 @@ impl Place {
     }
 
     pub(super) fn point_at(&self, transaction: &Transaction<'_>, change: i64) -> Outcome<()> {
-        let mut statement = transaction.prepare_cached(
-            "INSERT INTO marks (school, date, student, session, change, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        insert(
+            transaction,
+            "INSERT INTO marks VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT DO UPDATE SET change = excluded.change, checksum = excluded.checksum",
-        )?;
-        let kept = checksum(&(self, change))?;
-        statement.execute(params![self.school, self.date, self.student, self.session, change, kept])?;
-        Ok(())
+            params![self.school, self.date, self.student, self.session, change],
+        )
     }
-}
-
-/// A moment as a row holds it.
-fn moment(text: &str) -> Outcome<DateTime<Utc>> {
-    Ok(DateTime::parse_from_rfc3339(text)?.to_utc())
 }
 
 /// A number of a row that is never negative.
@@ -218,161 +268,131 @@ pub(super) fn count(number: i64) -> Outcome<u64> {
     u64::try_from(number).map_err(|_| Failure::Damaged)
 }
 
-/// One change of a mark, as it stands in its row. Its decision has a row of its own, so that marks are read without.
-#[derive(Serialize)]
+/// One change of a mark. Its decision has a row of its own, so that marks are read without.
 pub(super) struct ChangeRow {
     pub(super) id: i64,
     pub(super) place: Place,
     pub(super) previous: Option<i64>,
     pub(super) run: i64,
-    pub(super) seen_at: String,
-    pub(super) as_of_earliest: String,
-    pub(super) applied_at: String,
-    /// What the mark says, without its code's name; none if it was removed.
-    pub(super) content: Option<String>,
-    pub(super) code_name: Option<i64>,
+    pub(super) times: ChangeTimes,
+    /// What the mark says; none if it was removed.
+    pub(super) content: Option<MarkContent>,
 }
+
+/// When a change's run fetched, what that can show at the earliest, and when it was written.
+#[derive(Clone, Copy)]
+pub(super) struct ChangeTimes {
+    pub(super) seen_at: DateTime<Utc>,
+    pub(super) as_of_earliest: DateTime<Utc>,
+    pub(super) applied_at: DateTime<Utc>,
+}
+
+/// The columns of a change before its checksum.
+const CHANGE_COLUMNS: usize = 19;
+/// The columns of a mark before its checksum.
+const PLACE_COLUMNS: usize = 5;
 
 impl ChangeRow {
     /// A change of this place, read by its id.
-    pub(super) fn read(connection: &Connection, place: &Place, id: i64) -> Outcome<Self> {
+    pub(super) fn read(connection: &Connection, texts: &Texts, place: &Place, id: i64) -> Outcome<Self> {
         let mut statement = connection.prepare_cached("SELECT * FROM changes WHERE id = ?1")?;
         let mut rows = statement.query([id])?;
-        let change = Self::of(rows.next()?.ok_or(Failure::Damaged)?, 0)?;
+        let change = Self::of(rows.next()?.ok_or(Failure::Damaged)?, texts)?;
         if change.place == *place { Ok(change) } else { Err(Failure::Damaged) }
     }
 
     /// All changes of this place from this one back, the newest first.
-    pub(super) fn chain(connection: &Connection, place: &Place, last: i64) -> Outcome<Vec<Self>> {
+    pub(super) fn chain(connection: &Connection, texts: &Texts, place: &Place, last: i64) -> Outcome<Vec<Self>> {
         let mut changes = Vec::new();
         let mut next = Some(last);
         while let Some(id) = next {
-            let change = Self::read(connection, place, id)?;
+            let change = Self::read(connection, texts, place, id)?;
             next = change.previous;
             changes.push(change);
         }
         Ok(changes)
     }
 
-    /// The change whose columns begin here, in the order of the table.
-    pub(super) fn of(row: &Row<'_>, first: usize) -> Outcome<Self> {
-        let text = |at: usize| row.get::<_, String>(first + at);
-        let change = Self {
-            id: row.get(first)?,
-            place: Place { school: row.get(first + 1)?, date: text(2)?, student: text(3)?, session: text(4)? },
-            previous: row.get(first + 5)?,
-            run: row.get(first + 6)?,
-            seen_at: text(7)?,
-            as_of_earliest: text(8)?,
-            applied_at: text(9)?,
-            content: row.get(first + 10)?,
-            code_name: row.get(first + 11)?,
-        };
-        verify(&change, row.get(first + 12)?)?;
+    /// The change of a row that begins with its columns, in the order of the table.
+    pub(super) fn of(row: &Row<'_>, texts: &Texts) -> Outcome<Self> {
+        verify_values(row, 0, CHANGE_COLUMNS)?;
+        let (id, previous): (i64, Option<i64>) = (row.get(0)?, row.get(5)?);
         // Only an earlier change can be the previous one: a damaged file must not lead in circles.
-        if change.previous.is_some_and(|previous| previous >= change.id) {
+        if previous.is_some_and(|previous| previous >= id) {
             return Err(Failure::Damaged);
         }
-        Ok(change)
-    }
-
-    /// What the mark says; `None` if it was removed.
-    pub(super) fn content(&self, texts: &Texts) -> Outcome<Option<Arc<MarkContent>>> {
-        let Some(text) = &self.content else { return Ok(None) };
-        let mut content: MarkContent = serde_json::from_str(text)?;
-        if let Some(id) = self.code_name {
-            content.code_name = Some(texts.by_id.get(&id).ok_or(Failure::Damaged)?.clone());
-        }
-        Ok(Some(Arc::new(content)))
-    }
-
-    pub(super) fn seen_at(&self) -> Outcome<DateTime<Utc>> {
-        moment(&self.seen_at)
-    }
-
-    pub(super) fn as_of_earliest(&self) -> Outcome<DateTime<Utc>> {
-        moment(&self.as_of_earliest)
+        let place = Place { school: row.get(1)?, date: row.get(2)?, student: row.get(3)?, session: row.get(4)? };
+        let times =
+            ChangeTimes { seen_at: moment(row, 7)?, as_of_earliest: moment(row, 8)?, applied_at: moment(row, 9)? };
+        Ok(Self { id, place, previous, run: row.get(6)?, times, content: content(row, texts)? })
     }
 
     /// The change as callers see it, by what the mark said before.
-    pub(super) fn told(
-        &self,
-        connection: &Connection,
-        texts: &Texts,
-        before: Option<Arc<MarkContent>>,
-    ) -> Outcome<Change> {
+    pub(super) fn told(self, connection: &Connection, before: Option<MarkContent>) -> Outcome<Change> {
         let (key, cursor) = (self.place.key()?, ChangeCursor::new(count(self.id)?));
-        let after = match self.content(texts)? {
-            Some(content) => Some(Arc::new(self.mark(connection, &key, MarkContent::clone(&content))?)),
+        let after = match self.content {
+            Some(content) => Some(Arc::new(mark(connection, self.id, &key, content)?)),
             None => None,
         };
-        let change = Change::new(key, cursor, count(self.run)?, self.seen_at()?, moment(&self.applied_at)?);
-        Ok(change.with_before(before).with_after(after))
+        let change = Change::new(key, cursor, count(self.run)?, self.times.seen_at, self.times.applied_at);
+        Ok(change.with_before(before.map(Arc::new)).with_after(after))
     }
 
-    fn mark(&self, connection: &Connection, key: &MarkKey, content: MarkContent) -> Outcome<Mark> {
-        let mut statement = connection.prepare_cached("SELECT decision, checksum FROM decisions WHERE change = ?1")?;
-        let (text, kept): (String, u32) = statement.query_row([self.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        verify(&(self.id, &text), kept)?;
-        Ok(Mark {
-            student: key.student.clone(),
-            date: key.date,
-            session: key.session,
-            status: content.status,
-            code: content.code,
-            code_name: content.code_name,
-            raw_code: content.raw_code,
-            minutes_late: content.minutes_late,
-            decision: serde_json::from_str(&text)?,
-        })
-    }
-
-    /// Adds the change with what it makes of the mark.
+    /// Adds the change, with the decision of the mark that it makes.
     pub(super) fn add(
-        mut self,
+        &self,
         transaction: &Transaction<'_>,
         texts: &mut Texts,
-        after: Option<(MarkContent, &Decision)>,
+        decision: Option<&Decision>,
     ) -> Outcome<()> {
-        if let Some((mut content, decision)) = after {
-            let name = content.code_name.take();
-            self.code_name = name.map(|name| texts.id_or_new(transaction, &name)).transpose()?;
-            self.content = Some(serde_json::to_string(&content)?);
+        if let Some(decision) = decision {
             let decision = serde_json::to_string(decision)?;
             let mut statement =
                 transaction.prepare_cached("INSERT INTO decisions (change, decision, checksum) VALUES (?1, ?2, ?3)")?;
             statement.execute(params![self.id, decision, checksum(&(self.id, &decision))?])?;
         }
-        let mut statement = transaction
-            .prepare_cached("INSERT INTO changes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")?;
-        let kept = checksum(&self)?;
+        self.save(transaction, texts)
+    }
+
+    fn save(&self, transaction: &Transaction<'_>, texts: &mut Texts) -> Outcome<()> {
+        let content = self.content.as_ref();
+        let code_name = match content.and_then(|content| content.code_name.as_deref()) {
+            Some(name) => Some(texts.id_or_new(transaction, name)?),
+            None => None,
+        };
         let Place { school, date, student, session } = &self.place;
-        statement.execute(params![
-            self.id,
-            school,
-            date,
-            student,
-            session,
-            self.previous,
-            self.run,
-            self.seen_at,
-            self.as_of_earliest,
-            self.applied_at,
-            self.content,
-            self.code_name,
-            kept
-        ])?;
-        Ok(())
+        insert(
+            transaction,
+            "INSERT OR REPLACE INTO changes
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+            params![
+                self.id,
+                school,
+                date,
+                student,
+                session,
+                self.previous,
+                self.run,
+                self.times.seen_at.timestamp_micros(),
+                self.times.as_of_earliest.timestamp_micros(),
+                self.times.applied_at.timestamp_micros(),
+                content.map(|content| content.status.name()),
+                content.and_then(|content| content.code.as_deref()),
+                code_name,
+                content.and_then(|content| content.raw_code.as_ref()).map(RawCode::as_str),
+                content.and_then(|content| content.minutes_late),
+                content.map(|content| content.decided_by.name()),
+                content.and_then(|content| content.record_id.as_ref()).map(RecordId::as_str),
+                content.and_then(|content| content.last_updated).map(|stamp| stamp.timestamp_micros()),
+                content.map(|content| content.rule.name()),
+            ],
+        )
     }
 
     /// Makes it the mark's first change.
-    pub(super) fn begin_here(&mut self, transaction: &Transaction<'_>) -> Outcome<()> {
+    pub(super) fn begin_here(&mut self, transaction: &Transaction<'_>, texts: &mut Texts) -> Outcome<()> {
         self.previous = None;
-        transaction.execute(
-            "UPDATE changes SET previous = NULL, checksum = ?2 WHERE id = ?1",
-            params![self.id, checksum(self)?],
-        )?;
-        Ok(())
+        self.save(transaction, texts)
     }
 
     pub(super) fn delete(&self, transaction: &Transaction<'_>) -> Outcome<()> {
@@ -380,6 +400,100 @@ impl ChangeRow {
         transaction.execute("DELETE FROM decisions WHERE change = ?1", [self.id])?;
         Ok(())
     }
+}
+
+fn text<'a>(row: &'a Row<'_>, column: usize) -> Outcome<&'a str> {
+    row.get_ref(column)?.as_str().map_err(|_| Failure::Damaged)
+}
+
+fn text_or_none<'a>(row: &'a Row<'_>, column: usize) -> Outcome<Option<&'a str>> {
+    row.get_ref(column)?.as_str_or_null().map_err(|_| Failure::Damaged)
+}
+
+/// Looks at the rows that a query finds of the marks in a scope. Where students are named, each is looked up date by date: a
+/// table of everybody's marks is not read for one.
+pub(super) fn each_in_scope(
+    connection: &Connection,
+    columns: &str,
+    joined: &str,
+    school: i64,
+    scope: &Scope,
+    work: impl FnMut(&Row<'_>) -> Outcome<()>,
+) -> Outcome<()> {
+    let (from, to) = (date_text(scope.window().from()), date_text(scope.window().to()));
+    let Some(students) = scope.students() else {
+        let sql =
+            format!("SELECT {columns} FROM marks {joined} WHERE marks.school = ?1 AND marks.date BETWEEN ?2 AND ?3");
+        return each(connection, &sql, params![school, from, to], work);
+    };
+    // The next date that has marks, one after another, is found without a look at the marks of the date before.
+    let sql = format!(
+        "WITH RECURSIVE dates (date) AS (
+             SELECT min(date) FROM marks WHERE school = ?1 AND date >= ?2
+             UNION ALL
+             SELECT (SELECT min(marks.date) FROM marks WHERE marks.school = ?1 AND marks.date > dates.date)
+             FROM dates WHERE dates.date < ?3
+         )
+         SELECT {columns} FROM dates CROSS JOIN json_each(?4) named
+         CROSS JOIN marks ON marks.school = ?1 AND marks.date = dates.date AND marks.student = named.value {joined}
+         WHERE dates.date <= ?3"
+    );
+    let students = serde_json::to_string(&students.iter().map(StudentId::as_str).collect::<Vec<_>>())?;
+    each(connection, &sql, params![school, from, to, students], work)
+}
+
+/// A moment as a change's row holds it.
+fn moment(row: &Row<'_>, column: usize) -> Outcome<DateTime<Utc>> {
+    DateTime::from_timestamp_micros(row.get(column)?).ok_or(Failure::Damaged)
+}
+
+/// What the mark says that a change makes, of a row of changes; `None` if it was removed.
+fn content(row: &Row<'_>, texts: &Texts) -> Outcome<Option<MarkContent>> {
+    let Some(status) = text_or_none(row, 10)? else { return Ok(None) };
+    let code_name = match row.get(12)? {
+        Some(id) => Some(texts.text(id)?),
+        None => None,
+    };
+    let stamp: Option<i64> = row.get(17)?;
+    Ok(Some(MarkContent {
+        status: status.parse().map_err(|_| Failure::Damaged)?,
+        code: text_or_none(row, 11)?.map(Into::into),
+        code_name,
+        raw_code: text_or_none(row, 13)?.map(RawCode::new),
+        minutes_late: row.get(14)?,
+        decided_by: text(row, 15)?.parse().unwrap_or(RecordKind::Unknown),
+        record_id: text_or_none(row, 16)?.map(RecordId::new),
+        last_updated: stamp.map(|stamp| DateTime::from_timestamp_micros(stamp).ok_or(Failure::Damaged)).transpose()?,
+        rule: text(row, 18)?.parse().unwrap_or(DecisionRule::Unknown),
+    }))
+}
+
+/// The live mark of a row of `changes.*, marks.*`; `None` where it was removed.
+pub(super) fn stored_mark(row: &Row<'_>, texts: &Texts) -> Outcome<Option<StoredMark>> {
+    verify_values(row, 0, CHANGE_COLUMNS)?;
+    verify_values(row, CHANGE_COLUMNS + 1, PLACE_COLUMNS)?;
+    let Some(content) = content(row, texts)? else { return Ok(None) };
+    let session: Session = text(row, 4)?.parse().map_err(|_| Failure::Damaged)?;
+    let key = MarkKey::new(text(row, 3)?, text(row, 2)?.parse()?, session);
+    Ok(Some(StoredMark::new(key, content, moment(row, 7)?, moment(row, 8)?)))
+}
+
+/// The mark that a change made.
+fn mark(connection: &Connection, change: i64, key: &MarkKey, content: MarkContent) -> Outcome<Mark> {
+    let mut statement = connection.prepare_cached("SELECT decision, checksum FROM decisions WHERE change = ?1")?;
+    let (text, kept): (String, u32) = statement.query_row([change], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    verify(&(change, &text), kept)?;
+    Ok(Mark {
+        student: key.student.clone(),
+        date: key.date,
+        session: key.session,
+        status: content.status,
+        code: content.code,
+        code_name: content.code_name,
+        raw_code: content.raw_code,
+        minutes_late: content.minutes_late,
+        decision: serde_json::from_str(&text)?,
+    })
 }
 
 /// That a student was erased, as it stands in its row.
@@ -408,7 +522,7 @@ impl ErasureRow {
     }
 
     pub(super) fn applied_at(&self) -> Outcome<DateTime<Utc>> {
-        moment(&self.applied_at)
+        Ok(DateTime::parse_from_rfc3339(&self.applied_at)?.to_utc())
     }
 
     pub(super) fn told(&self) -> Outcome<FeedEntry> {
@@ -537,9 +651,7 @@ pub(super) fn runs_with_withheld(connection: &Connection, school: i64) -> Outcom
 
 /// Whether every row stands where it was written: one whose place is damaged would otherwise just not be found.
 pub(super) fn check_places(connection: &Connection) -> Outcome<()> {
-    each(connection, "SELECT school, date, student, session, change, checksum FROM marks", [], |row| {
-        Place::checked(row).map(drop)
-    })?;
+    each(connection, "SELECT * FROM marks", [], |row| verify_values(row, 0, PLACE_COLUMNS))?;
     for (table, columns) in [("runs", "school, number, run"), ("withheld", "school, run, changes")] {
         each(connection, &format!("SELECT {columns}, checksum FROM {table}"), [], |row| {
             let (school, number, text): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);

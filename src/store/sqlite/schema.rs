@@ -4,9 +4,7 @@ use rusqlite::Connection;
 
 use super::failure::Outcome;
 
-/// Every change is kept with what it made of a mark, and points at the change before it; a mark's row points at its last
-/// change. So a mark is written once, and its history needs no index. A code's name is a text of its own, and a change's
-/// decision a row of its own. What a run withheld is one row, since most of it is the same from night to night. The ids of changes and erasures are the feed's cursors.
+/// A code's name is a text that is held once. The ids of changes and erasures are the feed's cursors.
 ///
 /// The checksums are those of [`rows`]. A lease's end and length have none: a false one at worst ends the lease, and the
 /// token then keeps its holder from writing.
@@ -26,22 +24,6 @@ const SCHEMA: &str = "
         text TEXT NOT NULL,
         checksum INTEGER NOT NULL
     );
-    CREATE TABLE changes (
-        id INTEGER PRIMARY KEY,
-        school INTEGER NOT NULL,
-        date TEXT NOT NULL,
-        student TEXT NOT NULL,
-        session TEXT NOT NULL,
-        previous INTEGER,
-        run INTEGER NOT NULL,
-        seen_at TEXT NOT NULL,
-        as_of_earliest TEXT NOT NULL,
-        applied_at TEXT NOT NULL,
-        content TEXT,
-        code_name INTEGER,
-        checksum INTEGER NOT NULL
-    );
-    CREATE INDEX feed ON changes (school);
     CREATE TABLE decisions (
         change INTEGER PRIMARY KEY,
         decision TEXT NOT NULL,
@@ -54,15 +36,6 @@ const SCHEMA: &str = "
         applied_at TEXT NOT NULL,
         checksum INTEGER NOT NULL
     );
-    CREATE TABLE marks (
-        school INTEGER NOT NULL,
-        date TEXT NOT NULL,
-        student TEXT NOT NULL,
-        session TEXT NOT NULL,
-        change INTEGER NOT NULL,
-        checksum INTEGER NOT NULL,
-        PRIMARY KEY (school, date, student, session)
-    ) WITHOUT ROWID;
     CREATE TABLE runs (
         school INTEGER NOT NULL,
         number INTEGER NOT NULL,
@@ -72,7 +45,45 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// What runs withheld, which version 3 did not hold.
+/// Every change is kept with what it made of a mark, and points at the change before it; a mark's row points at its last
+/// change. So a mark is written once, and its history needs no index. A change's decision is a row of its own, so that marks
+/// are read without. Moments are microseconds since the start of 1970.
+pub(super) const CHANGES: &str = "
+    CREATE TABLE changes (
+        id INTEGER PRIMARY KEY,
+        school INTEGER NOT NULL,
+        date TEXT NOT NULL,
+        student TEXT NOT NULL,
+        session TEXT NOT NULL,
+        previous INTEGER,
+        run INTEGER NOT NULL,
+        seen_at INTEGER NOT NULL,
+        as_of_earliest INTEGER NOT NULL,
+        applied_at INTEGER NOT NULL,
+        status TEXT,
+        code TEXT,
+        code_name INTEGER,
+        raw_code TEXT,
+        minutes_late INTEGER,
+        decided_by TEXT,
+        record_id TEXT,
+        last_updated INTEGER,
+        rule TEXT,
+        checksum INTEGER NOT NULL
+    );
+    CREATE INDEX feed ON changes (school);
+    CREATE TABLE marks (
+        school INTEGER NOT NULL,
+        date TEXT NOT NULL,
+        student TEXT NOT NULL,
+        session TEXT NOT NULL,
+        change INTEGER NOT NULL,
+        checksum INTEGER NOT NULL,
+        PRIMARY KEY (school, date, student, session)
+    ) WITHOUT ROWID;
+";
+
+/// What runs withheld is one row, since most of it is the same from night to night. Version 3 did not hold it.
 pub(super) const WITHHELD: &str = "
     CREATE TABLE withheld (
         school INTEGER NOT NULL,
@@ -85,5 +96,6 @@ pub(super) const WITHHELD: &str = "
 
 pub(super) fn create_tables(connection: &Connection) -> Outcome<()> {
     connection.execute_batch(SCHEMA)?;
+    connection.execute_batch(CHANGES)?;
     Ok(connection.execute_batch(WITHHELD)?)
 }
