@@ -13,7 +13,7 @@ use tracing::Instrument;
 use super::body::text_of;
 use super::confidential::Confidential;
 use super::failure::{bad_reply, ended_early};
-use super::transport::{self, Attempt};
+use super::transport::{self, AUTH_PATH, Attempt};
 use crate::model::Cause;
 use crate::source::{FetchCounters, SourceError, SourceErrorKind, retry};
 
@@ -73,7 +73,7 @@ impl Credentials {
     pub(super) fn client(url: &Url, scope: TokenScope, id: String, secret: String) -> Self {
         let mut address = url.clone();
         // The path before the API's does not apply here.
-        address.set_path("/auth/connect/token");
+        address.set_path(&format!("{AUTH_PATH}token"));
         Self::Client(OAuthClient { scope, id, secret: secret.into(), address, token: Mutex::default() })
     }
 
@@ -82,7 +82,7 @@ impl Credentials {
     pub(super) async fn send(
         &self,
         mut request: RequestBuilder,
-        token_client: &Client,
+        http: &Client,
         attempt: &Attempt,
     ) -> Result<Response, SourceError> {
         match self {
@@ -98,7 +98,7 @@ impl Credentials {
         let mut waits = std::iter::once(Duration::ZERO).chain(retry::waits(2));
         loop {
             let again = request.try_clone();
-            let (signed, token) = self.sign(request, token_client, attempt).await?;
+            let (signed, token) = self.sign(request, http, attempt).await?;
             token.iter().for_each(|token| attempt.confidential.keep(token));
             let response = transport::send(signed, attempt).await?;
             let (StatusCode::UNAUTHORIZED, Some(token), Some(again)) = (response.status(), token, again) else {
@@ -119,13 +119,13 @@ impl Credentials {
     async fn sign(
         &self,
         request: RequestBuilder,
-        token_client: &Client,
+        http: &Client,
         attempt: &Attempt,
     ) -> Result<(RequestBuilder, Option<SecretString>), SourceError> {
         match self {
             Self::Key(key) => Ok((request.query(&[("apiKey", key.expose_secret())]), None)),
             Self::Client(client) => {
-                let token = client.token(token_client, attempt).await?;
+                let token = client.token(http, attempt).await?;
                 let request = match client.scope {
                     TokenScope::Batch => request.query(&[("apiKey", &client.id)]),
                     TokenScope::Rest => request,
@@ -136,12 +136,12 @@ impl Credentials {
     }
 
     /// Gives a held token back (RFC 7009; that iSAMS has such an address is assumed).
-    pub(super) async fn revoke(&self, token_client: &Client, deadline: Instant) -> Result<(), SourceError> {
+    pub(super) async fn revoke(&self, http: &Client, deadline: Instant) -> Result<(), SourceError> {
         let Self::Client(client) = self else { return Ok(()) };
         let held = timeout_at(deadline, client.token.lock()).await.map_err(|_| transport::out_of_time())?.take();
         let Some(token) = held else { return Ok(()) };
         let mut address = client.address.clone();
-        address.set_path("/auth/connect/revocation");
+        address.set_path(&format!("{AUTH_PATH}revocation"));
         let form = [
             ("token", token.text.expose_secret()),
             ("token_type_hint", "access_token"),
@@ -149,7 +149,7 @@ impl Credentials {
             ("client_secret", client.secret.expose_secret()),
         ];
         let attempt = Attempt::new(&address, 1, deadline, FetchCounters::default(), Confidential::default());
-        let sending = transport::send(token_client.post(address).form(&form), &attempt);
+        let sending = transport::send(http.post(address).form(&form), &attempt);
         let response = sending.instrument(attempt.span.clone()).await?;
         match response.status() {
             status if status.is_success() => Ok(()),
@@ -169,18 +169,18 @@ impl Credentials {
 }
 
 impl OAuthClient {
-    async fn token(&self, token_client: &Client, attempt: &Attempt) -> Result<SecretString, SourceError> {
+    async fn token(&self, http: &Client, attempt: &Attempt) -> Result<SecretString, SourceError> {
         let mut known = timeout_at(attempt.deadline, self.token.lock()).await.map_err(|_| transport::out_of_time())?;
         if let Some(token) = known.as_ref().filter(|token| Instant::now() < token.renew_at) {
             return Ok(token.text.clone());
         }
         let own =
             Attempt::new(&self.address, 1, attempt.deadline, attempt.counters.clone(), attempt.confidential.clone());
-        let token = self.fetch(token_client, &own).instrument(own.span.clone()).await?;
+        let token = self.fetch(http, &own).instrument(own.span.clone()).await?;
         Ok(known.insert(token).text.clone())
     }
 
-    async fn fetch(&self, token_client: &Client, attempt: &Attempt) -> Result<Token, SourceError> {
+    async fn fetch(&self, http: &Client, attempt: &Attempt) -> Result<Token, SourceError> {
         let form = [
             ("grant_type", "client_credentials"),
             ("scope", self.scope.name()),
@@ -188,7 +188,7 @@ impl OAuthClient {
             ("client_secret", self.secret.expose_secret()),
         ];
         let asked_at = Instant::now();
-        let response = transport::send(token_client.post(self.address.clone()).form(&form), attempt).await?;
+        let response = transport::send(http.post(self.address.clone()).form(&form), attempt).await?;
         let status = response.status();
         if matches!(status.as_u16(), 400 | 401) {
             return Err(SourceError::new(

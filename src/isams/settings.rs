@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use reqwest::{Client, RequestBuilder, Response, Url, redirect};
+use reqwest::{Client, RequestBuilder, Response, Url};
 use tokio::sync::mpsc;
 
 use super::auth::Credentials;
-use super::transport::{self, Attempt, Connection};
+use super::transport::{Attempt, Connection};
 use crate::source::{FetchItem, RecordStream, SourceError};
 
 /// How long giving back a token may take.
@@ -25,8 +25,6 @@ pub(super) struct Tenant {
     /// Whether requests are POSTs.
     posts: bool,
     client: Client,
-    /// For tokens: it follows no redirect.
-    token_client: Client,
     credentials: Arc<Credentials>,
     pub(super) has_code_table: bool,
     pub(super) total_deadline: Duration,
@@ -38,8 +36,7 @@ impl Tenant {
     pub(super) fn new(url: Url, credentials: Credentials, posts: bool) -> Result<Self, SourceError> {
         let connection = Connection::default();
         Ok(Self {
-            client: connection.client(&url, transport::same_host(&url, posts))?,
-            token_client: connection.client(&url, redirect::Policy::none())?,
+            client: connection.client(&url, posts)?,
             url,
             connection,
             posts,
@@ -57,8 +54,7 @@ impl Tenant {
         change: impl FnOnce(&mut Connection) -> Result<(), SourceError>,
     ) -> Result<(), SourceError> {
         change(&mut self.connection)?;
-        self.client = self.connection.client(&self.url, transport::same_host(&self.url, self.posts))?;
-        self.token_client = self.connection.client(&self.url, redirect::Policy::none())?;
+        self.client = self.connection.client(&self.url, self.posts)?;
         Ok(())
     }
 
@@ -73,12 +69,12 @@ impl Tenant {
 
     /// Sends a request with the tenant's credentials.
     pub(super) async fn send(&self, request: RequestBuilder, attempt: &Attempt) -> Result<Response, SourceError> {
-        self.credentials.send(request, &self.token_client, attempt).await
+        self.credentials.send(request, &self.client, attempt).await
     }
 
     pub(super) async fn close(&self) -> Result<(), SourceError> {
         let deadline = tokio::time::Instant::now() + CLOSE_TIMEOUT;
-        self.credentials.revoke(&self.token_client, deadline).await
+        self.credentials.revoke(&self.client, deadline).await
     }
 
     pub(super) fn host(&self) -> &str {
