@@ -54,6 +54,7 @@
 //! | `rustls` | TLS for it | yes |
 //! | `sync` | `source`, `store`, `sync`, `support` | by `isams` |
 //! | `sqlite` | `SqliteStore`; implies `sync` | |
+//! | `fleet` | one school's sync as data, for a job queue; implies `isams` | |
 //! | `testing` | the fake school and source, and the conformance suites; implies `sync` | |
 //! | `mock` | `MockAttendanceSource`; implies `testing` | |
 //! | `simulator` | iSAMS's interfaces on a loopback port; implies `isams` and `testing` | |
@@ -71,6 +72,8 @@
 
 pub mod codes;
 pub mod explain;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 // For the documentation and its tests alone.
 #[cfg(any(doc, doctest))]
 pub mod guide;

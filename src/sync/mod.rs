@@ -73,7 +73,12 @@ pub struct SyncRequest {
 impl SyncRequest {
     /// The last 30 days of all students: what an overnight or a manual sync covers ([R8](crate::guide::rules#r8)).
     pub fn overnight(today: NaiveDate) -> Self {
-        Self { purpose: RunPurpose::Window, ..Self::targeted(SyncWindow::default().ending(today)) }
+        Self::of_window(SyncWindow::default(), today)
+    }
+
+    /// The same with another window around today.
+    pub fn of_window(window: SyncWindow, today: NaiveDate) -> Self {
+        Self { purpose: RunPurpose::Window, ..Self::targeted(window.ending(today)) }
     }
 
     /// Any dates, for example to fetch a correction that is older than the window. If today is known, pass it with

@@ -742,3 +742,18 @@ async fn a_full_disk_is_a_clear_error_and_loses_nothing() {
     assert_eq!(all(&store).await, before);
     assert!(sync(&source, &store).run(request()).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_connection_of_its_own_reads_and_writes_the_same_file() {
+    let (_folder, path, source) = filled().await;
+    let store = SqliteStore::open(&path).unwrap();
+    let own = store.with_own_connection().unwrap();
+    source.change(|school| school.demo_changes(today()));
+    assert_eq!(sync(&source, &own).run(request()).await.unwrap().marks.changed, 8);
+    assert_eq!(all(&store).await, all(&own).await);
+    let read_only = SqliteStore::open_read_only(&path).unwrap().with_own_connection().unwrap();
+    assert_eq!(all(&read_only).await, all(&own).await);
+    assert!(sync(&source, &read_only).run(request()).await.is_err(), "it is still there to read only");
+    std::fs::rename(&path, path.with_extension("gone")).unwrap();
+    assert_eq!(store.with_own_connection().unwrap_err().kind(), StoreErrorKind::CannotOpen);
+}

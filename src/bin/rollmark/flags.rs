@@ -1,9 +1,10 @@
 //! The flags that the subcommands share.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
@@ -252,6 +253,13 @@ impl ReadFlags {
         self.window.now()
     }
 
+    /// The ordinary window and today, unless an explicit range is asked for.
+    pub fn sync_window(&self) -> Option<(SyncWindow, NaiveDate)> {
+        let window = &self.window;
+        let is_explicit = window.from.is_some();
+        (!is_explicit).then(|| (window.around_today(SyncWindow::default()), window.today(&self.rules.timezone)))
+    }
+
     /// The dates; a wrong flag ends the program.
     pub fn window(&self) -> Window {
         self.window.window_or(&self.rules.timezone, SyncWindow::default()).unwrap_or_else(|error| wrong_flags(error))
@@ -386,12 +394,31 @@ impl WindowFlags {
             (Some(from), Some(to)) => {
                 Window::between(from, to).map(|window| window.with_today(today)).map_err(|error| error.to_string())
             }
-            _ => {
-                let days = self.days.unwrap_or(default.days);
-                let look_ahead = self.look_ahead.unwrap_or(default.look_ahead);
-                Ok(SyncWindow::default().with_days(days).with_look_ahead(look_ahead).ending(today))
-            }
+            _ => Ok(self.around_today(default).ending(today)),
         }
+    }
+
+    /// The days before and after today.
+    fn around_today(&self, default: SyncWindow) -> SyncWindow {
+        let days = self.days.unwrap_or(default.days);
+        SyncWindow::default().with_days(days).with_look_ahead(self.look_ahead.unwrap_or(default.look_ahead))
+    }
+}
+
+/// A file that is opened once as a whole, however many schools it holds: each then gets a connection of its own.
+pub struct SqliteFile {
+    path: PathBuf,
+    opened: Mutex<Option<SqliteStore>>,
+}
+
+impl SqliteFile {
+    fn open(&self, read_only: bool) -> Result<SqliteStore, StoreError> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = &*opened {
+            return store.with_own_connection();
+        }
+        let store = if read_only { SqliteStore::open_read_only(&self.path) } else { SqliteStore::open(&self.path) }?;
+        Ok(opened.insert(store).clone())
     }
 }
 
@@ -399,7 +426,7 @@ impl WindowFlags {
 #[derive(Clone)]
 pub enum StorePlace {
     Memory,
-    Sqlite(PathBuf),
+    Sqlite(Arc<SqliteFile>),
     #[cfg(feature = "postgres")]
     Postgres(Box<crate::postgres::Address>),
 }
@@ -412,7 +439,9 @@ impl std::str::FromStr for StorePlace {
             None if text == "memory" => Ok(Self::Memory),
             // An address can hold a password, so it is not taken for a path that errors would name.
             Some(("sqlite", path)) if path.contains("://") => Err("an address is not the path of a file".to_owned()),
-            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            Some(("sqlite", path)) if !path.is_empty() => {
+                Ok(Self::Sqlite(Arc::new(SqliteFile { path: path.into(), opened: Mutex::default() })))
+            }
             #[cfg(feature = "postgres")]
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
                 Ok(Self::Postgres(Box::new(text.parse()?)))
@@ -438,16 +467,23 @@ impl StorePlace {
     /// The store's file, where it has one.
     pub fn file(&self) -> Option<&Path> {
         match self {
-            Self::Sqlite(path) => Some(path),
+            Self::Sqlite(file) => Some(&file.path),
             _ => None,
+        }
+    }
+
+    /// The place by which the same file was named before, if it was: so it is opened once as a whole.
+    pub fn share_file(&mut self, known: &mut BTreeMap<PathBuf, Self>) {
+        if let Some(path) = self.file().map(Path::to_owned) {
+            *self = known.entry(path).or_insert_with(|| self.clone()).clone();
         }
     }
 
     /// Opens a store that must be there.
     pub async fn open_existing(&self, password: &StorePassword) -> Result<Arc<dyn MarkStore>, Failure> {
         match self {
-            Self::Sqlite(path) if !path.exists() => {
-                Err(format!("there is no store at {}; check --store", path.display()).into())
+            Self::Sqlite(file) if !file.path.exists() => {
+                Err(format!("there is no store at {}; check --store", file.path.display()).into())
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(address) => {
@@ -481,8 +517,7 @@ impl StorePlace {
             #[cfg(feature = "postgres")]
             Self::Postgres(address) => Arc::new(address.store(password.store_password_file.as_deref())?),
             Self::Memory => Arc::new(MemoryStore::new()),
-            Self::Sqlite(path) if read_only => Arc::new(SqliteStore::open_read_only(path)?),
-            Self::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
+            Self::Sqlite(file) => Arc::new(file.open(read_only)?),
         })
     }
 }

@@ -1,11 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use futures::FutureExt;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use rollmark::model::SchoolId;
 use rollmark::support::{Check, Verdict};
@@ -135,11 +137,12 @@ pub async fn run(flags: Flags, stop: &Stop) -> std::result::Result<u8, Failure> 
         Some(path) => Some(Output::open(path).await?),
         None => None,
     };
-    let all = schools.len();
+    let (all, mut files) = (schools.len(), BTreeMap::new());
     let limits = Limits::new(&flags, &schools);
     let progress = Arc::new(Progress::new(all as u64));
     let mut running = JoinSet::new();
-    for (place, school) in schools.into_iter().enumerate() {
+    for (place, mut school) in schools.into_iter().enumerate() {
+        school.flags.share_file(&mut files);
         let (limits, progress, stop) = (limits.clone(), Arc::clone(&progress), stop.clone());
         let wait = flags.spread.mul_f64(place as f64 / all as f64);
         let is_check = flags.check;
@@ -155,7 +158,7 @@ pub async fn run(flags: Flags, stop: &Stop) -> std::result::Result<u8, Failure> 
                 _ = stop.clone() => (Instant::now(), Err("stopped by a signal before it began".into())),
                 turn = turn => {
                     let started = Instant::now();
-                    let result = work(school, is_check, &stop, &progress).await;
+                    let result = isolated(work(school, is_check, &stop, &progress)).await;
                     drop(turn);
                     (started, result)
                 }
@@ -203,6 +206,12 @@ fn only(mut schools: Vec<School>, ids: &[String]) -> std::result::Result<Vec<Sch
     }
     schools.retain(|school| ids.contains(&school.id));
     Ok(schools)
+}
+
+/// A fault of this program in one school's run is that school's failure.
+async fn isolated<T>(work: impl Future<Output = std::result::Result<T, Failure>>) -> std::result::Result<T, Failure> {
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    ended.unwrap_or_else(|_| Err("this program is at fault (the message of its panic is above); report it".into()))
 }
 
 async fn work(
@@ -341,5 +350,17 @@ impl Progress {
             total.finish_and_clear();
             let _ = lines.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_one_school_s_failure() {
+        let fault = isolated(async { if true { panic!("a fault") } else { Ok(()) } }).await;
+        assert!(fault.unwrap_err().to_string().contains("at fault"));
+        assert!(isolated(async { Ok(()) }).await.is_ok());
     }
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -134,6 +135,11 @@ impl Flags {
         self.check_targets()
     }
 
+    /// Opens a store's file once for all schools that keep their marks in it.
+    pub fn share_file(&mut self, known: &mut BTreeMap<PathBuf, StorePlace>) {
+        self.store.share_file(known);
+    }
+
     /// Only what a check needs of them.
     pub fn into_check(self) -> check::Flags {
         check::Flags::of(self.read, self.school, self.store, self.password)
@@ -148,7 +154,11 @@ impl Flags {
             .with_allow_removals(self.allow_removals)
             .with_leavers(self.leavers)
             .with_allow_mass_change(self.allow_mass_change);
-        let request = SyncRequest::targeted(window)
+        let request = match self.read.sync_window() {
+            Some((around, today)) if self.students.is_empty() => SyncRequest::of_window(around, today),
+            _ => SyncRequest::targeted(window),
+        };
+        let request = request
             .with_guards(guards)
             .with_closed_dates(self.closed.iter().copied())
             .with_dry_run(self.dry_run)

@@ -127,6 +127,25 @@ pub(super) fn open(path: &Path) -> Outcome<Connection> {
     })
 }
 
+/// Another connection to a file that was opened before.
+pub(super) fn open_again(path: &Path) -> Outcome<Connection> {
+    let Some(file) = locate(path)? else {
+        return refused(path, StoreErrorKind::CannotOpen, "was removed while it was in use");
+    };
+    let connection = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    configure(&connection)?;
+    Ok(connection)
+}
+
+/// What holds for a connection that writes.
+fn configure(connection: &Connection) -> Outcome<()> {
+    // What is deleted is overwritten.
+    connection.pragma_update(None, "secure_delete", true)?;
+    // What is committed survives a loss of power too.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(())
+}
+
 pub(super) fn open_read_only(path: &Path) -> Outcome<Connection> {
     let Some(file) = locate(path)? else { return empty() };
     patiently(PATIENCE, || {
@@ -195,8 +214,7 @@ fn version(connection: &Connection, path: &Path) -> Outcome<Option<i32>> {
 
 /// Makes the file one of ours and of this version, unless it is.
 fn prepare(connection: &mut Connection, path: &Path) -> Outcome<()> {
-    // What is deleted is overwritten.
-    connection.pragma_update(None, "secure_delete", true)?;
+    configure(connection)?;
     if check(connection, path)? != Some(VERSION) {
         // Readers do not wait for a writer, and the writer not for them.
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -211,8 +229,6 @@ fn prepare(connection: &mut Connection, path: &Path) -> Outcome<()> {
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }
-    // What is committed survives a loss of power too.
-    connection.pragma_update(None, "synchronous", "FULL")?;
     Ok(())
 }
 

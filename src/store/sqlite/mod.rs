@@ -42,6 +42,7 @@ use crate::rules::Scope;
 pub struct SqliteStore {
     path: PathBuf,
     connection: Arc<Mutex<Connection>>,
+    is_read_only: bool,
 }
 
 impl SqliteStore {
@@ -54,7 +55,7 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let connection = file::open(path).map_err(|failure| failure.told_of(path))?;
-        Ok(Self::around(path, connection))
+        Ok(Self::around(path, connection, false))
     }
 
     /// Opens the file to read only: it is neither created nor changed. Where nothing is there, in a folder that is, the
@@ -65,11 +66,25 @@ impl SqliteStore {
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let connection = file::open_read_only(path).map_err(|failure| failure.told_of(path))?;
-        Ok(Self::around(path, connection))
+        Ok(Self::around(path, connection, true))
     }
 
-    fn around(path: &Path, connection: Connection) -> Self {
-        Self { path: path.to_owned(), connection: Arc::new(Mutex::new(connection)) }
+    /// The same file with a connection of its own, so that neither waits for what the other does. The file is not looked at
+    /// again as a whole, which for a file of many schools takes most of the time of opening it. What was opened to read only
+    /// shares its connection.
+    ///
+    /// # Errors
+    /// The file can't be reached any more.
+    pub fn with_own_connection(&self) -> Result<Self, StoreError> {
+        if self.is_read_only {
+            return Ok(self.clone());
+        }
+        let connection = file::open_again(&self.path).map_err(|failure| failure.told_of(&self.path))?;
+        Ok(Self::around(&self.path, connection, false))
+    }
+
+    fn around(path: &Path, connection: Connection, is_read_only: bool) -> Self {
+        Self { path: path.to_owned(), connection: Arc::new(Mutex::new(connection)), is_read_only }
     }
 
     /// Does the work on a thread where waiting for the disk blocks nobody. The work goes on if the caller drops the call.
