@@ -288,3 +288,44 @@ fn a_signal_ends_every_school_and_gives_the_leases_back() {
     let lease = runtime.block_on(async { store.acquire_lease(&school, Duration::from_secs(1)).await });
     assert!(lease.unwrap().is_some(), "the lease is free");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_school_delays_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = demo().await;
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    // It drips, and ends only when all others have ended.
+    let slow = answering_with(move |stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n<iSAMS>");
+        while released.recv_timeout(Duration::from_millis(20)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            if stream.write_all(b" ").is_err() {
+                return;
+            }
+        }
+    });
+    let others: String = (0..6).map(|number| school(&format!("good{number}"), &good.url(), "sweep = false")).collect();
+    write(folder.path(), &[DEFAULTS, &school("slow", &slow, ""), &others].concat());
+    let mut command = rollmark("fleet");
+    command.current_dir(folder.path()).args([
+        "schools.toml",
+        "--now",
+        NOW,
+        "--concurrency",
+        "2",
+        "--report",
+        "report.json",
+    ]);
+    command.env("GOOD_KEY", good.api_key()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut child = command.spawn().unwrap();
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+        let done = lines.map_while(Result::ok).filter(|line| line.starts_with("good") && line.contains("1840 added"));
+        assert_eq!(done.take(6).count(), 6, "the others are done while the slow one goes on");
+        drop(release);
+        child.wait().unwrap().code()
+    });
+    assert_eq!(ended.await.unwrap(), Some(1));
+    let report = report(folder.path());
+    assert_eq!((&report["done"], &report["failed"]), (&6.into(), &1.into()), "{report}");
+    assert_eq!(report["schools"][0]["outcome"], "failed");
+}

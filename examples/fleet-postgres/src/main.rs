@@ -1,0 +1,110 @@
+//! Every school's sync as a job of a queue in PostgreSQL, for fleets that outgrow one machine. README.md says how to run it.
+//!
+//! The queue says when and where a school is synced. That a school is not synced twice at once does not depend on it:
+//! rollmark's own lease sees to that.
+
+use std::env;
+use std::time::Duration;
+
+use chrono::Utc;
+use deadpool_postgres::{Manager, Pool};
+use graphile_worker::{
+    IntoTaskHandlerResult, JobSpec, JobSpecBuilder, TaskHandler, WorkerContext, WorkerOptions, WorkerRecoveryConfig,
+};
+use rollmark::fleet::SyncJob;
+use rollmark::store::PostgresStore;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::NoTls;
+
+/// What ends the program, or a job.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Another worker that was killed may hold a school's lease for so long at most.
+const LEASE_OF_THE_DEAD: Duration = Duration::from_secs(60);
+
+/// One school's sync, as the queue carries it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+struct SyncSchool(SyncJob);
+
+impl TaskHandler for SyncSchool {
+    const IDENTIFIER: &'static str = "sync_school";
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        // What is returned here stays with the job, and the queue tries again, later each time.
+        sync(self.0, &context).await.map_err(|failure| failure.to_string())
+    }
+}
+
+async fn sync(job: SyncJob, context: &WorkerContext) -> Result<(), Failure> {
+    let store = context.get_ext::<PostgresStore>().ok_or("the worker has no store")?.clone();
+    let request = job.request(Utc::now())?;
+    // Reads the secret, from the place that the job names.
+    let sync = job.sync(store)?.with_wait_for_other_run(LEASE_OF_THE_DEAD);
+    let report = sync.run(request).await?;
+    let marks = report.marks;
+    println!(
+        "{}: {} added, {} changed, {} removed, {} withheld",
+        job.id, marks.added, marks.changed, marks.removed, marks.withheld
+    );
+    Ok(())
+}
+
+/// Runs jobs until it is stopped.
+async fn work(pool: Pool) -> Result<(), Failure> {
+    let store = PostgresStore::new(pool.clone());
+    store.migrate().await?;
+    let at_once = setting("FLEET_AT_ONCE", 4)?;
+    // A worker that gives no sign of life for so long is taken for dead, and its jobs go to others.
+    let dead_after = Duration::from_secs(setting("FLEET_DEAD_AFTER", 120)?);
+    let recovery = WorkerRecoveryConfig::default()
+        .heartbeat_interval(dead_after / 4)
+        .sweep_interval(dead_after / 4)
+        .sweep_threshold(dead_after)
+        .recovery_delay(Duration::ZERO);
+    let worker = WorkerOptions::default()
+        .database(pool)
+        .concurrency(at_once)
+        .worker_recovery(recovery)
+        .add_extension(store)
+        .define_job::<SyncSchool>()
+        .init()
+        .await?;
+    Ok(worker.run().await?)
+}
+
+/// Adds a job for each school of a file, a JSON array. A school that has a job already keeps one: the key is the school.
+async fn add(pool: Pool, file: &str) -> Result<(), Failure> {
+    let jobs: Vec<SyncJob> = serde_json::from_str(&std::fs::read_to_string(file)?)?;
+    let worker = WorkerOptions::default().database(pool).define_job::<SyncSchool>().init().await?;
+    let spec = |job: &SyncJob| JobSpecBuilder::new().job_key(job.id.as_str()).max_attempts(5).build();
+    let specs: Vec<JobSpec> = jobs.iter().map(spec).collect();
+    let jobs: Vec<_> = jobs.into_iter().map(SyncSchool).zip(&specs).collect();
+    let added = worker.create_utils().add_jobs(&jobs).await?;
+    println!("{} jobs", added.len());
+    Ok(())
+}
+
+/// A number that the environment sets.
+fn setting<T: std::str::FromStr>(name: &str, default: T) -> Result<T, Failure> {
+    match env::var(name) {
+        Ok(text) => text.parse().map_err(|_| format!("{name} is no number").into()),
+        Err(_) => Ok(default),
+    }
+}
+
+fn pool() -> Result<Pool, Failure> {
+    let address = env::var("DATABASE_URL").map_err(|_| "name the database in DATABASE_URL")?;
+    let config = address.parse().map_err(|_| "DATABASE_URL is no address of a PostgreSQL database")?;
+    Ok(Pool::builder(Manager::new(config, NoTls)).max_size(16).build()?)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["work"] => work(pool()?).await,
+        ["add", file] => add(pool()?, file).await,
+        _ => Err("say work, or add FILE".into()),
+    }
+}
