@@ -121,6 +121,8 @@ pub enum CheckEvidence {
         latest_correction_days: i64,
         /// Records that were updated when their date lay a week before the window's end or further back.
         late_corrections: u64,
+        /// Marks from before the window that sweeps of the last 14 days have changed or removed, by the store.
+        swept_changes: u64,
     },
     /// Of [`CheckName::Codes`].
     #[non_exhaustive]
@@ -281,12 +283,16 @@ impl Support<'_> {
         };
         let (Both(Both(resolver, corrections), auditor), completeness) = self.read_with_periods(window, start).await?;
         let (register, audit) = (resolver.finish()?, auditor.finish()?);
-        let (mut runs, mut held) = (Vec::new(), None);
+        let (mut runs, mut swept_changes, mut held) = (Vec::new(), 0, None);
         if let Some((store, school)) = self.store {
             let since = now.checked_sub_signed(TimeDelta::days(14)).unwrap_or(now);
             // A sweep looks at other dates from night to night, so it says nothing of how old replies are.
             let measuring = RunQuery::all().with_purposes([RunPurpose::Window, RunPurpose::Targeted]);
             runs = store.runs(school, &measuring.with_since(since)).await?;
+            // What a sweep adds is what it reads for the first time.
+            let sweeps = RunQuery::all().with_purposes([RunPurpose::Sweep]).with_since(since);
+            let sweeps = store.runs(school, &sweeps).await?;
+            swept_changes = sweeps.iter().map(|run| run.marks.changed + run.marks.removed).sum();
             let snapshot = store.read(school, &Scope::all(window)).await?;
             held = Some(snapshot.marks().iter().map(|stored| stored.key.student.clone()).collect());
         }
@@ -296,7 +302,7 @@ impl Support<'_> {
             cache(freshness, &runs, &wording),
             pm(self.rules, &audit, &capabilities),
             precedence(&register, corrections.missing_stamps, capabilities.has_stamps),
-            corrections.check(capabilities.today_only),
+            corrections.check(capabilities.today_only, swept_changes),
             codes(&register, capabilities.has_code_table, &wording, self.codes),
             Check::fields(completeness.undecided_fields().to_vec(), Vec::new(), BTreeMap::new()),
             completeness_of(&register, &completeness, window),
@@ -492,9 +498,10 @@ impl Corrections {
         self.late += u64::from(days > self.days() - Self::NEAR && days > 0);
     }
 
-    fn check(&self, today_only: bool) -> Check {
+    fn check(&self, today_only: bool, swept_changes: u64) -> Check {
         let (days, latest) = (self.days(), self.latest_days);
-        let evidence = CheckEvidence::Window { days, latest_correction_days: latest, late_corrections: self.late };
+        let evidence =
+            CheckEvidence::Window { days, latest_correction_days: latest, late_corrections: self.late, swept_changes };
         let check = |summary: String| Check::new(CheckName::Window, evidence, summary);
         if today_only {
             return check("The source reaches today only.".to_owned())
@@ -510,6 +517,12 @@ impl Corrections {
         if latest > days {
             let advice = format!("Sync a longer window (--days {}), or the corrected dates on their own.", latest + 7);
             return check(format!("{far} {reach}")).advise(Verdict::Wrong, advice);
+        }
+        if swept_changes > 0 {
+            let swept = counted(swept_changes, "mark");
+            let summary = format!("{far} {reach} Sweeps of the last 14 days corrected {swept} from before that.");
+            let advice = "The sweeps find them within so many nights; to show them the next morning, sync a longer window (--days).";
+            return check(summary).advise(Verdict::Look, advice);
         }
         if self.late > 0 {
             let late = counted(self.late, "record");

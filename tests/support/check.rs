@@ -1,9 +1,14 @@
 //! A school's set-up checked by `rollmark check`, as a support desk runs it.
 
+use std::num::NonZeroU32;
+
 use crate::common::program::rollmark;
 use chrono::{Datelike, NaiveDate};
-use rollmark::testing::FakeSchool;
+use rollmark::rules::{PmRule, Rules};
+use rollmark::store::SqliteStore;
+use rollmark::sync::{AttendanceSync, Sweep, SyncRequest};
 use rollmark::testing::simulator::Simulator;
+use rollmark::testing::{FakeSchool, FakeSource};
 use serde_json::Value;
 
 const TODAY: &str = "2026-11-20";
@@ -115,6 +120,39 @@ async fn corrections_near_and_beyond_the_windows_reach_ask_for_a_longer_one() {
     let beyond = found(beyond, "window", &[]).await;
     assert_eq!((&beyond["verdict"], &beyond["evidence"]["latest_correction_days"]), (&"wrong".into(), &56.into()));
     assert!(beyond["advice"].as_str().unwrap().contains("--days 63"), "{beyond}");
+}
+
+#[tokio::test]
+async fn what_sweeps_corrected_asks_for_a_longer_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marks.db");
+    let mut old = school();
+    old.registration("old", "3", "2026-10-05T08:40:00").present().updated("2026-10-05T08:52:00");
+    let source = FakeSource::new(old.clone());
+    let rules = Rules::new("Europe/London".parse().unwrap()).with_pm(PmRule::first_from(13, 30).unwrap());
+    let sync = AttendanceSync::new(source.clone(), SqliteStore::open(&path).unwrap(), "school", rules);
+    let sweep = Sweep::default().with_nights(NonZeroU32::MIN);
+    let night = |day: u32| {
+        let now = format!("2026-11-{day}T18:00:00Z").parse().unwrap();
+        sync.run(SyncRequest::overnight(TODAY.parse().unwrap()).with_now(now).with_sweep(sweep))
+    };
+    let store = format!("sqlite:{}", path.display());
+    assert_eq!(night(18).await.unwrap().outside_window.unwrap().added, 1);
+    let first = found(old.clone(), "window", &["--store", &store]).await;
+    assert_eq!(
+        (&first["verdict"], &first["evidence"]["swept_changes"]),
+        (&"ok".into(), &0.into()),
+        "read for the first time"
+    );
+
+    source.change(|school| {
+        school.registration_mut("old").unwrap().absent("9").updated("2026-11-19T09:00:00");
+    });
+    assert_eq!(night(19).await.unwrap().outside_window.unwrap().changed, 1);
+    let swept = found(old, "window", &["--store", &store]).await;
+    assert_eq!((&swept["verdict"], &swept["evidence"]["swept_changes"]), (&"look".into(), &1.into()));
+    assert!(swept["summary"].as_str().unwrap().contains("corrected 1 mark from before that"), "{swept}");
+    assert!(swept["advice"].as_str().unwrap().contains("--days"), "{swept}");
 }
 
 #[tokio::test]
