@@ -54,6 +54,7 @@
 //! | `rustls` | TLS for it | yes |
 //! | `sync` | `source`, `store`, `sync`, `support` | by `isams` |
 //! | `sqlite` | `SqliteStore`; implies `sync` | |
+//! | `postgres` | `PostgresStore`, with a pool of the caller's; implies `sync` | |
 //! | `fleet` | one school's sync as data, for a job queue; implies `isams` | |
 //! | `testing` | the fake school and source, and the conformance suites; implies `sync` | |
 //! | `mock` | `MockAttendanceSource`; implies `testing` | |

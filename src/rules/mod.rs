@@ -2,6 +2,7 @@
 //! the order in which records arrive, nor on a record that arrives twice.
 
 mod codes;
+mod duplicates;
 mod freshness;
 mod register;
 mod resolver;
@@ -17,9 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Zone, names};
 
+pub(crate) use duplicates::compare_duplicates;
 pub use freshness::Freshness;
+pub(crate) use register::Candidate;
 pub use register::Register;
-pub(crate) use register::{Candidate, compare_duplicates};
 pub use resolver::{ResolveError, Resolver};
 pub(crate) use span::{Span, Versions};
 pub use untaken::UntakenRegister;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 
 use super::codes::SchoolCodes;
+use super::duplicates::{compare_duplicates, is_not_taken, stamp_of};
 use super::span::{Span, end_of};
-use super::untaken::DayRegisters;
+use super::untaken::{DayRegisters, UntakenRegister};
 use super::{PmRule, Rules, Scope, TieBreak};
 use crate::model::{
     Decision, DecisionRule, FeedTime, Issue, Issues, Loser, LoserReason, Mark, PeriodId, PickedBy, PickedRegistration,
     RawCode, RecordId, RecordKind, RecordReference, Registration, Session, SourceVerdict, Status, StudentId,
-    UnreadableField, Zone, compare_ids,
+    UnreadableField, Zone,
 };
 
 /// More rows than one student has in one register.
@@ -273,6 +274,26 @@ impl Register {
     /// Whether the fetch holds session marks instead of registrations.
     pub(crate) fn has_session_marks(&self) -> bool {
         self.row_kind == RecordKind::SessionMark
+    }
+
+    /// The registers of a date that were not taken, or not for every student in scope, lessons included; sorted by time, then
+    /// period (code points). `None` if the resolver was not told to keep the registers of the date
+    /// ([`Resolver::with_registers_of`](super::Resolver::with_registers_of)).
+    ///
+    /// Rows of one student at one time and in one period are one register's; the one that counts says whether it was taken
+    /// ([R4](crate::guide::rules#r4)). There are no registers on a date on which the school was closed.
+    pub fn not_taken(&self, date: NaiveDate) -> Option<Vec<UntakenRegister>> {
+        if !self.day_registers.are_asked(date) {
+            return None;
+        }
+        if self.is_closed(date) {
+            return Some(Vec::new());
+        }
+        let is_registration = |student: &StudentId, session, at, period: Option<&PeriodId>| {
+            let held = self.students.get(student).and_then(|seen| seen.days.rows(date, session).first());
+            held.is_some_and(|row| row.at == at && row.period.as_ref() == period)
+        };
+        Some(self.day_registers.not_taken(date, is_registration))
     }
 
     /// Whether the school was in session (R7).
@@ -599,20 +620,4 @@ impl Candidate<'_> {
             _ => LoserReason::Older,
         }
     }
-}
-
-pub(super) fn is_not_taken(row: &Registration) -> bool {
-    !row.registered && row.code.is_none() && row.verdict.is_none_or(|verdict| !verdict.taken && !verdict.out_of_school)
-}
-
-fn stamp_of(row: &Registration, zone: &Zone) -> Option<DateTime<Utc>> {
-    row.last_updated.map(|stamp| stamp.instant(zone))
-}
-
-/// The greater wins (R4).
-pub(crate) fn compare_duplicates(a: &Registration, b: &Registration, zone: &Zone) -> Ordering {
-    (stamp_of(a, zone), !is_not_taken(a))
-        .cmp(&(stamp_of(b, zone), !is_not_taken(b)))
-        .then_with(|| compare_ids(a.id.as_ref().map(RecordId::as_str), b.id.as_ref().map(RecordId::as_str)))
-        .then_with(|| a.cmp(b))
 }

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 use serde::{Serialize, Serializer};
 
-use super::Register;
-use super::register::{compare_duplicates, is_not_taken};
+use super::duplicates::{compare_duplicates, is_not_taken};
 use crate::model::{PeriodId, Registration, Session, StudentId, Zone};
 
 /// A register of a date that was not taken, or not for every student.
@@ -55,32 +54,19 @@ impl DayRegisters {
             None => drop(rows.insert(row.student.clone(), row.clone())),
         }
     }
-}
 
-impl Register {
-    /// The registers of a date that were not taken, or not for every student in scope, lessons included; sorted by time, then
-    /// period (code points). `None` if the resolver was not told to keep the registers of the date
-    /// ([`Resolver::with_registers_of`](super::Resolver::with_registers_of)).
-    ///
-    /// Rows of one student at one time and in one period are one register's; the one that counts says whether it was taken
-    /// ([R4](crate::guide::rules#r4)). There are no registers on a date on which the school was closed.
-    pub fn not_taken(&self, date: NaiveDate) -> Option<Vec<UntakenRegister>> {
-        if !self.day_registers.are_asked(date) {
-            return None;
-        }
-        if self.is_closed(date) {
-            return Some(Vec::new());
-        }
-        let of_date = self.day_registers.registers.iter().filter(|((at, _), _)| at.date() == date);
+    /// The registers of a date that were not taken, or not for every student; sorted by time, then period. The function says
+    /// whether a register of this time and period is a student's registration of the session.
+    pub(super) fn not_taken(
+        &self,
+        date: NaiveDate,
+        is_registration: impl Fn(&StudentId, Session, NaiveDateTime, Option<&PeriodId>) -> bool,
+    ) -> Vec<UntakenRegister> {
+        let of_date = self.registers.iter().filter(|((at, _), _)| at.date() == date);
         let untaken = of_date.filter_map(|((at, period), rows)| {
             let not_taken = rows.values().filter(|row| is_not_taken(row)).count() as u64;
-            let is_session = |session: &Session| {
-                rows.keys().any(|student| {
-                    let rows = self.rows(student, date, *session);
-                    rows.first()
-                        .is_some_and(|row| row.period == *period && row.at.school_time(self.rules.zone()) == *at)
-                })
-            };
+            let is_session =
+                |session: &Session| rows.keys().any(|student| is_registration(student, *session, *at, period.as_ref()));
             (not_taken > 0).then(|| UntakenRegister {
                 at: at.time(),
                 period: period.clone(),
@@ -89,6 +75,6 @@ impl Register {
                 students: rows.len() as u64,
             })
         });
-        Some(untaken.collect())
+        untaken.collect()
     }
 }

@@ -47,7 +47,9 @@ impl Connection {
     pub(super) async fn to_write(pool: &Pool) -> Outcome<Self> {
         let (mut connection, schema) = Self::get(pool).await?;
         if schema != Schema::Current {
-            schema::migrate(&mut connection).await?;
+            let transaction = connection.begin().await?;
+            schema::migrate(&transaction).await?;
+            commit(transaction).await?;
         }
         Ok(connection)
     }

@@ -1,9 +1,8 @@
 //! The tables and views, and how they are made.
 
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Transaction};
 
-use super::connection::{Connection, commit};
 use super::failure::Outcome;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -53,8 +52,7 @@ impl Schema {
 }
 
 /// Makes or changes the schema, one program at a time.
-pub(super) async fn migrate(connection: &mut Connection) -> Outcome<()> {
-    let transaction = connection.begin().await?;
+pub(super) async fn migrate(transaction: &Transaction<'_>) -> Outcome<()> {
     transaction.batch_execute(MIGRATION_LOCK).await?;
     // Another program may have been faster. What it made shows in the catalogue's own tables: to_regclass answers from a cache
     // that does not hear of it while this waits for the lock.
@@ -70,5 +68,5 @@ pub(super) async fn migrate(connection: &mut Connection) -> Outcome<()> {
     for (_, sql) in MIGRATIONS.iter().filter(|(migration, _)| *migration > number) {
         transaction.batch_execute(sql).await?;
     }
-    commit(transaction).await
+    Ok(())
 }
