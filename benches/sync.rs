@@ -36,7 +36,13 @@ fn main() {
     let wanted: Vec<&str> = arguments[1..].iter().map(String::as_str).filter(|name| !name.starts_with("--")).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.contains(&name);
     for (name, form, registers, baseline, modes) in [
-        ("plain", Form::Plain, REGISTERS, "raw-xml", &["xml", "xml-sqlite", "serde-xml"][..]),
+        (
+            "plain",
+            Form::Plain,
+            REGISTERS,
+            "raw-xml",
+            &["xml", "xml-twice", "xml-sqlite", "xml-sqlite-twice", "serde-xml"][..],
+        ),
         ("varied", Form::Varied, REGISTERS, "raw-xml", &["xml"]),
         ("long", Form::Plain, 3 * REGISTERS, "raw-xml", &["xml", "xml-sqlite"]),
         ("json", Form::Json, REGISTERS, "raw-json", &["json", "serde-json"]),
@@ -147,10 +153,14 @@ fn run(mode: &str, url: &str, registers: u32) {
 fn sync(mode: &str, url: &str, registers: u32) {
     let format = if mode.starts_with("json") { Format::Json } else { Format::Xml };
     let folder = tempfile::tempdir().unwrap();
-    let sync = syncing(url, format, store(mode.ends_with("sqlite"), &folder));
+    let sync = syncing(url, format, store(mode.contains("sqlite"), &folder));
     let report = runtime().block_on(sync.run(SyncRequest::targeted(window(DAYS)))).unwrap();
     assert_eq!(report.fetched.registrations, STUDENTS * u64::from(registers * DAYS));
     assert_eq!(report.marks.added, STUDENTS * u64::from(2 * DAYS));
+    if mode.ends_with("twice") {
+        let report = runtime().block_on(sync.run(SyncRequest::targeted(window(DAYS)))).unwrap();
+        assert_eq!(report.marks.unchanged, STUDENTS * u64::from(2 * DAYS));
+    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {

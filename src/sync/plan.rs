@@ -273,16 +273,20 @@ impl Plan {
         guards: &Guards,
     ) -> Result<Self, MassChange> {
         // On closed dates every mark goes, before anything else is looked at (R11.4).
-        let is_closed = |stored: &&StoredMark| register.is_closed(stored.key.date);
-        let (closed, open): (Vec<&StoredMark>, Vec<&StoredMark>) = snapshot.marks().iter().partition(is_closed);
-        let live = open.len() as u64;
+        let is_closed = |stored: &StoredMark| register.is_closed(stored.key.date);
+        let closed: Vec<&StoredMark> = snapshot.marks().iter().filter(|stored| is_closed(stored)).collect();
+        let open = || snapshot.marks().iter().filter(|stored| !is_closed(stored));
+        let live = (snapshot.marks().len() - closed.len()) as u64;
         let by_out_of_school = |stored: &StoredMark| stored.content.decided_by == RecordKind::OutOfSchool;
         let out_of_school_vanished = out_of_school_rows == 0
             && !guards.allow_removals
-            && open.iter().filter(|stored| by_out_of_school(stored)).count() as u64 >= guards.out_of_school_marks;
-        let mut students: Vec<&StudentId> = open.iter().map(|stored| &stored.key.student).collect();
-        students.dedup();
-        let students: BTreeSet<&StudentId> = students.into_iter().collect();
+            && open().filter(|stored| by_out_of_school(stored)).count() as u64 >= guards.out_of_school_marks;
+        let mut students: Vec<&StudentId> = Vec::new();
+        for stored in open() {
+            if students.last() != Some(&&stored.key.student) {
+                students.push(&stored.key.student);
+            }
+        }
         let vanished = vanished_students(&students, register, guards);
         let (gone, known) = (vanished.len() as u64, students.len() as u64);
         let too_many_vanished =
@@ -293,7 +297,7 @@ impl Plan {
         let mut removals = Vec::new();
         let mut changed_in_substance = 0;
         let mut newest = None;
-        merge(&open, register.marks(), |stored, mark| {
+        merge(open(), register.marks(), |stored, mark| {
             let stamp = mark.and_then(Mark::last_updated);
             newest = newest.max(stamp.filter(|stamp| *stamp <= freshness.fetched_at));
             match (stored, mark) {
@@ -408,11 +412,7 @@ impl Plan {
 }
 
 /// The students with marks of whom the fetch holds no record (R11.4).
-fn vanished_students<'a>(
-    students: &BTreeSet<&'a StudentId>,
-    register: &Register,
-    guards: &Guards,
-) -> BTreeSet<&'a StudentId> {
+fn vanished_students<'a>(students: &[&'a StudentId], register: &Register, guards: &Guards) -> BTreeSet<&'a StudentId> {
     if guards.allow_removals || register.dates_with_registrations() < guards.vanished_students_dates {
         return BTreeSet::new();
     }
@@ -426,11 +426,11 @@ fn loses_its_letter(stored: &MarkContent, mark: &Mark) -> bool {
 
 /// Walks two sequences in key order side by side.
 fn merge<'a>(
-    stored: &[&'a StoredMark],
+    stored: impl Iterator<Item = &'a StoredMark>,
     marks: impl Iterator<Item = Mark>,
     mut each: impl FnMut(Option<&'a StoredMark>, Option<&Mark>),
 ) {
-    let mut stored = stored.iter().copied().peekable();
+    let mut stored = stored.peekable();
     for mark in marks {
         let equal = loop {
             match stored.peek().map(|stored| stored.key.parts().cmp(&mark.key())) {

@@ -1,5 +1,6 @@
 //! The command with `--store postgres://…`.
 
+use std::io::{Read, Write};
 use std::process::{Command, Output};
 
 use libtest_mimic::Trial;
@@ -19,6 +20,11 @@ pub fn tests() -> Vec<Trial> {
         on_server("every_subcommand_takes_the_store", every_subcommand_takes_the_store),
         on_server("a_dry_run_makes_nothing", a_dry_run_makes_nothing),
         on_server("what_is_wrong_is_said_in_a_line_without_the_password", what_is_wrong_is_said),
+        // Its server is one of its own.
+        Trial::test("the_password_comes_from_where_it_is_named", || {
+            the_password_comes_from_where_it_is_named();
+            Ok(())
+        }),
     ]
 }
 
@@ -113,5 +119,69 @@ async fn what_is_wrong_is_said(server: Server) {
         let lines: Vec<&str> = errors.lines().filter(|line| line.starts_with("error: ")).collect();
         assert!(matches!(lines[..], [line] if line.contains(says)), "{store}: {errors}");
         assert!(!errors.contains(PASSWORD) && !text(&output.stdout).contains(PASSWORD), "{store}: {errors}");
+    }
+}
+
+/// A server that asks for a password, and the passwords that it is given.
+fn asking() -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("postgres://portal@{}/marks", listener.local_addr().unwrap());
+    let (given, passwords) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut read = |head: usize| {
+                let mut length = vec![0; head + 4];
+                stream.read_exact(&mut length)?;
+                let count = u32::from_be_bytes(length[head..].try_into().unwrap()) as usize - 4;
+                let mut message = vec![0; count];
+                stream.read_exact(&mut message)?;
+                // A request for the password in clear text.
+                stream.write_all(&[b'R', 0, 0, 0, 8, 0, 0, 0, 3])?;
+                Ok::<_, std::io::Error>(message)
+            };
+            // The greeting has no kind before its length.
+            if read(0).is_ok()
+                && let Ok(password) = read(1)
+            {
+                given.send(String::from_utf8_lossy(&password).trim_end_matches('\0').to_owned()).unwrap();
+            }
+        }
+    });
+    (address, passwords)
+}
+
+fn the_password_comes_from_where_it_is_named() {
+    let (address, passwords) = asking();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name).display().to_string()
+    };
+    let services =
+        at("services", "[other]\npassword=of-another\n\n[portal]\n# ours\nhost=elsewhere\npassword = of-the-service\n");
+    let file = at("password", "of-the-file\n");
+    let named = format!("{address}?service=portal&connect_timeout=5");
+    for (store, variables, flags, expected) in [
+        (&address, &[("PGPASSWORD", "of-the-variable")][..], &[][..], "of-the-variable"),
+        (&address, &[("PGPASSWORD", "of-the-variable"), ("PGSERVICE", "portal")], &[], "of-the-service"),
+        (&named, &[], &[], "of-the-service"),
+        (&named, &[], &["--store-password-file", &file], "of-the-file"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rollmark"));
+        command.env_remove("PGPASSWORD").env_remove("PGSERVICE").env("PGSERVICEFILE", &services);
+        command.args(["history", "--store", store]).args(flags).envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "the server knows nobody");
+        assert_eq!(passwords.recv().unwrap(), expected);
+        assert!(!text(&output.stderr).contains(expected));
+        while passwords.try_recv().is_ok() {}
+    }
+    for (service, says) in [("missing", "has no service missing"), ("portal", "can't be read")] {
+        let path = if service == "portal" { "/nowhere/services" } else { &services };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rollmark"));
+        command.args(["history", "--store", &address]).env("PGSERVICE", service).env("PGSERVICEFILE", path);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(says), "{}", text(&output.stderr));
     }
 }

@@ -39,7 +39,7 @@ fn school(number: usize) -> FakeSchool {
             let mut row_of_register =
                 school.registration(&id, &format!("{number}-{student}"), &format!("{date}T{hour}:00"));
             row_of_register.updated(&format!("{date}T{hour}:30"));
-            if (number + row) % 5 == 0 {
+            if (number + row).is_multiple_of(5) {
                 row_of_register.absent("9")
             } else {
                 row_of_register.present()

@@ -458,7 +458,8 @@ impl std::str::FromStr for StorePlace {
 /// What opens a store with a password.
 #[derive(Args, Clone)]
 pub struct StorePassword {
-    /// The file whose first line is the password of a PostgreSQL store; - is standard input [default: the variable PGPASSWORD]
+    /// The file whose first line is the password of a PostgreSQL store; - is standard input [default: that of the service that
+    /// PGSERVICE or ?service=NAME names, or the variable PGPASSWORD]
     #[arg(long, value_name = "FILE", value_parser = read_secret)]
     store_password_file: Option<String>,
 }
