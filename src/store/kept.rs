@@ -63,7 +63,7 @@ pub(super) enum KeptMark {
 
 impl KeptMark {
     pub(super) fn new(mark: &Arc<Mark>) -> Self {
-        match UsualMark::of(mark).filter(|usual| usual.mark(&MarkKey::from(&**mark)) == **mark) {
+        match UsualMark::of(mark) {
             Some(usual) => Self::Usual(usual),
             None => Self::Other(Arc::clone(mark)),
         }
@@ -82,10 +82,41 @@ pub(super) struct UsualMark {
 }
 
 impl UsualMark {
-    /// What is left of a mark if it is a usual one; only [`mark`](Self::mark) tells whether it is.
+    /// What is left of a mark, if it is a usual one: all else follows from its place.
     fn of(mark: &Mark) -> Option<Self> {
-        let PickedRegistration { id, period, at, picked_by } = mark.decision.registration.clone()?;
-        Some(Self { status: mark.status, picked_by, id, period, at, last_updated: mark.last_updated() })
+        // Every field is named, so that a new one is thought of here.
+        let Mark {
+            student: _,
+            date: _,
+            session: _,
+            status,
+            code: None,
+            code_name: None,
+            raw_code: None,
+            minutes_late: None,
+            decision:
+                Decision {
+                    rule: DecisionRule::OnlyCandidate,
+                    winner,
+                    registration: Some(picked),
+                    losers,
+                    more_losers: 0,
+                    judged_by_source: false,
+                },
+        } = mark
+        else {
+            return None;
+        };
+        let RecordReference { kind: RecordKind::Registration, id, last_updated } = winner else { return None };
+        let PickedRegistration { id: picked_id, period, at, picked_by } = picked;
+        (losers.is_empty() && id == picked_id).then(|| Self {
+            status: *status,
+            picked_by: *picked_by,
+            id: id.clone(),
+            period: period.clone(),
+            at: *at,
+            last_updated: *last_updated,
+        })
     }
 
     fn mark(&self, key: &MarkKey) -> Mark {

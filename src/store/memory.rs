@@ -189,9 +189,11 @@ impl MarkStore for MemoryStore {
         let cursor_before = school.last_cursor;
         let writes = changes.writes();
         school.feed.reserve(writes.size_hint().1.unwrap_or_default());
+        // A first load has nothing to compare with.
+        let has_marks = !school.live.is_empty();
         for write in writes {
             let key = write.key();
-            let before = school.content(&key).map(Arc::new);
+            let before = if has_marks { school.content(&key).map(Arc::new) } else { None };
             match (&before, write.after()) {
                 (None, None) => continue,
                 (Some(before), Some(after)) if after.has_content(before) => continue,
