@@ -77,8 +77,9 @@ impl Credentials {
         Self::Client(OAuthClient { scope, id, secret: secret.into(), address, token: Mutex::default() })
     }
 
-    /// Sends a request with the credentials, which show in no message from then on. A token can be revoked before its time: after a refusal a fresh one may do. Where only the latest token of a client is valid, another
-    /// process can take one in between: after a second refusal, and a wait, another fresh one may do.
+    /// Sends a request with the credentials, which show in no message from then on. A token can be revoked before its time:
+    /// after a refusal a fresh one may do. Where only the latest token of a client is valid, another process can take one in
+    /// between: after a second refusal, and a wait, another fresh one may do.
     pub(super) async fn send(
         &self,
         mut request: RequestBuilder,

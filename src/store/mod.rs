@@ -1,4 +1,4 @@
-//! Where marks live: [`MarkStore`], and stores in memory and in an SQLite file.
+//! Where marks live: [`MarkStore`], and stores in memory, in an SQLite file (`sqlite`) and in PostgreSQL (`postgres`).
 
 #[doc = include_str!("your_own_store.md")]
 pub mod your_own_store {}
@@ -93,9 +93,10 @@ pub trait MarkStore: Debug + Send + Sync {
     /// The store can't be read.
     async fn history(&self, school: &SchoolId, query: &HistoryQuery) -> Result<Vec<Change>, StoreError>;
 
-    /// What has happened after a cursor (`None`: from the beginning), in the order in which it was applied (within a run, in
-    /// the order of its change set), `limit` entries at most. What follows is read with the last entry's cursor; no entry is left out or given twice, also where entries were erased or pruned
-    /// meanwhile. Nothing comes after a cursor beyond the end.
+    /// What has happened after a cursor (`None`: from the beginning), `limit` entries at most, in the order in which it was
+    /// applied (within a run, in the order of its change set). What follows is read with the last entry's cursor. No entry is
+    /// left out or given twice, also where entries were erased or pruned meanwhile. Nothing comes after a cursor beyond the
+    /// end.
     ///
     /// # Errors
     /// The store can't be read.

@@ -78,6 +78,7 @@ async fn dead_hostile_and_refused_schools_harm_no_other() {
     empty.change(|school| *school = FakeSchool::new());
     let hostile = answering(ok("<iSAMS><RegistrationManager><RegistrationStatuses>"));
     let page = answering(ok("<html><body>Please log in</body></html>"));
+    let broken = answering("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     let cut = answering_with(|stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n<iSAMS>");
     });
@@ -88,6 +89,7 @@ async fn dead_hostile_and_refused_schools_harm_no_other() {
         school("hostile", &hostile, ""),
         school("page", &page, ""),
         school("cut", &cut, ""),
+        school("broken", &broken, ""),
         school("refused", &two.url(), "api_key_env = \"WRONG_KEY\""),
         school("last", &two.url(), "sweep = false"),
     ];
@@ -104,11 +106,12 @@ async fn dead_hostile_and_refused_schools_harm_no_other() {
         ("hostile", "failed"),
         ("page", "failed"),
         ("cut", "failed"),
+        ("broken", "failed"),
         ("refused", "failed"),
         ("last", "done"),
     ];
     assert_eq!(outcomes, expected, "in the file's order");
-    assert_eq!((&report["done"], &report["withheld"], &report["failed"]), (&2.into(), &0.into(), &5.into()));
+    assert_eq!((&report["done"], &report["withheld"], &report["failed"]), (&2.into(), &0.into(), &6.into()));
     for school in all {
         let is_done = school["outcome"] == "done";
         assert_eq!((school["report"].is_object(), school["error"].is_string()), (is_done, !is_done));
@@ -117,13 +120,13 @@ async fn dead_hostile_and_refused_schools_harm_no_other() {
     }
     assert_eq!((marks(folder.path(), "first").await, marks(folder.path(), "last").await), (1840, 1840));
     // Older dates are swept, unless the file says otherwise.
-    assert!(all[0]["report"]["outside_window"].is_object() && all[6]["report"]["outside_window"].is_null());
+    assert!(all[0]["report"]["outside_window"].is_object() && all[7]["report"]["outside_window"].is_null());
     let store = SqliteStore::open(folder.path().join("marks.db")).unwrap();
     let swept = RunQuery::all().with_purposes([RunPurpose::Sweep]);
     assert_eq!(store.runs(&SchoolId::new("first"), &swept).await.unwrap().len(), 1);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(told.contains("refused: failed: iSAMS refuses the API key or client; check it"), "{told}");
-    assert!(told.ends_with("7 schools: 2 done, 0 withheld something, 5 failed\n"), "{told}");
+    assert!(told.ends_with("8 schools: 2 done, 0 withheld something, 6 failed\n"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,6 +66,25 @@ async fn look(page: &WebDriver, width: u32, scheme: &str, media: &str) -> Result
     Ok(())
 }
 
+/// What the page says once it says this: a click does not wait for the page that it leads to.
+async fn text_with(page: &WebDriver, expected: &str) -> Result<String, Failure> {
+    let asked = std::time::Instant::now();
+    loop {
+        // The old page can go away while it is read.
+        let text = match page.find(By::Tag("main")).await {
+            Ok(main) => main.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        };
+        if text.contains(expected) {
+            return Ok(text);
+        }
+        if asked.elapsed() > Duration::from_secs(60) {
+            return Err(format!("the page does not say {expected:?}: {text}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 async fn is_within_its_width(page: &WebDriver) -> Result<bool, Failure> {
     let fits = "return document.documentElement.scrollWidth <= window.innerWidth";
     Ok(page.execute(fits, Vec::new()).await?.convert()?)
@@ -137,8 +156,7 @@ async fn parents_see_a_month_with_reasons_and_the_office_what_to_do() -> Result<
     assert_eq!(page.find_all(By::Css("td button")).await?.len(), 30, "a whole month while a sync runs");
     page.goto(&url).await?;
     page.find(By::Css("form button")).await?.click().await?;
-    let main = page.find(By::Tag("main")).await?.text().await?;
-    assert!(main.contains("Every register that was read is taken."), "{main}");
+    let main = text_with(&page, "Every register that was read is taken.").await?;
     assert!(main.contains("Nothing was read of 1 student"), "{main}");
     page.quit().await?;
     Ok(())
