@@ -23,6 +23,8 @@ pub enum Fault {
     CutAfter,
 }
 
+/// What a dropped transaction sends, at a time of its own: no call waits for it.
+const ROLLBACK: &[u8] = b"ROLLBACK";
 const VERSION: &[u8] = b"max(number), 0) FROM rollmark.migrations";
 /// No statement is to fail.
 const NONE: u32 = u32::MAX;
@@ -110,7 +112,9 @@ impl Proxy {
                 is_version = message.windows(VERSION.len()).any(|window| window == VERSION);
             }
             // A simple query, or the end of an extended one.
-            let is_statement = matches!((message.first(), is_version), (Some(b'Q'), _) | (Some(b'S'), false));
+            let is_rollback = message.windows(ROLLBACK.len()).any(|window| window == ROLLBACK);
+            let is_statement =
+                !is_rollback && matches!((message.first(), is_version), (Some(b'Q'), _) | (Some(b'S'), false));
             let fails =
                 is_statement && self.count.fetch_add(1, Ordering::SeqCst) + 1 == self.failing.load(Ordering::SeqCst);
             if fails {
