@@ -2,17 +2,17 @@
 //!
 //! | page | for whom |
 //! |---|---|
-//! | [The rules](rules) | whoever asks why a mark is what it is: R1 to R11, which the other pages cite by number |
-//! | [In a portal](embedding) | whoever runs syncs from a portal, in Rust or in another language |
-//! | [Running every night](every_night) | whoever runs one school's sync from a timer |
-//! | [Running a fleet](fleet) | whoever runs many schools |
-//! | [Testing a portal](testing) | whoever tests that |
-//! | [Your own source](your_own_source) | whoever has another management system, or an export |
-//! | [Your own store](crate::store::your_own_store) | whoever keeps marks in a database of their own |
-//! | [iSAMS facts](isams_facts) | whoever connects a school: what is verified about the iSAMS APIs, and what is only assumed |
-//! | [Costs](costs) | whoever plans for time and memory: what a sync costs, and how that grows |
-//! | [Design](design) | whoever changes this crate, or builds on it |
-//! | [Changelog](changelog) | whoever updates it |
+//! | [The rules](rules) | those who ask why a mark is what it is: R1 to R11, which the other pages cite by number |
+//! | [In a portal](embedding) | those who run syncs from a portal, in Rust or in another language |
+//! | [Running every night](every_night) | those who run one school's sync from a timer |
+//! | [Running a fleet](fleet) | those who run many schools |
+//! | [Testing a portal](testing) | those who test that |
+//! | [Your own source](your_own_source) | those who have another management system, or an export |
+//! | [Your own store](crate::store::your_own_store) | those who keep marks in a database of their own |
+//! | [iSAMS facts](isams_facts) | those who connect a school: what is verified about the iSAMS APIs, and what is only assumed |
+//! | [Costs](costs) | those who plan for time and memory: what a sync costs, and how that grows |
+//! | [Design](design) | those who change this crate, or build on it |
+//! | [Changelog](changelog) | those who update it |
 //!
 //! The pages exist only in the documentation; they add nothing to a build.
 // The pages link to every feature, so some links lead nowhere in the documentation of fewer features.

@@ -111,7 +111,7 @@ impl Connection {
         {
             let certificates = self.root_certificates.iter().cloned();
             builder = match url.scheme() {
-                // Reading this machine's certificates takes longer than a small school's sync.
+                // Without TLS, this machine's certificates need not be read.
                 "http" => builder.tls_certs_only(certificates),
                 _ => builder.tls_certs_merge(certificates),
             };

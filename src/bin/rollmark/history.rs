@@ -216,8 +216,7 @@ fn tell_session(session: &SessionHistory, runs: &[Run]) {
 fn told(Explained { of: change, meaning }: &Explained<Change>, runs: &[Run]) -> String {
     let (date, session) = (change.key.date, change.key.session);
     let run = runs.binary_search_by_key(&change.run, |run| run.number).ok().and_then(|place| runs.get(place));
-    let utc = Zone::utc();
-    let zone = run.or(runs.last()).map_or(&utc, |run| run.rules.zone());
+    let zone = &run.or(runs.last()).map_or_else(Zone::utc, |run| run.rules.zone().clone());
     let text = match &change.after {
         Some(mark) => format!("{mark}, because {}{}", mark.decision().in_school_time(zone), counts_as(meaning)),
         None if run.is_some_and(|run| run.closed.contains(&date)) => {

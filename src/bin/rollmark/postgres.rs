@@ -33,7 +33,8 @@ impl FromStr for Address {
             .map_err(|_| "not the address of a database; postgres://USER@HOST:PORT/DATABASE is one".to_owned())?;
         if config.get_password().is_some() {
             return Err(
-                "other processes can see a password here; give it by PGPASSWORD or --store-password-file, or name a service".into()
+                "other processes can see a password here; give it by PGPASSWORD or --store-password-file, or name a service"
+                    .into()
             );
         }
         if config.get_ssl_mode() == SslMode::Require {

@@ -12,8 +12,9 @@ use super::schema::{CHANGES, WITHHELD, create_tables};
 use crate::model::{Mark, MarkContent};
 use crate::store::{MarkKey, Run};
 
-/// Versions 3 and 4 held what a mark says as JSON, and version 3 not what runs withheld. Versions 1 and 2 held a mark whole in its change, without the time at which it was written. Version 1 had no checksums
-/// either, no lengths of leases, and each code's name with every mark.
+/// Versions 3 and 4 held what a mark says as JSON, and version 3 not what runs withheld. Versions 1 and 2 held a mark whole in
+/// its change, without the time at which it was written. Version 1 had no checksums either, no lengths of leases, and each
+/// code's name with every mark.
 ///
 /// Their leases are over: a run of an older version that still holds one can't write into the new tables.
 pub(super) fn from_older(transaction: &Transaction<'_>, version: i32) -> Outcome<()> {
