@@ -426,7 +426,12 @@ impl fmt::Display for Probe {
             None => writeln!(f, "newest update: can't tell")?,
         }
         match self.clock_difference_seconds {
-            Some(seconds) => write!(f, "the tenant's clock: {seconds} seconds ahead of this machine's"),
+            // The header tells whole seconds.
+            Some(-1..=1) => write!(f, "the tenant's clock: within two seconds of this machine's"),
+            Some(seconds @ 2..) => write!(f, "the tenant's clock: {seconds} seconds ahead of this machine's"),
+            Some(seconds) => {
+                write!(f, "the tenant's clock: {} seconds behind this machine's", seconds.unsigned_abs())
+            }
             None => write!(f, "the tenant's clock: can't tell"),
         }
     }

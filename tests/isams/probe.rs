@@ -36,8 +36,27 @@ async fn every_method_is_shown_with_its_containers_fields_and_kinds() {
     assert_eq!(probe.end_date, EndDate::Exclusive);
     assert_eq!(probe.identical_requests_agree, Some(true));
     assert_eq!(probe.different_ranges_agree, Some(true));
-    let json = source.with_format(Format::Json).probe(window()).await.unwrap();
+    let mut json = source.with_format(Format::Json).probe(window()).await.unwrap();
+    // Both depend on the moment of the request.
+    json.newest_update_hours = probe.newest_update_hours;
+    json.clock_difference_seconds = probe.clock_difference_seconds;
     assert_eq!(json.to_string(), probe.to_string(), "both formats have one shape");
+}
+
+#[tokio::test]
+async fn the_clock_is_within_two_seconds_or_ahead_or_behind() {
+    let (_simulator, source) = tenant().await;
+    let mut probe = source.probe(window()).await.unwrap();
+    for (seconds, said) in [
+        (Some(-1), "within two seconds of this machine's"),
+        (Some(90), "90 seconds ahead of this machine's"),
+        (Some(-90), "90 seconds behind this machine's"),
+        (None, "can't tell"),
+    ] {
+        probe.clock_difference_seconds = seconds;
+        let text = probe.to_string();
+        assert_eq!(text.lines().last().unwrap(), format!("the tenant's clock: {said}"));
+    }
 }
 
 #[tokio::test]
