@@ -193,7 +193,7 @@ pub(super) fn wording() -> Wording {
 /// A reply up to this size is read whole before a row of it is let out, so it can be asked for again or in parts.
 const SMALL: usize = 4 << 20;
 /// Records that go out together.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 /// Requests under way at the same time.
 const AT_ONCE: usize = 3;
 

@@ -31,7 +31,7 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
 fn read_with(
     raw: impl Read,
     sink: &mut impl Sink,
-    plain_item: impl Fn(&[u8], &mut Fields) -> Option<usize>,
+    plain_item: impl Fn(&str, &mut Fields) -> Option<usize>,
 ) -> Result<Option<Message>, SourceError> {
     let mut body = Body::new(raw);
     let beginning = body.peek().map_err(|error| read_error(&error))?;
@@ -93,7 +93,7 @@ struct Items<'r, 'a, R, S, P> {
     last: Option<u8>,
 }
 
-impl<R: BufRead, S: Sink, P: Fn(&[u8], &mut Fields) -> Option<usize>> Read for Items<'_, '_, R, S, P> {
+impl<R: BufRead, S: Sink, P: Fn(&str, &mut Fields) -> Option<usize>> Read for Items<'_, '_, R, S, P> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // Behind anything but an object, the parser may have the comma already.
         if let Some(kind) = self.between.get()
@@ -101,13 +101,21 @@ impl<R: BufRead, S: Sink, P: Fn(&[u8], &mut Fields) -> Option<usize>> Read for I
         {
             let mut reading = self.reading.borrow_mut();
             while let Some(bytes) = self.json.unread()? {
-                let Some(length) = (self.plain_item)(bytes, &mut reading.fields) else { break };
+                let text = plain::beginning(bytes);
+                let mut rest = text;
+                while let Some(length) = (self.plain_item)(rest, &mut reading.fields) {
+                    rest = rest.get(length..).unwrap_or_default();
+                    if let Err(error) = reading.end_item(kind) {
+                        reading.failed = Some(error);
+                        return Err(io::Error::other("refused"));
+                    }
+                }
+                let length = text.len() - rest.len();
+                if length == 0 {
+                    break;
+                }
                 self.json.skip(length);
                 reading.progress.set(0);
-                if let Err(error) = reading.end_item(kind) {
-                    reading.failed = Some(error);
-                    return Err(io::Error::other("refused"));
-                }
             }
             reading.fields.clear();
         }

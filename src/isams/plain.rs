@@ -11,10 +11,19 @@ use quick_xml::events::BytesRef;
 use super::message::{is_html, is_message};
 use super::reply::Fields;
 
-/// Reads the item at the beginning of these bytes, with the white space and comments before it: its element's name, and how
+/// So much is checked to be text at a time: dozens of items, and little where a parser has to read one in between.
+const CHECKED: usize = 16 << 10;
+
+/// The text at the beginning of these bytes: not all of it, and nothing that comes after what is no text.
+pub(super) fn beginning(bytes: &[u8]) -> &str {
+    let bytes = bytes.get(..CHECKED).unwrap_or(bytes);
+    std::str::from_utf8(bytes).unwrap_or_else(|_| bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid()))
+}
+
+/// Reads the item at the beginning of this text, with the white space and comments before it: its element's name, and how
 /// long it is. `None` if it has another form or is not there in whole; what `fields` hold then says nothing.
-pub(super) fn xml_item<'a>(bytes: &'a [u8], fields: &mut Fields) -> Option<(&'a str, usize)> {
-    let mut rest = Rest(bytes);
+pub(super) fn xml_item<'a>(text: &'a str, fields: &mut Fields) -> Option<(&'a str, usize)> {
+    let mut rest = Rest(text);
     fields.clear();
     rest.blanks()?;
     let name = rest.start_tag().filter(|name| !is_message(name) && !is_html(name))?;
@@ -26,22 +35,26 @@ pub(super) fn xml_item<'a>(bytes: &'a [u8], fields: &mut Fields) -> Option<(&'a 
         fields.append(&value).ok()?;
         fields.close();
     }
-    rest.tag_end(b">")?;
+    rest.tag_end(">")?;
     loop {
         rest.blanks()?;
         if rest.end_tag(name).is_some() {
-            return Some((name, bytes.len() - rest.0.len()));
+            return Some((name, text.len() - rest.0.len()));
         }
-        rest.skip(b"<")?;
+        rest.skip("<")?;
         let expected = rest.expected_name(fields.expected());
         let child = expected.or_else(|| rest.name()).filter(|child| !is_message(child))?;
-        fields.open(child).ok()?;
-        if rest.tag_end(b">").is_some() {
+        match expected {
+            Some(_) => fields.open_expected(),
+            None => fields.open(child),
+        }
+        .ok()?;
+        if rest.tag_end(">").is_some() {
             while rest.end_tag(child).is_none() {
                 fields.append(&rest.piece()?).ok()?;
             }
         } else {
-            rest.tag_end(b"/>")?;
+            rest.tag_end("/>")?;
         }
         fields.close();
     }
@@ -52,12 +65,12 @@ const MOST_KEYS: usize = 32;
 
 /// Reads the item at the beginning of this rest of an array, after a comma, and says how long both are. `None` if it has
 /// another form or is not there in whole; what `fields` hold then says nothing.
-pub(super) fn json_item(bytes: &[u8], fields: &mut Fields) -> Option<usize> {
-    let mut rest = Rest(bytes);
+pub(super) fn json_item(text: &str, fields: &mut Fields) -> Option<usize> {
+    let mut rest = Rest(text);
     let mut keys: [&str; MOST_KEYS] = [""; MOST_KEYS];
     fields.clear();
-    rest.token(b",")?;
-    rest.token(b"{")?;
+    rest.token(",")?;
+    rest.token("{")?;
     for count in 0..MOST_KEYS {
         let key = rest.json_text().filter(|key| !is_message(key))?;
         let name = key.trim_start_matches('@');
@@ -67,34 +80,46 @@ pub(super) fn json_item(bytes: &[u8], fields: &mut Fields) -> Option<usize> {
             return None;
         }
         *others.first_mut()? = name;
-        rest.token(b":")?;
+        rest.token(":")?;
         fields.open(name).ok()?;
-        if rest.token(b"null").is_none() {
+        if rest.token("null").is_none() {
             fields.append(rest.json_text()?).ok()?;
         }
         fields.close();
-        if rest.token(b"}").is_some() {
-            return Some(bytes.len() - rest.0.len());
+        if rest.token("}").is_some() {
+            return Some(text.len() - rest.0.len());
         }
-        rest.token(b",")?;
+        rest.token(",")?;
     }
     None
 }
 
 /// What is still to be read.
-struct Rest<'a>(&'a [u8]);
+struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
-    fn skip(&mut self, expected: &[u8]) -> Option<()> {
+    fn skip(&mut self, expected: &str) -> Option<()> {
         self.0 = self.0.strip_prefix(expected)?;
         Some(())
     }
 
+    /// What comes before this place, which is then skipped.
+    fn take(&mut self, place: usize) -> Option<&'a str> {
+        let (taken, rest) = self.0.split_at_checked(place)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    /// What comes before this end, both of which are then skipped.
+    fn take_until(&mut self, end: &str) -> Option<&'a str> {
+        let taken = self.take(memmem::find(self.0.as_bytes(), end.as_bytes())?)?;
+        self.skip(end)?;
+        Some(taken)
+    }
+
     /// White space of XML and of JSON.
     fn space(&mut self) {
-        while let [b' ' | b'\n' | b'\r' | b'\t', rest @ ..] = self.0 {
-            self.0 = rest;
-        }
+        self.0 = self.0.trim_start_matches(BLANKS);
     }
 
     /// White space and comments up to the next tag.
@@ -102,28 +127,31 @@ impl<'a> Rest<'a> {
         loop {
             self.space();
             if self.comment().is_none() {
-                return (self.0.first() == Some(&b'<')).then_some(());
+                return self.0.starts_with('<').then_some(());
             }
         }
     }
 
     /// `<!-- -->`, without another hyphen beside its ends.
     fn comment(&mut self) -> Option<()> {
-        let text = self.0.strip_prefix(b"<!--").filter(|text| !text.starts_with(b"-") && !text.starts_with(b">"))?;
-        let (text, rest) = split_at(text, b"--")?;
-        std::str::from_utf8(text).ok()?;
-        self.0 = rest.strip_prefix(b">")?;
+        let mut ahead = Rest(self.0.strip_prefix("<!--")?);
+        if ahead.0.starts_with(['-', '>']) {
+            return None;
+        }
+        ahead.take_until("--")?;
+        ahead.skip(">")?;
+        *self = ahead;
         Some(())
     }
 
     /// `<Name`
     fn start_tag(&mut self) -> Option<&'a str> {
-        self.skip(b"<")?;
+        self.skip("<")?;
         self.name()
     }
 
     /// The end of a start tag, `>` or `/>`.
-    fn tag_end(&mut self, expected: &[u8]) -> Option<()> {
+    fn tag_end(&mut self, expected: &str) -> Option<()> {
         let mut ahead = Rest(self.0);
         ahead.space();
         ahead.skip(expected)?;
@@ -133,8 +161,8 @@ impl<'a> Rest<'a> {
 
     /// `</Name>`
     fn end_tag(&mut self, name: &str) -> Option<()> {
-        let mut ahead = Rest(self.0.strip_prefix(b"</")?.strip_prefix(name.as_bytes())?);
-        ahead.tag_end(b">")?;
+        let mut ahead = Rest(self.0.strip_prefix("</")?.strip_prefix(name)?);
+        ahead.tag_end(">")?;
         *self = ahead;
         Some(())
     }
@@ -145,44 +173,44 @@ impl<'a> Rest<'a> {
         ahead.space();
         let is_apart = ahead.0.len() < self.0.len();
         let name = ahead.name().filter(|_| is_apart)?;
-        ahead.skip(b"=")?;
+        ahead.skip("=")?;
         *self = ahead;
         Some(name)
     }
 
     fn attribute_value(&mut self) -> Option<Cow<'a, str>> {
-        let (quote, rest) = self.0.split_first().filter(|(quote, _)| matches!(quote, b'"' | b'\''))?;
-        let (value, rest) = rest.split_at_checked(memchr(*quote, rest)?)?;
-        self.0 = rest.get(1..)?;
-        let value = std::str::from_utf8(value).ok().filter(|value| !value.contains('<'))?;
-        unescape(value).ok()
+        let quote = self.0.bytes().next().filter(|quote| matches!(quote, b'"' | b'\''))?;
+        self.take(1)?;
+        let value = self.take(memchr(quote, self.0.as_bytes())?)?;
+        self.take(1)?;
+        unescape(value).ok().filter(|_| !value.contains('<'))
     }
 
     /// This name, if it stands there in whole.
     fn expected_name(&mut self, name: &str) -> Option<&'a str> {
-        let (found, rest) = self.0.split_at_checked(name.len())?;
-        let is_whole = found == name.as_bytes() && !found.is_empty() && rest.first() == Some(&b'>');
-        self.0 = if is_whole { rest } else { self.0 };
-        if is_whole { std::str::from_utf8(found).ok() } else { None }
+        let (found, rest) = self.0.split_at_checked(name.len()).filter(|(found, _)| *found == name)?;
+        if found.is_empty() || !rest.starts_with('>') {
+            return None;
+        }
+        self.0 = rest;
+        Some(found)
     }
 
     /// A name in ASCII and without a prefix.
     fn name(&mut self) -> Option<&'a str> {
-        let is_of_names = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-        let length = self.0.iter().position(|byte| !is_of_names(byte))?;
-        let (name, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        std::str::from_utf8(name).ok().filter(|name| name.starts_with(|letter: char| letter.is_ascii_alphabetic()))
+        let is_of_names = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        let name = self.take(self.0.bytes().position(|byte| !is_of_names(byte))?)?;
+        Some(name).filter(|name| name.starts_with(|letter: char| letter.is_ascii_alphabetic()))
     }
 
     /// The next piece of an element's text: up to an entity or a tag, or what one entity, comment or section stands for.
     fn piece(&mut self) -> Option<Cow<'a, str>> {
-        match self.0 {
-            [b'&', rest @ ..] => {
-                let is_of_entities = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'#';
-                let (entity, rest) = rest.split_at_checked(rest.iter().position(|byte| !is_of_entities(byte))?)?;
-                let entity = std::str::from_utf8(entity).ok().filter(|entity| !entity.is_empty())?;
-                self.0 = rest.strip_prefix(b";")?;
+        match self.0.as_bytes() {
+            [b'&', ..] => {
+                self.take(1)?;
+                let is_of_entities = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'#';
+                let entity = self.take(self.0.bytes().position(|byte| !is_of_entities(byte))?)?;
+                self.skip(";")?;
                 match entity.starts_with('#') {
                     true => BytesRef::new(entity).resolve_char_ref().ok()?.map(|letter| letter.to_string().into()),
                     false => resolve_predefined_entity(entity).map(Cow::from),
@@ -190,37 +218,28 @@ impl<'a> Rest<'a> {
             }
             [b'<', b'!', b'-', ..] => self.comment().map(|()| Cow::default()),
             [b'<', ..] => {
-                let (text, rest) = split_at(self.0.strip_prefix(b"<![CDATA[")?, b"]]>")?;
-                self.0 = rest;
-                std::str::from_utf8(text).ok().map(Cow::from)
+                self.skip("<![CDATA[")?;
+                self.take_until("]]>").map(Cow::from)
             }
-            text => {
-                let (text, rest) = text.split_at_checked(memchr2(b'<', b'&', text)?)?;
-                self.0 = rest;
-                std::str::from_utf8(text).ok().map(Cow::from)
-            }
+            text => self.take(memchr2(b'<', b'&', text)?).map(Cow::from),
         }
     }
 
     /// A token of JSON, after white space.
-    fn token(&mut self, expected: &[u8]) -> Option<()> {
+    fn token(&mut self, expected: &str) -> Option<()> {
         self.space();
         self.skip(expected)
     }
 
     /// A text of JSON without an escape, after white space.
     fn json_text(&mut self) -> Option<&'a str> {
-        self.token(b"\"")?;
-        let (text, rest) = self.0.split_at_checked(memchr2(b'"', b'\\', self.0)?)?;
-        self.0 = rest;
-        self.skip(b"\"")?;
+        self.token("\"")?;
+        let text = self.take(memchr2(b'"', b'\\', self.0.as_bytes())?)?;
+        self.skip("\"")?;
         // JSON holds no control character as it is.
-        std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte >= b' '))
+        Some(text).filter(|text| text.bytes().all(|byte| byte >= b' '))
     }
 }
 
-/// What stands before and behind the first of these.
-fn split_at<'a>(bytes: &'a [u8], end: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let at = memmem::find(bytes, end)?;
-    Some((bytes.get(..at)?, bytes.get(at + end.len()..)?))
-}
+/// White space of XML and of JSON.
+const BLANKS: [char; 4] = [' ', '\n', '\r', '\t'];

@@ -42,11 +42,7 @@ pub(super) struct Fields {
 
 impl Fields {
     pub(super) fn open(&mut self, name: &str) -> Result<(), SourceError> {
-        self.opened += 1;
-        self.lengthen(name.len())?;
-        if self.opened > MOST_FIELDS {
-            return Err(too_large("a record with hundreds of fields"));
-        }
+        self.count(name.len())?;
         match self.list.get_mut(self.used) {
             Some((known, value)) => {
                 known.clear();
@@ -57,6 +53,15 @@ impl Fields {
         }
         self.used += 1;
         Ok(())
+    }
+
+    /// Opens a field of the [`expected`](Self::expected) name.
+    pub(super) fn open_expected(&mut self) -> Result<(), SourceError> {
+        let Some((name, value)) = self.list.get_mut(self.used) else { return Ok(()) };
+        value.clear();
+        let length = name.len();
+        self.used += 1;
+        self.count(length)
     }
 
     /// The name that the next field had in the item before, which it nearly always has again.
@@ -76,6 +81,15 @@ impl Fields {
         let Some((_, value)) = self.used.checked_sub(1).and_then(|at| self.list.get_mut(at)) else { return Ok(()) };
         value.push_str(text);
         self.lengthen(text.len())
+    }
+
+    /// Counts a field with a name of this length.
+    fn count(&mut self, length: usize) -> Result<(), SourceError> {
+        self.opened += 1;
+        if self.opened > MOST_FIELDS {
+            return Err(too_large("a record with hundreds of fields"));
+        }
+        self.lengthen(length)
     }
 
     fn lengthen(&mut self, by: usize) -> Result<(), SourceError> {

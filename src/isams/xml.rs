@@ -23,7 +23,7 @@ pub(super) fn read(raw: impl Read, sink: &mut impl Sink) -> Result<Option<Messag
 fn read_with(
     raw: impl Read,
     sink: &mut impl Sink,
-    plain_item: impl for<'a> Fn(&'a [u8], &mut Fields) -> Option<(&'a str, usize)>,
+    plain_item: impl for<'a> Fn(&'a str, &mut Fields) -> Option<(&'a str, usize)>,
 ) -> Result<Option<Message>, SourceError> {
     let mut body = Body::new(raw);
     let beginning = body.peek().map_err(|error| read_error(&error))?;
@@ -49,8 +49,15 @@ fn read_with(
         // Between two items, the parser has no part of the next one.
         while reading.is_between_items() {
             let mut stream = reader.stream();
-            let bytes = stream.fill_buf().map_err(|error| read_error(&error))?;
-            let Some(length) = reading.plain_item(bytes, &plain_item)? else { break };
+            let text = plain::beginning(stream.fill_buf().map_err(|error| read_error(&error))?);
+            let mut rest = text;
+            while let Some(behind) = reading.plain_item(rest, &plain_item)? {
+                rest = behind;
+            }
+            let length = text.len() - rest.len();
+            if length == 0 {
+                break;
+            }
             stream.consume(length);
             progress.set(0);
         }
@@ -116,20 +123,20 @@ impl<S: Sink> XmlReading<'_, S> {
         self.is_after_tag && self.said_at.is_none() && self.container.is_some_and(|(_, opened)| opened == self.depth)
     }
 
-    /// Takes the item at the beginning of these bytes if it has the plain form, and returns its length.
+    /// Takes the item at the beginning of this text if it has the plain form, and returns what stands behind it.
     fn plain_item<'a>(
         &mut self,
-        bytes: &'a [u8],
-        read: impl Fn(&'a [u8], &mut Fields) -> Option<(&'a str, usize)>,
-    ) -> Result<Option<usize>, SourceError> {
+        text: &'a str,
+        read: impl Fn(&'a str, &mut Fields) -> Option<(&'a str, usize)>,
+    ) -> Result<Option<&'a str>, SourceError> {
         let Some((kind, _)) = self.container else { return Ok(None) };
-        let found = read(bytes, &mut self.fields);
+        let found = read(text, &mut self.fields);
         if let Some((name, _)) = found {
             self.sink.item_name(name);
             self.take_item(kind)?;
         }
         self.fields.clear();
-        Ok(found.map(|(_, length)| length))
+        Ok(found.and_then(|(_, length)| text.get(length..)))
     }
 
     /// After a message, what is left of a record is none.

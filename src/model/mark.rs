@@ -337,21 +337,6 @@ impl Mark {
         }
     }
 
-    /// Whether [`content`](Self::content) says the same ([`MarkContent::same_content`]), without a copy.
-    #[cfg(feature = "sync")]
-    pub(crate) fn has_content(&self, other: &MarkContent) -> bool {
-        let micros = |stamp: Option<DateTime<Utc>>| stamp.map(|stamp| stamp.timestamp_micros());
-        let Decision { rule, winner, .. } = &self.decision;
-        self.status == other.status
-            && self.code == other.code
-            && self.raw_code == other.raw_code
-            && self.minutes_late == other.minutes_late
-            && *rule == other.rule
-            && winner.kind == other.decided_by
-            && winner.id == other.record_id
-            && (winner.last_updated == other.last_updated || micros(winner.last_updated) == micros(other.last_updated))
-    }
-
     /// Whether a parent sees the same: status, code and minutes, or no mark either way. The raw code shows only where the
     /// code table has no letter for it, and no code where the student is there (R2).
     pub(crate) fn look_alike(one: Option<&Self>, other: Option<&Self>) -> bool {

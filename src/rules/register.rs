@@ -10,6 +10,8 @@ use super::duplicates::{compare_duplicates, is_not_taken, stamp_of};
 use super::span::{Span, end_of};
 use super::untaken::{DayRegisters, UntakenRegister};
 use super::{PmRule, Rules, Scope, TieBreak};
+#[cfg(feature = "sync")]
+use crate::model::MarkContent;
 use crate::model::{
     Decision, DecisionRule, FeedTime, Issue, Issues, Loser, LoserReason, Mark, PeriodId, PickedBy, PickedRegistration,
     RawCode, RecordId, RecordKind, RecordReference, Registration, Session, SourceVerdict, Status, StudentId,
@@ -234,17 +236,56 @@ impl Register {
 
     /// One student's marks, sorted by date, session.
     pub fn student<'a>(&'a self, student: &'a StudentId) -> impl Iterator<Item = Mark> + 'a {
+        let sessions = self.sessions_of(student);
+        sessions.filter_map(move |(date, session, rows, spans)| self.decide(student, date, session, rows, spans))
+    }
+
+    /// What the [`marks`](Self::marks) say, in their order, with less work: most need no decision.
+    #[cfg(feature = "sync")]
+    pub(crate) fn contents(&self) -> impl Iterator<Item = (&StudentId, NaiveDate, Session, MarkContent)> + '_ {
+        self.students().into_iter().flat_map(move |student| {
+            self.sessions_of(student).filter_map(move |(date, session, rows, spans)| {
+                let content = match rows {
+                    [row] if row.rare.is_none() && spans.is_empty() => self.content_of(row),
+                    _ => self.decide(student, date, session, rows, spans)?.content(),
+                };
+                Some((student, date, session, content))
+            })
+        })
+    }
+
+    /// What the mark of a row without anything rare says, if there is no other record.
+    #[cfg(feature = "sync")]
+    fn content_of(&self, row: &HeldRow) -> MarkContent {
+        MarkContent {
+            status: status_without_code(row.registered, row.late, None),
+            code: None,
+            code_name: None,
+            raw_code: None,
+            minutes_late: None,
+            decided_by: self.row_kind,
+            record_id: row.id.clone(),
+            last_updated: row.last_updated.map(|stamp| stamp.instant(self.rules.zone())),
+            rule: DecisionRule::OnlyCandidate,
+        }
+    }
+
+    /// The sessions, with the student's rows at the time of each register, and all out-of-school records of the student.
+    fn sessions_of<'a>(
+        &'a self,
+        student: &StudentId,
+    ) -> impl Iterator<Item = (NaiveDate, Session, &'a [HeldRow], &'a [Span])> + use<'a> {
         let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
         // Both are sorted.
         let mut rest = self.students.get(student).map_or(&[][..], |seen| &seen.days.0);
-        self.in_session.iter().filter_map(move |(date, session)| {
+        self.in_session.iter().map(move |(date, session)| {
             let place = (*date, *session);
             let before = rest.iter().take_while(|row| row.place() < place).count();
             let from_here = rest.get(before..).unwrap_or_default();
             let count = from_here.iter().take_while(|row| row.place() == place).count();
             let (rows, after) = from_here.split_at_checked(count).unwrap_or_default();
             rest = after;
-            self.decide(student, *date, *session, rows, spans)
+            (*date, *session, rows, spans)
         })
     }
 
@@ -528,15 +569,9 @@ impl Register {
 
     /// What a registration row says (R2).
     fn judge(&self, row: &Registration) -> Outcome {
-        if row.registered {
-            let status = if row.late { Status::Late } else { Status::Present };
-            return Outcome { status, ..self.judge_absence(row.code.as_ref(), status) };
-        }
-        let without_code = match row.verdict {
-            Some(verdict) if verdict.taken || verdict.out_of_school => Status::Absent,
-            _ => Status::NotTaken,
-        };
-        self.judge_absence(row.code.as_ref(), without_code)
+        let without_code = status_without_code(row.registered, row.late, row.verdict);
+        let outcome = self.judge_absence(row.code.as_ref(), without_code);
+        if row.registered { Outcome { status: without_code, ..outcome } } else { outcome }
     }
 
     /// The status of a code (R2's "no" rows), or the given one where there is no code.
@@ -557,6 +592,16 @@ impl Register {
             name: found.and_then(|code| code.name.clone()),
             raw: Some(raw.clone()),
         }
+    }
+}
+
+/// What a registration row says if it has no code (R2).
+fn status_without_code(registered: bool, late: bool, verdict: Option<SourceVerdict>) -> Status {
+    match verdict {
+        _ if registered && late => Status::Late,
+        _ if registered => Status::Present,
+        Some(verdict) if verdict.taken || verdict.out_of_school => Status::Absent,
+        _ => Status::NotTaken,
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use chrono::{Days, NaiveDate, NaiveDateTime};
+use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, Utc};
 
 use super::codes::SchoolCodes;
 use super::register::{FetchFacts, Seen};
@@ -68,8 +68,7 @@ pub struct Resolver {
     bare_date: bool,
     has_registrations: bool,
     has_session_marks: bool,
-    /// All students of whom a record lies in or reaches into the window, in scope or not.
-    students: HashMap<StudentId, Seen>,
+    students: Students,
     assigned: BTreeSet<(NaiveDate, Session)>,
     /// The last that was assigned: most rows are of the same register as the row before.
     last_assigned: Option<(NaiveDate, Session)>,
@@ -97,7 +96,7 @@ impl Resolver {
     pub fn new(rules: Rules, scope: impl Into<Scope>) -> Self {
         let scope = scope.into();
         Self {
-            plausible: PlausibleStamps::new(scope.window()),
+            plausible: PlausibleStamps::new(scope.window(), rules.zone()),
             rules,
             scope,
             codes: SchoolCodes::default(),
@@ -107,7 +106,7 @@ impl Resolver {
             bare_date: false,
             has_registrations: false,
             has_session_marks: false,
-            students: HashMap::new(),
+            students: Students::default(),
             assigned: BTreeSet::new(),
             last_assigned: None,
             dates: BTreeSet::new(),
@@ -218,7 +217,7 @@ impl Resolver {
         if is_in_scope && self.may_raise_issue(row) {
             self.noted.insert(row.clone());
         }
-        let seen = self.students.entry(row.student.clone()).or_default();
+        let seen = self.students.seen(&row.student);
         seen.is_open |= is_open;
         let Some(session) = session.filter(|_| is_open) else { return };
         if self.last_assigned != Some((date, session)) {
@@ -249,7 +248,7 @@ impl Resolver {
         if span.reaches_into(self.scope.window()) {
             self.has_coded_records |= span.record.code.is_some();
             let is_open = span.dates_in(self.scope.window()).any(|date| !self.closed.contains(&date));
-            self.students.entry(span.record.student.clone()).or_default().is_open |= is_open;
+            self.students.seen(&span.record.student).is_open |= is_open;
         }
         if is_in_scope {
             self.out_of_school.insert(span.record);
@@ -342,10 +341,10 @@ impl Resolver {
                 spans.insert(student, counting);
             }
         }
-        raise_similar_ids(self.students.keys(), &self.scope, &mut issues);
+        raise_similar_ids(self.students.places.keys(), &self.scope, &mut issues);
         let zone = self.rules.zone();
         // Sorted and built at once: inserted one by one, they would be compared far more often.
-        let mut students: BTreeMap<StudentId, Seen> = self.students.into_iter().collect();
+        let mut students: BTreeMap<StudentId, Seen> = self.students.seen.into_iter().collect();
         for (student, seen) in &mut students {
             seen.days.settle(student, zone, &mut issues);
         }
@@ -490,6 +489,32 @@ fn raise_similar_ids<'a>(students: impl Iterator<Item = &'a StudentId>, scope: &
     }
 }
 
+/// All students of whom a record lies in or reaches into the window, in scope or not, in the order in which they came.
+#[derive(Clone, Debug, Default)]
+struct Students {
+    seen: Vec<(StudentId, Seen)>,
+    places: HashMap<StudentId, usize>,
+    /// Where the student of the next row most likely is: registers list students in one order.
+    expected: usize,
+}
+
+impl Students {
+    #[expect(clippy::indexing_slicing, reason = "every place is one of the list")]
+    fn seen(&mut self, student: &StudentId) -> &mut Seen {
+        let is_expected = self.seen.get(self.expected).is_some_and(|(known, _)| known == student);
+        let place = if is_expected { self.expected } else { self.place(student) };
+        self.expected = place + 1;
+        &mut self.seen[place].1
+    }
+
+    fn place(&mut self, student: &StudentId) -> usize {
+        *self.places.entry(student.clone()).or_insert_with(|| {
+            self.seen.push((student.clone(), Seen::default()));
+            self.seen.len() - 1
+        })
+    }
+}
+
 /// What the period list says of a row.
 enum Flag {
     Session(Session),
@@ -507,28 +532,27 @@ fn flag_of(periods: &BTreeMap<PeriodId, BTreeSet<RegistrationPeriod>>, row: &Reg
 /// The stamps that can be: from 1990 on, and before the midnight that ends today (R1.3).
 #[derive(Clone, Debug)]
 struct PlausibleStamps {
-    from: NaiveDate,
-    /// The date after today.
-    to: Option<NaiveDate>,
+    from: DateTime<Utc>,
+    to: Option<DateTime<Utc>>,
     /// Dates so far inside that no zone's offset matters. Nearly every stamp is of one, and the zone is not asked.
     surely: Range<NaiveDate>,
 }
 
 impl PlausibleStamps {
-    fn new(window: Window) -> Self {
+    fn new(window: Window, zone: &Zone) -> Self {
         const FAR: Days = Days::new(3);
         let from = NaiveDate::from_ymd_opt(FIRST_REAL_YEAR, 1, 1).unwrap_or(NaiveDate::MIN);
         let to = window.today().and_then(|today| today.checked_add_days(Days::new(1)));
         let surely = from + FAR..to.map_or(NaiveDate::MAX, |to| to.checked_sub_days(FAR).unwrap_or(to));
-        Self { from, to, surely }
+        let midnight = |date: NaiveDate| FeedTime::Date(date).instant(zone);
+        Self { from: midnight(from), to: to.map(midnight), surely }
     }
 
     fn contains(&self, stamp: FeedTime, zone: &Zone) -> bool {
         if self.surely.contains(&stamp.as_written().date()) {
             return true;
         }
-        let midnight = |date: NaiveDate| FeedTime::Date(date).instant(zone);
         let stamp = stamp.instant(zone);
-        stamp >= midnight(self.from) && self.to.is_none_or(|to| stamp < midnight(to))
+        stamp >= self.from && self.to.is_none_or(|to| stamp < to)
     }
 }

@@ -196,7 +196,7 @@ impl MarkStore for MemoryStore {
             let before = if has_marks { school.content(&key).map(Arc::new) } else { None };
             match (&before, write.after()) {
                 (None, None) => continue,
-                (Some(before), Some(after)) if after.has_content(before) => continue,
+                (Some(before), Some(after)) if after.content().same_content(before) => continue,
                 _ => {}
             }
             let cursor = school.next_cursor();

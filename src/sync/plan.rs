@@ -3,10 +3,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::model::{Mark, MarkContent, RecordKind, StudentId, setters};
+use crate::model::{Mark, MarkContent, RecordKind, Session, StudentId, setters};
 use crate::rules::{Freshness, Register};
 use crate::store::{MarkCounts, MarkKey, Snapshot, StoredMark, WithheldChange, WithheldReason, Write};
 
@@ -297,23 +297,27 @@ impl Plan {
         let mut removals = Vec::new();
         let mut changed_in_substance = 0;
         let mut newest = None;
-        merge(open(), register.marks(), |stored, mark| {
-            let stamp = mark.and_then(Mark::last_updated);
+        merge(open(), register.contents(), |stored, given| {
+            let stamp = given.as_ref().and_then(|(.., content)| content.last_updated);
             newest = newest.max(stamp.filter(|stamp| *stamp <= freshness.fetched_at));
-            match (stored, mark) {
-                (None, Some(mark)) => {
+            match (stored, given) {
+                (None, Some((student, date, session, _))) => {
                     plan.counts.added += 1;
-                    changes.push(Place { key: MarkKey::from(mark), before: None, is_removed: false });
+                    let key = MarkKey::new(student, date, session);
+                    changes.push(Place { key, before: None, is_removed: false });
                 }
-                (Some(stored), Some(mark)) if mark.has_content(&stored.content) => plan.counts.unchanged += 1,
-                (Some(stored), Some(mark)) => {
+                (Some(stored), Some((.., content))) if content.same_content(&stored.content) => {
+                    plan.counts.unchanged += 1;
+                }
+                (Some(stored), Some((.., content))) => {
                     let before = &stored.content;
-                    changed_in_substance += u64::from(before.status != mark.status || before.code != mark.code);
+                    changed_in_substance += u64::from(before.status != content.status || before.code != content.code);
                     let reason = if out_of_school_vanished && by_out_of_school(stored) {
                         Some(WithheldReason::OutOfSchoolVanished)
-                    } else if !guards.allow_mass_change && loses_its_letter(before, mark) {
+                    } else if !guards.allow_mass_change && loses_its_letter(before, &content) {
                         Some(WithheldReason::CodeVanished)
-                    } else if is_stale(stored, freshness) && micros(mark.last_updated()) < micros(before.last_updated) {
+                    } else if is_stale(stored, freshness) && micros(content.last_updated) < micros(before.last_updated)
+                    {
                         Some(WithheldReason::MayBeStale)
                     } else {
                         None
@@ -420,26 +424,30 @@ fn vanished_students<'a>(students: &[&'a StudentId], register: &Register, guards
 }
 
 /// The raw code is the same, and the code table that had a letter for it has none now (R11.6).
-fn loses_its_letter(stored: &MarkContent, mark: &Mark) -> bool {
-    stored.code.is_some() && mark.code.is_none() && stored.raw_code == mark.raw_code
+fn loses_its_letter(stored: &MarkContent, given: &MarkContent) -> bool {
+    stored.code.is_some() && given.code.is_none() && stored.raw_code == given.raw_code
 }
+
+/// What the register says of a mark.
+type Given<'a> = (&'a StudentId, NaiveDate, Session, MarkContent);
 
 /// Walks two sequences in key order side by side.
 fn merge<'a>(
     stored: impl Iterator<Item = &'a StoredMark>,
-    marks: impl Iterator<Item = Mark>,
-    mut each: impl FnMut(Option<&'a StoredMark>, Option<&Mark>),
+    given: impl Iterator<Item = Given<'a>>,
+    mut each: impl FnMut(Option<&'a StoredMark>, Option<Given<'a>>),
 ) {
     let mut stored = stored.peekable();
-    for mark in marks {
+    for given in given {
+        let key = (given.0, given.1, given.2);
         let equal = loop {
-            match stored.peek().map(|stored| stored.key.parts().cmp(&mark.key())) {
+            match stored.peek().map(|stored| stored.key.parts().cmp(&key)) {
                 Some(Ordering::Less) => each(stored.next(), None),
                 Some(Ordering::Equal) => break stored.next(),
                 _ => break None,
             }
         };
-        each(equal, Some(&mark));
+        each(equal, Some(given));
     }
     stored.for_each(|gone| each(Some(gone), None));
 }
