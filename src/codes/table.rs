@@ -66,7 +66,7 @@ pub enum CodeSource {
     Dfe,
     /// Two independent secondary documents; the guidance itself could not be read.
     TwoDocuments,
-    /// Whoever made the table.
+    /// Who made the table.
     Custom,
 }
 

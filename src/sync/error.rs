@@ -43,7 +43,7 @@ pub enum SyncErrorKind {
 ///         (SyncErrorKind::MassChange, _) => "ask a person whether the settings are right",
 ///         (_, Retry::Now | Retry::After(_)) => "run again soon",
 ///         (_, Retry::Exhausted) => "leave it to the next scheduled run",
-///         _ => "tell whoever looks after the connection",
+///         _ => "tell the person who looks after the connection",
 ///     }
 /// }
 /// ```

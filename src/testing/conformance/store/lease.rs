@@ -90,7 +90,7 @@ pub async fn keeps_a_lease_as_long_as_asked(harness: &dyn StoreHarness) -> Kept 
     Ok(())
 }
 
-/// Whoever lost a lease to another, or gave it back, can neither renew it nor write, and gives nobody's away.
+/// One who lost a lease to another, or gave it back, can neither renew it nor write, and gives nobody's away.
 ///
 /// # Errors
 /// The promise is broken.
