@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use syn::parse::{Parse, ParseStream};
 use syn::visit::{self, Visit};
+use syn::{Attribute, Expr, FnArg, Generics, Ident, Token, braced, parenthesized};
 use syn::{Fields, ImplItem, Item, ItemImpl, Signature, TraitItem, UseTree, Visibility};
 
 /// What the public API may name of other crates. An empty list of names allows all.
@@ -127,6 +129,10 @@ impl Named<'_> {
                 }
             }
             Item::Type(item) if is_public(&item.vis) => self.visit_type(&item.ty),
+            Item::Macro(item) if item.mac.path.is_ident("setters") => {
+                let Setters(arguments) = item.mac.parse_body().unwrap();
+                arguments.iter().for_each(|argument| self.visit_fn_arg(argument));
+            }
             Item::Const(item) if is_public(&item.vis) => self.visit_type(&item.ty),
             Item::Use(item) if is_public(&item.vis) => {
                 let mut found = BTreeMap::new();
@@ -136,6 +142,26 @@ impl Named<'_> {
             }
             _ => {}
         }
+    }
+}
+
+/// The arguments of the setters that a macro makes.
+struct Setters(Vec<FnArg>);
+
+impl Parse for Setters {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let (_, _): (Ident, Generics) = (input.parse()?, input.parse()?);
+        let setters;
+        braced!(setters in input);
+        let mut arguments = Vec::new();
+        while !setters.is_empty() {
+            let argument;
+            let (_, _): (Vec<Attribute>, Ident) = (setters.call(Attribute::parse_outer)?, setters.parse()?);
+            parenthesized!(argument in setters);
+            arguments.push(argument.parse()?);
+            let (_, _, _): (Token![=>], Expr, Token![;]) = (setters.parse()?, setters.parse()?, setters.parse()?);
+        }
+        Ok(Self(arguments))
     }
 }
 
@@ -197,6 +223,7 @@ fn a_foreign_type_is_found_wherever_it_stands() {
         "use rusqlite::Error as Bad; pub struct StoreError; impl From<Bad> for StoreError { fn from(_: Bad) -> Self { Self } }",
         "pub trait Store { fn get(&self) -> Result<(), rusqlite::Error>; }",
         "pub enum Failure { Sql(rusqlite::Error) }",
+        "pub struct Source; setters!(Source { with_client(client: reqwest::Client) => Some(client); });",
         "pub use reqwest::Url;",
         "use chrono::Local; pub fn now() -> chrono::DateTime<Local> { Local::now() }",
     ] {

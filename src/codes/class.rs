@@ -1,7 +1,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{Class, CodeTable, CodeWarning, FoundCode};
-use crate::model::{Mark, RawCode, Session, Status, StudentId};
+use crate::model::{Mark, RawCode, Session, Status, StudentId, setters};
 
 /// What a mark says, as far as it counts: from a [`Mark`], or from a mark in a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,28 +28,16 @@ impl<'a> CodedMark<'a> {
     pub fn new(student: &'a StudentId, date: NaiveDate, session: Session, status: Status) -> Self {
         Self { student, date, session, status, code: None, raw_code: None, as_of_earliest: None }
     }
-
-    /// Sets the code's letter.
-    #[must_use]
-    pub fn with_code(mut self, letter: &'a str) -> Self {
-        self.code = Some(letter);
-        self
-    }
-
-    /// Sets the code as the source gave it.
-    #[must_use]
-    pub fn with_raw_code(mut self, code: &'a RawCode) -> Self {
-        self.raw_code = Some(code);
-        self
-    }
-
-    /// Sets the earliest moment that the mark can show.
-    #[must_use]
-    pub fn with_as_of(mut self, instant: DateTime<Utc>) -> Self {
-        self.as_of_earliest = Some(instant);
-        self
-    }
 }
+
+setters!(CodedMark<'a> {
+    /// Sets the code's letter.
+    with_code(code: &'a str) => Some(code);
+    /// Sets the code as the source gave it.
+    with_raw_code(raw_code: &'a RawCode) => Some(raw_code);
+    /// Sets the earliest moment that the mark can show.
+    with_as_of(as_of_earliest: DateTime<Utc>) => Some(as_of_earliest);
+});
 
 impl<'a> From<&'a Mark> for CodedMark<'a> {
     fn from(mark: &'a Mark) -> Self {

@@ -32,9 +32,9 @@ pub struct SettlingPolicy {
 }
 
 setters!(SettlingPolicy {
-    /// Zero, or less, switches the reason off. The default is 24 hours.
+    /// Sets [`unexplained_for`](Self::unexplained_for). Zero, or less, switches the reason off. The default is 24 hours.
     with_unexplained_for(unexplained_for: TimeDelta) => unexplained_for;
-    /// Zero, or less, switches the reason off. The default is 20 minutes.
+    /// Sets [`min_age`](Self::min_age). Zero, or less, switches the reason off. The default is 20 minutes.
     with_min_age(min_age: TimeDelta) => min_age;
 });
 

@@ -5,7 +5,7 @@ use chrono::NaiveDate;
 use serde::Serialize;
 
 use super::england;
-use crate::model::names;
+use crate::model::{names, setters};
 
 /// Whose codes a table holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,7 +114,7 @@ pub struct CodeRow {
     pub source: CodeSource,
 }
 
-crate::model::setters!(CodeRow {
+setters!(CodeRow {
     with_late(late: bool) => late;
     with_note(needs_note: bool) => needs_note;
     with_valid_from(valid_from: NaiveDate) => Some(valid_from);

@@ -95,19 +95,14 @@ pub struct Question {
 setters!(Question {
     with_session(session: Session) => Some(session);
     with_window(window: Window) => Some(window);
+    /// Says what the mark should be: a code's letter, or `/` for present.
+    expecting(expected: impl Into<Expected>) => Some(expected.into());
 });
 
 impl Question {
     /// Both sessions of one student's date, with nothing expected and the default window.
     pub fn about(student: impl Into<StudentId>, date: NaiveDate) -> Self {
         Self { student: student.into(), date, session: None, expected: None, window: None }
-    }
-
-    /// Says what the mark should be: a code's letter, or `/` for present.
-    #[must_use]
-    pub fn expecting(mut self, expected: impl Into<Expected>) -> Self {
-        self.expected = Some(expected.into());
-        self
     }
 
     /// What ordinary syncs cover.

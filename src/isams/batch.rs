@@ -34,7 +34,7 @@ use super::undecided::Undecided;
 use super::vocabulary::contents_of;
 use super::{json, xml};
 use crate::explain::Wording;
-use crate::model::Record;
+use crate::model::{Record, setters};
 use crate::source::{
     AttendanceSource, Capabilities, Completeness, FetchItem, FetchRequest, FetchedKind, Part, RecordBatch,
     RecordStream, SourceError, SourceErrorKind,
@@ -106,67 +106,30 @@ impl Batch {
             asks_by_day: Arc::default(),
         })
     }
+}
 
+setters!(Batch {
     /// Sets in which form the Batch API answers. The default is XML, the only one in which a missing container shows.
-    #[must_use]
-    pub fn with_format(mut self, format: Format) -> Self {
-        self.format = format;
-        self
-    }
-
+    with_format(format: Format) => format;
     /// Sets what the key's cache expiry is set to in iSAMS. The default is iSAMS's own: 24 hours.
-    #[must_use]
-    pub fn with_cache_expiry(mut self, expiry: TimeDelta) -> Self {
-        self.cache_expiry = expiry;
-        self
-    }
-
+    with_cache_expiry(cache_expiry: TimeDelta) => cache_expiry;
     /// Sets how many bytes a fetch may hold: about what a sync holds of its records. That is the texts of all records, and
     /// for each out-of-school record four times its size besides. The default is 512 MiB.
-    #[must_use]
-    pub fn with_max_held_bytes(mut self, most: u64) -> Self {
-        self.max_held_bytes = most;
-        self
-    }
-
+    with_max_held_bytes(max_held_bytes: u64) => max_held_bytes;
     /// Sets the number of rows at which a reply is suspected to be cut (assumed: 2,000); `None` suspects nothing.
-    #[must_use]
-    pub fn with_suspicious_rows(mut self, rows: Option<u64>) -> Self {
-        self.suspicious_rows = rows;
-        self
-    }
-
+    with_suspicious_rows(suspicious_rows: Option<u64>) => suspicious_rows;
     /// Sets how many days before the window out-of-school records are asked for (assumed to be filtered by their
     /// beginning). The default is 180.
-    #[must_use]
-    pub fn with_look_back_days(mut self, days: u32) -> Self {
-        self.look_back_days = days;
-        self
-    }
-
+    with_look_back_days(look_back_days: u32) => look_back_days;
     /// Sets in slices of how many days (at least 1) the API is asked for a window, 3 slices at a time; `None`, the default,
     /// asks for the whole window at once.
-    #[must_use]
-    pub fn with_slice_days(mut self, days: Option<u32>) -> Self {
-        self.slice_days = days;
-        self
-    }
-
+    with_slice_days(slice_days: Option<u32>) => slice_days;
     /// Sets under which names the fields of each record are looked for.
-    #[must_use]
-    pub fn with_field_names(mut self, names: FieldNames) -> Self {
-        self.names = names;
-        self
-    }
-
+    with_field_names(names: FieldNames) => names;
     /// Names fields that decide nothing. A field of out-of-school records that no list of [`FieldNames`] has and that looks
     /// like a time of update or a code stops a fetch where no record has one under a listed name, unless it is named here.
-    #[must_use]
-    pub fn with_ignored_fields(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.ignored_fields = names.into_iter().map(Into::into).collect();
-        self
-    }
-}
+    with_ignored_fields(ignored_fields: impl IntoIterator<Item = impl Into<String>>) => ignored_fields.into_iter().map(Into::into).collect();
+});
 
 tenant_methods!(Batch, "Batch");
 

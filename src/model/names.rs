@@ -71,21 +71,33 @@ macro_rules! names {
     };
 }
 
-/// Setters of fields: `with_thing(thing: Type) => value of the field;`.
+/// Setters of fields: `with_thing(thing: Type) => value of the field;`. One without a text of its own says what it sets, and
+/// links to what reads it.
 macro_rules! setters {
-    ($type:ident { $($(#[$doc:meta])* $with:ident($field:ident: $of:ty) => $set:expr;)+ }) => {
-        impl $type {
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
-                $(#[$doc])*
-                #[must_use]
-                pub fn $with(mut self, $field: $of) -> Self {
-                    self.$field = $set;
-                    self
-                }
-            )+
+    ($type:ident $(<$life:lifetime>)? { $($setters:tt)+ }) => {
+        impl $(<$life>)? $type $(<$life>)? {
+            $crate::model::setters!(@of $($setters)+);
         }
     };
+    (@of $with:ident($field:ident: $of:ty) => $set:expr; $($rest:tt)*) => {
+        $crate::model::setters! {
+            @of
+            #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+            $with($field: $of) => $set;
+            $($rest)*
+        }
+    };
+    (@of $(#[$doc:meta])+ $with:ident($field:ident: $of:ty) => $set:expr; $($rest:tt)*) => {
+        $(#[$doc])+
+        #[must_use]
+        pub fn $with(mut self, $field: $of) -> Self {
+            self.$field = $set;
+            self
+        }
+
+        $crate::model::setters!(@of $($rest)*);
+    };
+    (@of) => {};
 }
 
 pub(crate) use {names, setters};

@@ -16,7 +16,7 @@ use std::str::FromStr;
 use chrono::{NaiveTime, Timelike};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Zone, names};
+use crate::model::{Zone, names, setters};
 
 pub(crate) use duplicates::compare_duplicates;
 pub use freshness::Freshness;
@@ -158,27 +158,6 @@ impl Rules {
         Self { zone, pm_rule, tie_break, midnight_end }
     }
 
-    /// Sets how AM and PM registers are distinguished.
-    #[must_use]
-    pub fn with_pm(mut self, rule: PmRule) -> Self {
-        self.pm_rule = rule;
-        self
-    }
-
-    /// Sets which record wins a tie.
-    #[must_use]
-    pub fn with_tie_break(mut self, tie_break: TieBreak) -> Self {
-        self.tie_break = tie_break;
-        self
-    }
-
-    /// Sets what an end at midnight means in a record of whole days.
-    #[must_use]
-    pub fn with_midnight_end(mut self, midnight_end: MidnightEnd) -> Self {
-        self.midnight_end = midnight_end;
-        self
-    }
-
     /// What an end at midnight means in a record of whole days.
     pub fn midnight_end(&self) -> MidnightEnd {
         self.midnight_end
@@ -199,3 +178,12 @@ impl Rules {
         self.tie_break
     }
 }
+
+setters!(Rules {
+    /// Sets how AM and PM registers are distinguished.
+    with_pm(pm_rule: PmRule) => pm_rule;
+    /// Sets which record wins a tie.
+    with_tie_break(tie_break: TieBreak) => tie_break;
+    /// Sets what an end at midnight means in a record of whole days.
+    with_midnight_end(midnight_end: MidnightEnd) => midnight_end;
+});

@@ -171,20 +171,6 @@ impl Scope {
         Self { window, students: None }
     }
 
-    /// Limits it to these students.
-    #[must_use]
-    pub fn with_students(mut self, students: impl IntoIterator<Item = impl Into<StudentId>>) -> Self {
-        self.students = Some(students.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// Sets other dates; the students stay.
-    #[must_use]
-    pub fn with_window(mut self, window: Window) -> Self {
-        self.window = window;
-        self
-    }
-
     /// The dates.
     pub fn window(&self) -> Window {
         self.window
@@ -205,3 +191,10 @@ impl Scope {
         self.window.contains(date) && self.has_student(student)
     }
 }
+
+setters!(Scope {
+    /// Limits it to these students.
+    with_students(students: impl IntoIterator<Item = impl Into<StudentId>>) => Some(students.into_iter().map(Into::into).collect());
+    /// Sets other dates; the students stay.
+    with_window(window: Window) => window;
+});

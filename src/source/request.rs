@@ -5,7 +5,7 @@ use std::time::Instant;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::model::Zone;
+use crate::model::{Zone, setters};
 use crate::rules::Window;
 
 /// What a fetch asks for: a window, never single students. Make a new request for each fetch: the source's time limit
@@ -34,20 +34,6 @@ impl FetchRequest {
         Self { window, periods: false, zone: None, counters: FetchCounters::default(), began: Instant::now() }
     }
 
-    /// Sets the time zone of the window's dates.
-    #[must_use]
-    pub fn with_zone(mut self, zone: &Zone) -> Self {
-        self.zone = Some(zone.clone());
-        self
-    }
-
-    /// Sets whether registration periods are needed too, as the period rule does.
-    #[must_use]
-    pub fn with_periods(mut self, periods: bool) -> Self {
-        self.periods = periods;
-        self
-    }
-
     /// The dates, both ends included.
     pub fn window(&self) -> Window {
         self.window
@@ -73,6 +59,13 @@ impl FetchRequest {
         self.began
     }
 }
+
+setters!(FetchRequest {
+    /// Sets the time zone of the window's dates.
+    with_zone(zone: &Zone) => Some(zone.clone());
+    /// Sets whether registration periods are needed too, as the period rule does.
+    with_periods(periods: bool) => periods;
+});
 
 /// What fetching costs. Clones share their counts, so that those of a repeated fetch add up.
 #[derive(Clone, Debug, Default)]
@@ -193,22 +186,15 @@ impl Part {
     pub fn new(kind: FetchedKind, from: NaiveDate, to: NaiveDate, rows: u64) -> Self {
         Self { kind, from, to, rows, as_of: None, coverage: Coverage::Everything }
     }
+}
 
+setters!(Part {
     /// Sets the time of the data, for files and exports. Without it, the data can be as old as the time of the fetch
     /// minus [`Capabilities::cache_expiry`](super::Capabilities::cache_expiry).
-    #[must_use]
-    pub fn with_as_of(mut self, as_of: DateTime<Utc>) -> Self {
-        self.as_of = Some(as_of);
-        self
-    }
-
+    with_as_of(as_of: DateTime<Utc>) => Some(as_of);
     /// Sets how much of its dates this part holds.
-    #[must_use]
-    pub fn with_coverage(mut self, coverage: Coverage) -> Self {
-        self.coverage = coverage;
-        self
-    }
-}
+    with_coverage(coverage: Coverage) => coverage;
+});
 
 /// The proof that a fetch is complete: which kinds were asked for and read in full, over which dates. A sync decides on
 /// nothing less ([R11.1](crate::guide::rules#r11-1)).

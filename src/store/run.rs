@@ -159,27 +159,6 @@ impl RunQuery {
         Self::default()
     }
 
-    /// Sets the earliest time of a fetch, included.
-    #[must_use]
-    pub fn with_since(mut self, since: DateTime<Utc>) -> Self {
-        self.since = Some(since);
-        self
-    }
-
-    /// Sets the purposes.
-    #[must_use]
-    pub fn with_purposes(mut self, purposes: impl IntoIterator<Item = RunPurpose>) -> Self {
-        self.purposes = Some(purposes.into_iter().collect());
-        self
-    }
-
-    /// Sets how many at most: of those that fit, the newest by number.
-    #[must_use]
-    pub fn with_newest(mut self, most: usize) -> Self {
-        self.newest = Some(most);
-        self
-    }
-
     /// The earliest time of a fetch, included.
     pub fn since(&self) -> Option<DateTime<Utc>> {
         self.since
@@ -201,3 +180,12 @@ impl RunQuery {
             && self.purposes.as_ref().is_none_or(|purposes| purposes.contains(&run.purpose))
     }
 }
+
+setters!(RunQuery {
+    /// Sets the earliest time of a fetch, included.
+    with_since(since: DateTime<Utc>) => Some(since);
+    /// Sets the purposes.
+    with_purposes(purposes: impl IntoIterator<Item = RunPurpose>) => Some(purposes.into_iter().collect());
+    /// Sets how many at most: of those that fit, the newest by number.
+    with_newest(newest: usize) => Some(newest);
+});

@@ -11,7 +11,7 @@ pub use check::{Check, CheckEvidence, CheckName, Verdict};
 
 use crate::codes::CodeTable;
 use crate::explain::{Diagnoser, Diagnosis, MarkDifference, PmAudit, PmAuditor, Question, ShownMark, differences};
-use crate::model::{Record, SchoolId, Session};
+use crate::model::{Record, SchoolId, Session, setters};
 use crate::rules::{Freshness, PmRule, Resolver, Rules, Scope, UntakenRegister, Window};
 use crate::source::{
     AttendanceSource, Completeness, FetchRequest, SourceError, SourceErrorKind, read_all, refuse_if_codes_are_missing,
@@ -69,20 +69,6 @@ impl<'a> Support<'a> {
     #[must_use]
     pub fn with_store(mut self, store: &'a dyn MarkStore, school: &'a SchoolId) -> Self {
         self.store = Some((store, school));
-        self
-    }
-
-    /// Sets the statutory table that [`check`](Self::check) compares the school's letters with.
-    #[must_use]
-    pub fn with_codes(mut self, table: &'a CodeTable) -> Self {
-        self.codes = Some(table);
-        self
-    }
-
-    /// Sets the time of the fetch. Without it, each answer reads the clock.
-    #[must_use]
-    pub fn with_now(mut self, now: DateTime<Utc>) -> Self {
-        self.now = Some(now);
         self
     }
 
@@ -196,6 +182,13 @@ impl<'a> Support<'a> {
             && matches!(failure, BadRecord | Incomplete | NotAllowed | Server)
     }
 }
+
+setters!(Support<'a> {
+    /// Sets the statutory table that [`check`](Self::check) compares the school's letters with.
+    with_codes(codes: &'a CodeTable) => Some(codes);
+    /// Sets the time of the fetch. Without it, each answer reads the clock.
+    with_now(now: DateTime<Utc>) => Some(now);
+});
 
 async fn shown_marks(
     store: &dyn MarkStore,

@@ -12,7 +12,7 @@ use super::lease::{Stop, under_lease, unless_stopped};
 use super::report::{Fetched, ReportWindow, SyncReport, examples};
 use super::{OutsideWindow, Plan, SyncError, SyncRequest, advice};
 use crate::explain::{MeasuredAge, ReplyAge};
-use crate::model::{Issue, Record, SchoolId};
+use crate::model::{Issue, Record, SchoolId, setters};
 use crate::rules::{Freshness, MidnightEnd, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{
     AttendanceSource, Completeness, FetchRequest, FetchedKind, Progress, SourceError, SourceErrorKind, Tally,
@@ -161,29 +161,6 @@ impl AttendanceSync {
             stop,
             listener: None,
         }
-    }
-
-    /// Sets how long a run waits for another run of the school to end.
-    #[must_use]
-    pub fn with_wait_for_other_run(mut self, longest: Duration) -> Self {
-        self.wait_for_other_run = longest;
-        self
-    }
-
-    /// Sets a future that stops a run when it completes, such as one that waits for a signal. The run then ends with
-    /// [`SyncErrorKind::Stopped`](super::SyncErrorKind::Stopped) and gives its lease back before it returns. A commit
-    /// that has begun is finished.
-    #[must_use]
-    pub fn with_stop(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
-        self.stop = stop.boxed().shared();
-        self
-    }
-
-    /// Sets a function that is told what a run is doing, and for which school.
-    #[must_use]
-    pub fn with_listener(mut self, listener: impl Fn(&SchoolId, SyncEvent) + Send + Sync + 'static) -> Self {
-        self.listener = Some(Box::new(listener));
-        self
     }
 
     /// Runs once.
@@ -493,6 +470,17 @@ impl AttendanceSync {
         }
     }
 }
+
+setters!(AttendanceSync {
+    /// Sets how long a run waits for another run of the school to end.
+    with_wait_for_other_run(wait_for_other_run: Duration) => wait_for_other_run;
+    /// Sets a future that stops a run when it completes, such as one that waits for a signal. The run then ends with
+    /// [`SyncErrorKind::Stopped`](super::SyncErrorKind::Stopped) and gives its lease back before it returns. A commit
+    /// that has begun is finished.
+    with_stop(stop: impl Future<Output = ()> + Send + 'static) => stop.boxed().shared();
+    /// Sets a function that is told what a run is doing, and for which school.
+    with_listener(listener: impl Fn(&SchoolId, SyncEvent) + Send + Sync + 'static) => Some(Box::new(listener));
+});
 
 impl Debug for AttendanceSync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -46,7 +46,7 @@ pub use report::{Fetched, ReportWindow, ReportZone, SyncReport};
 pub use saved::SavedPlan;
 pub use sweep::{OutsideWindow, Sweep};
 
-use crate::model::StudentId;
+use crate::model::{StudentId, setters};
 use crate::rules::{Scope, SyncWindow, Window};
 use crate::store::RunPurpose;
 
@@ -102,13 +102,6 @@ impl SyncRequest {
         self
     }
 
-    /// Sets the limits, and which of them are lifted.
-    #[must_use]
-    pub fn with_guards(mut self, guards: Guards) -> Self {
-        self.guards = guards;
-        self
-    }
-
     /// Says on which dates the school was closed ([R11.4](crate::guide::rules#r11-4)): the marks in scope on these
     /// dates are removed, whatever the registers hold. This applies to one run only, so pass the dates as long as they
     /// are in the window.
@@ -118,33 +111,23 @@ impl SyncRequest {
         self
     }
 
-    /// Plans and reports, but writes nothing.
-    #[must_use]
-    pub fn with_dry_run(mut self, dry_run: bool) -> Self {
-        self.dry_run = dry_run;
-        self
-    }
-
-    /// Also reads a slice of the dates before the window again, as a second run under the same lease, with a plan and guards
-    /// of its own. The window is written first. What becomes of the slice is in
-    /// [`SyncReport::outside_window`]: if it fails, the run of the window has succeeded all the same. A source that can read
-    /// only today has no slice.
-    #[must_use]
-    pub fn with_sweep(mut self, sweep: Sweep) -> Self {
-        self.sweep = Some(sweep);
-        self
-    }
-
-    /// Sets the time of the run instead of reading the clock: fetch time, freshness and history go by it. Tests need
-    /// it.
-    #[must_use]
-    pub fn with_now(mut self, now: DateTime<Utc>) -> Self {
-        self.now = Some(now);
-        self
-    }
-
     /// What the run may compare and write.
     pub fn scope(&self) -> &Scope {
         &self.scope
     }
 }
+
+setters!(SyncRequest {
+    /// Sets the limits, and which of them are lifted.
+    with_guards(guards: Guards) => guards;
+    /// Plans and reports, but writes nothing.
+    with_dry_run(dry_run: bool) => dry_run;
+    /// Also reads a slice of the dates before the window again, as a second run under the same lease, with a plan and guards
+    /// of its own. The window is written first. What becomes of the slice is in
+    /// [`SyncReport::outside_window`]: if it fails, the run of the window has succeeded all the same. A source that can read
+    /// only today has no slice.
+    with_sweep(sweep: Sweep) => Some(sweep);
+    /// Sets the time of the run instead of reading the clock: fetch time, freshness and history go by it. Tests need
+    /// it.
+    with_now(now: DateTime<Utc>) => Some(now);
+});
