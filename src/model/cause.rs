@@ -98,3 +98,50 @@ impl Retry {
         }
     }
 }
+
+/// What the errors of the rooms have in common: `kind`, `message`, `retry` and `cause`, and how they are read and set.
+#[cfg(feature = "sync")]
+macro_rules! opaque_error {
+    ($type:ident, $kind:ident) => {
+        impl $type {
+            /// Sets whether another try is worth it.
+            #[must_use]
+            pub fn with_retry(mut self, retry: $crate::model::Retry) -> Self {
+                self.retry = retry;
+                self
+            }
+
+            /// Sets the cause. The message must not repeat it, and its text must hold no secret.
+            #[must_use]
+            pub fn with_cause(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+                self.cause = Some(std::sync::Arc::new(cause));
+                self
+            }
+
+            /// What kind of failure it is.
+            pub fn kind(&self) -> $kind {
+                self.kind
+            }
+
+            /// Whether another try can succeed without a change to anything.
+            pub fn retry(&self) -> $crate::model::Retry {
+                self.retry
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.message)
+            }
+        }
+
+        impl std::error::Error for $type {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                self.cause.as_deref().map(|cause| cause as _)
+            }
+        }
+    };
+}
+
+#[cfg(feature = "sync")]
+pub(crate) use opaque_error;

@@ -393,6 +393,19 @@ pub struct MarkContent {
 }
 
 impl MarkContent {
+    /// What a mark without a code says that had only one record to go by.
+    #[cfg(feature = "sync")]
+    pub(crate) fn uncoded(
+        status: Status,
+        decided_by: RecordKind,
+        record_id: Option<RecordId>,
+        last_updated: Option<DateTime<Utc>>,
+    ) -> Self {
+        let (code, code_name, raw_code, minutes_late) = Default::default();
+        let rule = DecisionRule::OnlyCandidate;
+        Self { status, code, code_name, raw_code, minutes_late, decided_by, record_id, last_updated, rule }
+    }
+
     /// Whether both say the same ([R11.3](crate::guide::rules#r11-3)): all fields of a marks file except the key are
     /// equal, stamps to the microsecond.
     pub fn same_content(&self, other: &Self) -> bool {

@@ -12,6 +12,8 @@ mod record;
 mod time;
 mod zone;
 
+#[cfg(feature = "sync")]
+pub(crate) use cause::opaque_error;
 pub use cause::{Cause, Retry};
 pub(crate) use ids::compare_ids;
 pub use ids::{CodeId, PeriodId, RawCode, RecordId, SchoolId, StudentId};

@@ -257,17 +257,9 @@ impl Register {
     /// What the mark of a row without anything rare says, if there is no other record.
     #[cfg(feature = "sync")]
     fn content_of(&self, row: &HeldRow) -> MarkContent {
-        MarkContent {
-            status: status_without_code(row.registered, row.late, None),
-            code: None,
-            code_name: None,
-            raw_code: None,
-            minutes_late: None,
-            decided_by: self.row_kind,
-            record_id: row.id.clone(),
-            last_updated: row.last_updated.map(|stamp| stamp.instant(self.rules.zone())),
-            rule: DecisionRule::OnlyCandidate,
-        }
+        let status = status_without_code(row.registered, row.late, None);
+        let last_updated = row.last_updated.map(|stamp| stamp.instant(self.rules.zone()));
+        MarkContent::uncoded(status, self.row_kind, row.id.clone(), last_updated)
     }
 
     /// The sessions, with the student's rows at the time of each register, and all out-of-school records of the student.

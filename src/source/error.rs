@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::model::Retry;
+use crate::model::{Retry, opaque_error};
 
 /// The kind of a [`SourceError`], by what a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -84,20 +84,6 @@ impl SourceError {
         Self::new(kind, message).with_retry(Retry::Now)
     }
 
-    /// Sets whether another try is worth it.
-    #[must_use]
-    pub fn with_retry(mut self, retry: Retry) -> Self {
-        self.retry = retry;
-        self
-    }
-
-    /// Sets the cause. The message must not repeat it, and its text must hold no secret.
-    #[must_use]
-    pub fn with_cause(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
-        self.cause = Some(Arc::new(cause));
-        self
-    }
-
     /// The same failure after all tries were used up. The message then says what was tried, and a failure that another
     /// try could avoid becomes [`Retry::Exhausted`].
     #[must_use]
@@ -115,26 +101,6 @@ impl SourceError {
         self.message = reword(&self.message);
         self
     }
-
-    /// What kind of failure it is.
-    pub fn kind(&self) -> SourceErrorKind {
-        self.kind
-    }
-
-    /// Whether another try can succeed without a change to anything.
-    pub fn retry(&self) -> Retry {
-        self.retry
-    }
 }
 
-impl fmt::Display for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Error for SourceError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.cause.as_deref().map(|cause| cause as _)
-    }
-}
+opaque_error!(SourceError, SourceErrorKind);

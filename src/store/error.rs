@@ -1,8 +1,7 @@
 use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 
-use crate::model::Retry;
+use crate::model::{Retry, opaque_error};
 
 /// What kind of failure a [`StoreError`] is, by what a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,20 +52,6 @@ impl StoreError {
         Self { kind, message: message.into(), retry, cause: None }
     }
 
-    /// Sets whether a new try is worth it.
-    #[must_use]
-    pub fn with_retry(mut self, retry: Retry) -> Self {
-        self.retry = retry;
-        self
-    }
-
-    /// Sets what lies behind the failure. The message must not repeat it.
-    #[must_use]
-    pub fn with_cause(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
-        self.cause = Some(Arc::new(cause));
-        self
-    }
-
     /// The store's revision is another than the change set's.
     pub fn moved() -> Self {
         Self::new(StoreErrorKind::Moved, "the store has changed since the plan was made; plan again")
@@ -79,26 +64,6 @@ impl StoreError {
             "this run has lost its lease on the school to another run, or was stopped for too long; nothing was written",
         )
     }
-
-    /// What kind of failure it is.
-    pub fn kind(&self) -> StoreErrorKind {
-        self.kind
-    }
-
-    /// Whether a new try can succeed without anything being changed.
-    pub fn retry(&self) -> Retry {
-        self.retry
-    }
 }
 
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Error for StoreError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.cause.as_deref().map(|cause| cause as _)
-    }
-}
+opaque_error!(StoreError, StoreErrorKind);

@@ -30,17 +30,7 @@ impl KeptChange {
     /// What the mark says that it made.
     pub(super) fn content(&self) -> Option<MarkContent> {
         Some(match self.after.as_ref()? {
-            KeptMark::Usual(usual) => MarkContent {
-                status: usual.status,
-                code: None,
-                code_name: None,
-                raw_code: None,
-                minutes_late: None,
-                decided_by: RecordKind::Registration,
-                record_id: usual.id.clone(),
-                last_updated: usual.last_updated,
-                rule: DecisionRule::OnlyCandidate,
-            },
+            KeptMark::Usual(usual) => usual.content(),
             KeptMark::Other(mark) => mark.content(),
         })
     }
@@ -82,62 +72,34 @@ pub(super) struct UsualMark {
 }
 
 impl UsualMark {
-    /// What is left of a mark, if it is a usual one: all else follows from its place.
+    /// What is left of a mark, if all else follows from it and from the mark's place.
     fn of(mark: &Mark) -> Option<Self> {
-        // Every field is named, so that a new one is thought of here.
-        let Mark {
-            student: _,
-            date: _,
-            session: _,
-            status,
-            code: None,
-            code_name: None,
-            raw_code: None,
-            minutes_late: None,
-            decision:
-                Decision {
-                    rule: DecisionRule::OnlyCandidate,
-                    winner,
-                    registration: Some(picked),
-                    losers,
-                    more_losers: 0,
-                    judged_by_source: false,
-                },
-        } = mark
-        else {
-            return None;
+        let picked = mark.decision.registration.as_ref()?;
+        let usual = Self {
+            status: mark.status,
+            picked_by: picked.picked_by,
+            id: picked.id.clone(),
+            period: picked.period.clone(),
+            at: picked.at,
+            last_updated: mark.last_updated(),
         };
-        let RecordReference { kind: RecordKind::Registration, id, last_updated } = winner else { return None };
-        let PickedRegistration { id: picked_id, period, at, picked_by } = picked;
-        (losers.is_empty() && id == picked_id).then(|| Self {
-            status: *status,
-            picked_by: *picked_by,
-            id: id.clone(),
-            period: period.clone(),
-            at: *at,
-            last_updated: *last_updated,
-        })
+        (usual.mark(&MarkKey::from(mark)) == *mark).then_some(usual)
+    }
+
+    fn content(&self) -> MarkContent {
+        MarkContent::uncoded(self.status, RecordKind::Registration, self.id.clone(), self.last_updated)
     }
 
     fn mark(&self, key: &MarkKey) -> Mark {
-        let Self { status, picked_by, id, period, at, last_updated } = self.clone();
-        Mark {
-            student: key.student.clone(),
-            date: key.date,
-            session: key.session,
-            status,
-            code: None,
-            code_name: None,
-            raw_code: None,
-            minutes_late: None,
-            decision: Decision {
-                rule: DecisionRule::OnlyCandidate,
-                winner: RecordReference { kind: RecordKind::Registration, id: id.clone(), last_updated },
-                registration: Some(PickedRegistration { id, period, at, picked_by }),
-                losers: Vec::new(),
-                more_losers: 0,
-                judged_by_source: false,
-            },
-        }
+        let Self { picked_by, id, period, at, last_updated, .. } = self.clone();
+        let decision = Decision {
+            rule: DecisionRule::OnlyCandidate,
+            winner: RecordReference { kind: RecordKind::Registration, id: id.clone(), last_updated },
+            registration: Some(PickedRegistration { id, period, at, picked_by }),
+            losers: Vec::new(),
+            more_losers: 0,
+            judged_by_source: false,
+        };
+        key.mark(self.content(), decision)
     }
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::codes::CodedMark;
-use crate::model::{Mark, MarkContent, MarkLine, Session, StudentId};
+use crate::model::{Decision, Mark, MarkContent, MarkLine, Session, StudentId};
 
 /// A place of a mark within a school. Keys sort by student (code points), date and session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,6 +26,13 @@ impl MarkKey {
 
     pub(crate) fn parts(&self) -> (&StudentId, NaiveDate, Session) {
         (&self.student, self.date, self.session)
+    }
+
+    /// The mark at this place.
+    pub(super) fn mark(&self, content: MarkContent, decision: Decision) -> Mark {
+        let (student, date, session) = (self.student.clone(), self.date, self.session);
+        let MarkContent { status, code, code_name, raw_code, minutes_late, .. } = content;
+        Mark { student, date, session, status, code, code_name, raw_code, minutes_late, decision }
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_postgres::types::{Json, ToSql, Type};
 use tokio_postgres::{Row, Transaction};
 
 use super::failure::{Failure, Outcome};
-use crate::model::{Decision, DecisionRule, Mark, MarkContent, RawCode, RecordId, RecordKind, StudentId};
+use crate::model::{Decision, DecisionRule, MarkContent, RawCode, RecordId, RecordKind, StudentId};
 use crate::store::{Change, ChangeCursor, FeedEntry, MarkKey, Run, StoredMark, WithheldChange, WithheldReason, Write};
 
 /// A value for a statement, with its type: statements are not prepared under a name, since that breaks behind poolers.
@@ -118,17 +118,7 @@ pub(super) fn change(row: &Row) -> Outcome<Change> {
     let cursor = ChangeCursor::new(count(row.try_get(3)?)?);
     let decision: Option<Json<Decision>> = row.try_get(7)?;
     let after = match (content(row, 8)?, decision) {
-        (Some(content), Some(Json(decision))) => Some(Arc::new(Mark {
-            student: key.student.clone(),
-            date: key.date,
-            session: key.session,
-            status: content.status,
-            code: content.code,
-            code_name: content.code_name,
-            raw_code: content.raw_code,
-            minutes_late: content.minutes_late,
-            decision,
-        })),
+        (Some(content), Some(Json(decision))) => Some(Arc::new(key.mark(content, decision))),
         (None, None) => None,
         _ => return Err(Failure::Damaged),
     };

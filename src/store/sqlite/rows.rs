@@ -483,17 +483,7 @@ fn mark(connection: &Connection, change: i64, key: &MarkKey, content: MarkConten
     let mut statement = connection.prepare_cached("SELECT decision, checksum FROM decisions WHERE change = ?1")?;
     let (text, kept): (String, u32) = statement.query_row([change], |row| Ok((row.get(0)?, row.get(1)?)))?;
     verify(&(change, &text), kept)?;
-    Ok(Mark {
-        student: key.student.clone(),
-        date: key.date,
-        session: key.session,
-        status: content.status,
-        code: content.code,
-        code_name: content.code_name,
-        raw_code: content.raw_code,
-        minutes_late: content.minutes_late,
-        decision: serde_json::from_str(&text)?,
-    })
+    Ok(key.mark(content, serde_json::from_str(&text)?))
 }
 
 /// That a student was erased, as it stands in its row.
