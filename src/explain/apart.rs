@@ -3,7 +3,7 @@
 
 use super::Expected;
 use super::day::{DayRecord, SessionDay};
-use super::finding::{Cause, Evidence, Step};
+use super::finding::{Evidence, Found, Step};
 use crate::model::{RecordKind, Status};
 use crate::rules::{Candidate, MidnightEnd, Span, Versions, Window};
 
@@ -17,7 +17,7 @@ struct Superseded {
 
 impl SessionDay<'_> {
     /// What to find of records beside the date that say what is expected.
-    pub(super) fn apart(&self, expected: &Expected) -> Option<Cause> {
+    pub(super) fn apart(&self, expected: &Expected) -> Option<Found> {
         if !self.has_school {
             return None;
         }
@@ -30,7 +30,7 @@ impl SessionDay<'_> {
     }
 
     /// A record that ends at the midnight that begins the date.
-    fn ends_before(&self, expected: &Expected) -> Option<Cause> {
+    fn ends_before(&self, expected: &Expected) -> Option<Found> {
         let midnight = self.facts.midnight();
         let is_doubtful = |span: &&Span| {
             let written = span.record.to.filter(|to| !to.is_date() && !to.is_end_of_day());
@@ -79,7 +79,7 @@ impl SessionDay<'_> {
         Some(Superseded { old: record, new: self.out_of_school_record(new), is_on_date })
     }
 
-    fn moved(&self, Superseded { old, new, .. }: Superseded) -> Cause {
+    fn moved(&self, Superseded { old, new, .. }: Superseded) -> Found {
         let cure = self.cure(RecordKind::OutOfSchool, Some(&new), Step::MoveBack(new.clone()));
         let (register_at, counting) = (self.register_at(), Some(new));
         (Evidence::OutOfSchoolDoesNotCoverSession { record: old, register_at, counting }, vec![cure])

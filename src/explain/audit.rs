@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::words::counted;
 use super::{MarkDifference, differences};
-use crate::model::{OutOfSchool, Record, Registration, SessionMark};
+use crate::model::{OutOfSchool, Record, Registration, SessionMark, time_text};
 use crate::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, Window};
 
 /// Finds out which PM start fits a school. It compares the time rule, with each likely start, with the flags of the
@@ -238,7 +238,7 @@ fn changes(dates: &RegisterTimes) -> Vec<PatternChange> {
 }
 
 fn list(times: &BTreeSet<NaiveTime>) -> String {
-    let shown = times.iter().take(MOST_IN_LINE).map(|time| time.format("%H:%M").to_string()).collect::<Vec<_>>();
+    let shown = times.iter().take(MOST_IN_LINE).map(|time| time_text(*time)).collect::<Vec<_>>();
     let more = match times.len().saturating_sub(MOST_IN_LINE) {
         0 => String::new(),
         more => format!(" and {more} more"),
@@ -249,7 +249,6 @@ fn list(times: &BTreeSet<NaiveTime>) -> String {
 impl PmAudit {
     /// What the audit comes to, in a sentence.
     fn verdict(&self) -> String {
-        let clock = |time: NaiveTime| time.format("%H:%M");
         let differing = |start| self.starts.iter().find(|one| one.pm_start == start).map_or(0, |one| one.differing);
         match (self.in_force, self.best) {
             (PmRule::RegistrationPeriods, Some(_)) => {
@@ -262,20 +261,20 @@ impl PmAudit {
                 "No period has a session flag to compare with: take the time of the PM registration.".to_owned()
             }
             (PmRule::FirstFrom(start), Some(_)) if differing(start) == 0 => {
-                format!("Your start of {} fits; nothing to do.", clock(start))
+                format!("Your start of {} fits; nothing to do.", time_text(start))
             }
             (PmRule::FirstFrom(start), Some(best)) if differing(best) < differing(start) => {
                 let marks = counted(differing(start) - differing(best), "mark");
                 format!(
                     "Set the PM start to {}: {marks} more agree than with your start of {}.",
-                    clock(best),
-                    clock(start)
+                    time_text(best),
+                    time_text(start)
                 )
             }
             (PmRule::FirstFrom(start), Some(_)) => {
                 format!(
                     "No start agrees better than your {}; the session flags themselves can decide instead.",
-                    clock(start)
+                    time_text(start)
                 )
             }
         }
@@ -286,16 +285,16 @@ impl fmt::Display for PmAudit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let with = match self.compared_with {
             PmRule::RegistrationPeriods => "the flags of the registration periods".to_owned(),
-            PmRule::FirstFrom(start) => format!("a PM start at {} (no period has a flag)", start.format("%H:%M")),
+            PmRule::FirstFrom(start) => format!("a PM start at {} (no period has a flag)", time_text(start)),
         };
         let marks = counted(self.marks, "mark");
         writeln!(f, "{marks} from {} to {}, by {with}", self.window.from(), self.window.to())?;
         writeln!(f, "PM start  marks that differ")?;
         for start in &self.starts {
             let best = if self.best == Some(start.pm_start) { "  ← agrees best" } else { "" };
-            writeln!(f, "{}     {}{best}", start.pm_start.format("%H:%M"), start.differing)?;
+            writeln!(f, "{}     {}{best}", time_text(start.pm_start), start.differing)?;
             for cell in &start.cells {
-                let register = cell.register.map_or("no register".to_owned(), |at| at.format("%H:%M").to_string());
+                let register = cell.register.map_or("no register".to_owned(), time_text);
                 writeln!(f, "            {} {register}: {}", cell.weekday, cell.differing)?;
             }
         }

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 
 use super::Expected;
 use super::day::{Contender, DayRecord, SessionDay};
-use super::finding::{Cause, Cure, Evidence, Reason, Step};
+use super::finding::{Cure, Evidence, Found, Reason, Step};
 use crate::model::{LoserReason, Mark, RecordKind, Status};
 
 /// Whether a record lost to another candidate of the session (R6).
@@ -18,9 +18,9 @@ impl SessionDay<'_> {
     }
 
     /// What was found, the one that explains most first; never empty.
-    pub(super) fn causes(&self) -> Vec<Cause> {
+    pub(super) fn causes(&self) -> Vec<Found> {
         let plain = self.plain();
-        let mut causes: Vec<Cause> = match (self.expected(), self.store_behind()) {
+        let mut causes: Vec<Found> = match (self.expected(), self.store_behind()) {
             // No record of a date without school explains anything.
             (_, behind) if self.is_closed() => behind.into_iter().collect(),
             (Some(expected), behind) => {
@@ -52,7 +52,7 @@ impl SessionDay<'_> {
     }
 
     /// What explains that the mark is not the expected one.
-    fn against(&self, expected: &Expected, plain: Option<Cause>) -> Vec<Cause> {
+    fn against(&self, expected: &Expected, plain: Option<Found>) -> Vec<Found> {
         let losing: Vec<&Contender> =
             self.contenders.iter().filter(|one| one.is_expected && one.why.is_some()).collect();
         let first = |is: &dyn Fn(&Contender) -> bool| losing.iter().find(|one| is(one)).map(|one| &one.record);
@@ -88,14 +88,14 @@ impl SessionDay<'_> {
             self.other_registration(expected, beaten),
             plain,
         ];
-        let mut causes: Vec<Cause> = explained.into_iter().flatten().collect();
+        let mut causes: Vec<Found> = explained.into_iter().flatten().collect();
         if causes.is_empty() || !is_read {
             causes.extend(self.stale_or_missing(expected, causes.is_empty()));
         }
         causes
     }
 
-    fn outside_window(&self) -> Option<Cause> {
+    fn outside_window(&self) -> Option<Found> {
         let (date, window) = (self.facts.question.date, self.facts.window);
         let is_ahead = window.today().is_some_and(|today| date > today);
         let (window_from, window_to) = (window.from(), window.to());
@@ -103,7 +103,7 @@ impl SessionDay<'_> {
             .then(|| (Evidence::OutsideWindow { date, window_from, window_to, is_ahead }, Vec::new()))
     }
 
-    fn store_behind(&self) -> Option<Cause> {
+    fn store_behind(&self) -> Option<Found> {
         let shown = self.shown()?;
         (!Mark::look_alike(shown.mark.as_ref(), self.mark)).then(|| {
             let (run, fetched_at) = shown.since.unzip();
@@ -113,7 +113,7 @@ impl SessionDay<'_> {
     }
 
     /// What is wrong whether or not anything is expected.
-    fn plain(&self) -> Option<Cause> {
+    fn plain(&self) -> Option<Found> {
         let question = &self.facts.question;
         // Nothing can be entered with a letter that there is not.
         let letter = self.letter_trouble().map(|(reason, _)| reason);
@@ -144,7 +144,7 @@ impl SessionDay<'_> {
     }
 
     /// Another register of the day says what is expected, and would count by another rule.
-    fn other_registration(&self, expected: &Expected, beaten: Option<&DayRecord>) -> Option<Cause> {
+    fn other_registration(&self, expected: &Expected, beaten: Option<&DayRecord>) -> Option<Found> {
         let (registration, pm_rule) = self.counts_by_other_rule(expected)?;
         let flag = registration.flag;
         let is_doubtful = flag != Some(self.session)
@@ -162,7 +162,7 @@ impl SessionDay<'_> {
     }
 
     /// Nothing that was read explains the mark: a change may not have reached the reply yet.
-    fn stale_or_missing(&self, expected: &Expected, is_first: bool) -> Option<Cause> {
+    fn stale_or_missing(&self, expected: &Expected, is_first: bool) -> Option<Found> {
         let (reason, cure) = match (self.letter_trouble(), self.mark) {
             (Some((reason, step)), _) => (reason, step.into()),
             (None, Some(_)) => {
@@ -200,12 +200,13 @@ impl SessionDay<'_> {
         if letters.is_empty() {
             return Some((Reason::NoCodes, Step::GrantCodes));
         }
-        let alike = || letters.iter().find(|known| known.eq_ignore_ascii_case(letter)).cloned();
-        let is_known = letters.contains(letter);
-        (!is_known).then(|| (Reason::UnknownLetter(letter.clone(), alike()), Step::AddLetter(letter.clone())))
+        (!letters.contains(letter)).then(|| {
+            let alike = letters.iter().find(|known| known.eq_ignore_ascii_case(letter)).cloned();
+            (Reason::UnknownLetter { letter: letter.clone(), alike }, Step::AddLetter(letter.clone()))
+        })
     }
 
-    fn missing_timestamp(&self, expected: &Expected, loser: &DayRecord) -> Cause {
+    fn missing_timestamp(&self, expected: &Expected, loser: &DayRecord) -> Found {
         let kind = loser.record.kind;
         let cures = if self.facts.has_stamps(kind) {
             vec![self.cure(kind, Some(loser), Step::AddStamp(loser.clone()))]
@@ -220,7 +221,7 @@ impl SessionDay<'_> {
         (Evidence::MissingTimestamp { record, winner }, cures)
     }
 
-    fn duplicate(&self, loser: &DayRecord) -> Cause {
+    fn duplicate(&self, loser: &DayRecord) -> Found {
         let stands = |one: &&Contender| {
             one.why != Some(LoserReason::Duplicate) && one.record.to.is_none() && one.record.from == loser.from
         };
@@ -248,7 +249,7 @@ impl SessionDay<'_> {
         }
     }
 
-    fn not_covering(&self, loser: &DayRecord) -> Cause {
+    fn not_covering(&self, loser: &DayRecord) -> Found {
         let cure = self.cure(RecordKind::OutOfSchool, Some(loser), Step::CoverSession(loser.clone()));
         let (record, register_at) = (loser.clone(), self.register_at());
         (Evidence::OutOfSchoolDoesNotCoverSession { record, register_at, counting: None }, vec![cure])
@@ -273,7 +274,7 @@ impl SessionDay<'_> {
         let records = self.contenders.iter().map(|one| &one.record).filter(|_| self.facts.is_by_periods());
         let unlisted = records.filter(is_unlisted).find_map(|row| Some((row, row.period.clone()?)));
         if let Some((row, period)) = unlisted {
-            return (Reason::UnreadPeriod(row.clone(), period.clone()), Step::GrantPeriod(period));
+            return (Reason::UnreadPeriod { record: row.clone(), period: period.clone() }, Step::GrantPeriod(period));
         }
         match (self.has_school, self.register.has_session_marks()) {
             _ if self.lacks_flagged_period() => (Reason::NoFlaggedPeriod, Step::FlagPeriod),

@@ -24,11 +24,11 @@ impl SessionDay<'_> {
     }
 
     pub(super) fn name_stamp_field(&self, kind: RecordKind) -> Step {
-        let candidates = match kind {
+        let fields = match kind {
             RecordKind::OutOfSchool => self.facts.undecided_fields.clone(),
             _ => Vec::new(),
         };
-        Step::NameStampField(kind, candidates)
+        Step::NameStampField { kind, fields }
     }
 
     /// Nothing is newer than a rival whose time of update lies in the future, until that rival is saved.
@@ -55,7 +55,7 @@ impl SessionDay<'_> {
             return None;
         }
         let row = self.row().filter(|row| rivals.iter().all(|rival| rival.from < row.from));
-        Some(Step::EndRecords(rivals, row.map(|row| row.from.time())))
+        Some(Step::EndRecords { records: rivals, at: row.map(|row| row.from.time()) })
     }
 
     /// What makes the session's mark the expected one, and leaves other sessions as they are: an out-of-school record can

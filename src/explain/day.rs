@@ -184,8 +184,8 @@ impl Facts {
         let known: BTreeSet<&Registration> = all
             .iter()
             .filter_map(|(candidate, _)| match candidate {
-                Candidate::Registration(row, _) => Some(*row),
-                Candidate::SessionMark(..) | Candidate::OutOfSchool(_) => None,
+                Candidate::Row(row, ..) => Some(*row),
+                Candidate::OutOfSchool(_) => None,
             })
             .collect();
         // No rule makes the mark of one session that of the other.
@@ -206,9 +206,7 @@ impl Facts {
     pub(super) fn day_record(&self, register: &Register, candidate: &Candidate<'_>) -> DayRecord {
         let outcome = register.outcome(candidate);
         let (from, to, period) = match candidate {
-            Candidate::Registration(row, _) | Candidate::SessionMark(row, _) => {
-                (row.at.school_time(self.rules.zone()), None, row.period.clone())
-            }
+            Candidate::Row(row, ..) => (row.at.school_time(self.rules.zone()), None, row.period.clone()),
             Candidate::OutOfSchool(span) => (span.from, Some(span.to), None),
         };
         let flag = period.as_ref().and_then(|period| self.flag(period));
@@ -231,7 +229,7 @@ impl Facts {
     }
 
     pub(super) fn is_by_periods(&self) -> bool {
-        self.rules.pm() == PmRule::RegistrationPeriods
+        self.rules.is_by_periods()
     }
 
     /// A registration whose period is not in the list: the period rule passes it over (R3).

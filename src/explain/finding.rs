@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use super::DayRecord;
-use crate::model::{Mark, PeriodId, PickedRegistration, RawCode, RecordKind, Session, StudentId, names, stamp_text};
+use crate::model::{
+    Mark, PeriodId, PickedRegistration, RawCode, RecordKind, Session, StudentId, names, stamp_text, time_text,
+};
 use crate::rules::PmRule;
 
 /// What can be wrong with a mark. The names are part of the JSON of a diagnosis.
@@ -107,6 +109,7 @@ impl Serialize for Finding {
 #[non_exhaustive]
 pub enum Evidence {
     /// [`FindingName::OutsideWindow`]
+    #[non_exhaustive]
     OutsideWindow {
         /// The date in question.
         date: NaiveDate,
@@ -119,6 +122,7 @@ pub enum Evidence {
         is_ahead: bool,
     },
     /// [`FindingName::StoreBehindSource`]
+    #[non_exhaustive]
     StoreBehindSource {
         /// The date in question.
         date: NaiveDate,
@@ -132,6 +136,7 @@ pub enum Evidence {
         fetched_at: Option<DateTime<Utc>>,
     },
     /// [`FindingName::MissingTimestamp`]
+    #[non_exhaustive]
     MissingTimestamp {
         /// The record that says what is expected.
         record: DayRecord,
@@ -139,6 +144,7 @@ pub enum Evidence {
         winner: Option<DayRecord>,
     },
     /// [`FindingName::OutOfSchoolOlderThanRegistration`]
+    #[non_exhaustive]
     OutOfSchoolOlderThanRegistration {
         /// The record that says what is expected.
         record: DayRecord,
@@ -146,6 +152,7 @@ pub enum Evidence {
         winner: Option<DayRecord>,
     },
     /// [`FindingName::RegistrationOlderThanOutOfSchool`]
+    #[non_exhaustive]
     RegistrationOlderThanOutOfSchool {
         /// The record that says what is expected.
         record: DayRecord,
@@ -153,6 +160,7 @@ pub enum Evidence {
         winner: Option<DayRecord>,
     },
     /// [`FindingName::DuplicateRegistrations`]
+    #[non_exhaustive]
     DuplicateRegistrations {
         /// The record that says what is expected.
         record: DayRecord,
@@ -160,6 +168,7 @@ pub enum Evidence {
         counting: Option<DayRecord>,
     },
     /// [`FindingName::OutOfSchoolDoesNotCoverSession`]
+    #[non_exhaustive]
     OutOfSchoolDoesNotCoverSession {
         /// The record that says what is expected.
         record: DayRecord,
@@ -170,6 +179,7 @@ pub enum Evidence {
         counting: Option<DayRecord>,
     },
     /// [`FindingName::PmRulePicksOtherRegistration`]
+    #[non_exhaustive]
     PmRulePicksOtherRegistration {
         /// The registration that says what is expected.
         registration: DayRecord,
@@ -182,6 +192,7 @@ pub enum Evidence {
         flag: Option<Session>,
     },
     /// [`FindingName::UnknownCode`]
+    #[non_exhaustive]
     UnknownCode {
         /// The record that decides.
         record: DayRecord,
@@ -192,6 +203,7 @@ pub enum Evidence {
         letter: Option<Reason>,
     },
     /// [`FindingName::NotTaken`]
+    #[non_exhaustive]
     NotTaken {
         /// The row of the register.
         record: DayRecord,
@@ -200,6 +212,7 @@ pub enum Evidence {
         letter: Option<Reason>,
     },
     /// [`FindingName::NoRecord`]: there is no record at all of the student and date.
+    #[non_exhaustive]
     NoRecord {
         /// The student.
         student: StudentId,
@@ -213,6 +226,7 @@ pub enum Evidence {
         letter: Option<Reason>,
     },
     /// [`FindingName::NoRecord`]: no record says what is expected, and replies are not cached.
+    #[non_exhaustive]
     NothingExpected {
         /// The student.
         student: StudentId,
@@ -229,6 +243,7 @@ pub enum Evidence {
         store_agrees: bool,
     },
     /// [`FindingName::CacheMayBeStale`]
+    #[non_exhaustive]
     CacheMayBeStale {
         /// The earliest moment that the replies can show.
         #[serde(serialize_with = "stamp")]
@@ -247,12 +262,14 @@ pub enum Evidence {
         store_agrees: bool,
     },
     /// [`FindingName::Consistent`]
+    #[non_exhaustive]
     Consistent {
         /// Why there is no mark; `None` if there is one.
         #[serde(skip)]
         no_mark: Option<Reason>,
     },
     /// [`FindingName::CacheExpiryTooLong`]
+    #[non_exhaustive]
     CacheExpiryTooLong {
         /// The cache expiry.
         #[serde(rename = "cache_expiry_seconds", serialize_with = "seconds")]
@@ -289,7 +306,13 @@ pub enum Reason {
     /// The last sync was told that the school was closed on the date.
     Closed,
     /// The registration belongs to a period that was not read.
-    UnreadPeriod(DayRecord, PeriodId),
+    #[non_exhaustive]
+    UnreadPeriod {
+        /// The registration.
+        record: DayRecord,
+        /// Its period.
+        period: PeriodId,
+    },
     /// No registration period of the date is flagged with the session.
     NoFlaggedPeriod,
     /// No student has a register in the session.
@@ -304,9 +327,14 @@ pub enum Reason {
     Replaced(DayRecord),
     /// No registration codes were read.
     NoCodes,
-    /// The code table does not have this letter; the second value is the same letter in the other case, if the table
-    /// has that.
-    UnknownLetter(Box<str>, Option<Box<str>>),
+    /// The code table does not have the expected letter.
+    #[non_exhaustive]
+    UnknownLetter {
+        /// The letter.
+        letter: Box<str>,
+        /// The same letter in the other case, if the table has that.
+        alike: Option<Box<str>>,
+    },
 }
 
 /// Steps that, done in this order, make the mark what is expected.
@@ -329,12 +357,24 @@ pub enum Step {
     SaveFuture(Vec<DayRecord>),
     /// Edit the record and save it again, so that it gets a time of update.
     AddStamp(DayRecord),
-    /// Tell rollmark which field holds the time of update of these records; it may be one of those listed.
-    NameStampField(RecordKind, Vec<String>),
+    /// Tell rollmark which field holds the time of update of records of a kind.
+    #[non_exhaustive]
+    NameStampField {
+        /// The kind.
+        kind: RecordKind,
+        /// Fields that may hold it.
+        fields: Vec<String>,
+    },
     /// Tell rollmark which field holds the code of out-of-school records, if it is one of those listed.
     NameCodeField(Vec<String>),
-    /// End the out-of-school records at this school time, or change their times so that the session is left out.
-    EndRecords(Vec<DayRecord>, Option<NaiveTime>),
+    /// End out-of-school records at a school time, or change their times so that the session is left out.
+    #[non_exhaustive]
+    EndRecords {
+        /// The records.
+        records: Vec<DayRecord>,
+        /// The time, if there is one that leaves the session out.
+        at: Option<NaiveTime>,
+    },
     /// Change the times of the out-of-school record so that it covers the session.
     CoverSession(DayRecord),
     /// Change the end of the out-of-school record so that it covers the session.
@@ -374,7 +414,7 @@ pub enum Step {
 }
 
 /// What was found, and what helps.
-pub(super) type Cause = (Evidence, Vec<Cure>);
+pub(super) type Found = (Evidence, Vec<Cure>);
 
 impl From<Step> for Cure {
     fn from(step: Step) -> Self {
@@ -396,16 +436,11 @@ pub(super) fn as_line<S: Serializer>(mark: &Option<Mark>, serializer: S) -> Resu
 
 fn rule<S: Serializer>(rule: &PmRule, serializer: S) -> Result<S::Ok, S::Error> {
     let (name, start) = match rule {
-        PmRule::FirstFrom(start) => ("time", Some(clock(*start))),
+        PmRule::FirstFrom(start) => ("time", Some(time_text(*start))),
         PmRule::RegistrationPeriods => ("periods", None),
     };
     let mut object = serializer.serialize_struct("PmRule", 2)?;
     object.serialize_field("pm_rule", name)?;
     object.serialize_field("pm_start", &start)?;
     object.end()
-}
-
-/// "13:30", and seconds where there are any.
-pub(super) fn clock(time: NaiveTime) -> String {
-    time.format(if time.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string()
 }

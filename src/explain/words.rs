@@ -3,9 +3,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::day::{DayRecord, SessionDay};
-use super::finding::{Cause, Cure, Evidence, Finding, Reason, Step, clock};
+use super::finding::{Cure, Evidence, Finding, Found, Reason, Step};
 use super::{Expected, Wording};
-use crate::model::{Mark, RecordKind, Session, clock_text};
+use crate::model::{Mark, RecordKind, Session, clock_text, time_text};
 use crate::rules::PmRule;
 
 /// So many records or fields are named in one sentence.
@@ -18,7 +18,7 @@ pub(super) struct Words<'a> {
 }
 
 impl Words<'_> {
-    pub(super) fn finding(&self, (evidence, cures): Cause) -> Finding {
+    pub(super) fn finding(&self, (evidence, cures): Found) -> Finding {
         let (summary, advice) = (self.summary(&evidence), self.advice(&evidence, &cures));
         Finding { evidence, cures, summary, advice }
     }
@@ -102,18 +102,20 @@ impl Words<'_> {
                     _ if record.to == Some(self.day.facts.midnight()) => {
                         format!("ends at the midnight that begins {date}, so it does not reach into that date")
                     }
-                    Some(at) => format!("does not cover the {session} register at {}", clock(at.time())),
+                    Some(at) => format!("does not cover the {session} register at {}", time_text(at.time())),
                     None => format!("does not reach into the {session} session"),
                 };
                 format!("{}, but {why}.", says(record))
             }
             Evidence::PmRulePicksOtherRegistration { registration, picked, .. } => {
                 let by = match self.day.facts.rules.pm() {
-                    PmRule::FirstFrom(start) => format!("with the PM start at {}", clock(start)),
+                    PmRule::FirstFrom(start) => format!("with the PM start at {}", time_text(start)),
                     PmRule::RegistrationPeriods => "by the flags of the registration periods".to_owned(),
                 };
                 let counting = match picked {
-                    Some(picked) => format!("the register of {} is the {session} register", clock(picked.at.time())),
+                    Some(picked) => {
+                        format!("the register of {} is the {session} register", time_text(picked.at.time()))
+                    }
                     None => format!("the student is in no {session} register"),
                 };
                 format!("{}, but {by} {counting}.", says(registration))
@@ -172,7 +174,7 @@ impl Words<'_> {
             ),
             (Evidence::MissingTimestamp { .. }, [_, other @ ..]) => {
                 match cures.first().map(|cure| cure.steps.as_slice()) {
-                    Some([Step::NameStampField(of_kind, fields)]) => {
+                    Some([Step::NameStampField { kind: of_kind, fields }]) => {
                         let other = other.iter().map(|cure| format!(" If it does not, {cure}; then sync."));
                         format!(
                             "No {} was read with a time of update, so saving this one again does not help. If the management \
@@ -253,9 +255,9 @@ impl Words<'_> {
         let (session, date, expected) = (self.day.session, self.day.facts.question.date, self.expected());
         match reason {
             Reason::Closed => format!("The school was closed on {date}, as the last sync was told"),
-            Reason::UnreadPeriod(row, period) => format!(
+            Reason::UnreadPeriod { record, period } => format!(
                 "{} belongs to the registration period {period}, which was not read, so it does not count",
-                capitalised(&named(row))
+                capitalised(&named(record))
             ),
             Reason::NoFlaggedPeriod => format!("No registration period of {date} is flagged {session}"),
             Reason::NoRegister => {
@@ -273,7 +275,7 @@ impl Words<'_> {
                 named(old)
             ),
             Reason::NoCodes => "No registration codes were read, so no mark has a letter".to_owned(),
-            Reason::UnknownLetter(letter, alike) => {
+            Reason::UnknownLetter { letter, alike } => {
                 let alike = alike.as_ref().map(|known| format!(" (it has {known})")).unwrap_or_default();
                 format!("The code table has no code {letter}{alike}, so no mark can have it")
             }
@@ -306,7 +308,7 @@ impl Words<'_> {
             Step::AddStamp(record) => {
                 format!("edit {} and save it again, so that it gets a time of update", self.short(record))
             }
-            Step::NameStampField(of_kind, fields) => {
+            Step::NameStampField { kind: of_kind, fields } => {
                 let (kind, field) = (kind(*of_kind), self.stamp_field(*of_kind, fields));
                 format!(
                     "name the field that holds the time of update of {kind}s ({field}), since no {kind} was read with one"
@@ -317,10 +319,10 @@ impl Words<'_> {
                 self.wording.named_field("out_of_school_code"),
                 few(fields)
             ),
-            Step::EndRecords(records, Some(at)) => {
-                format!("end {} at {} (if the student was back by then)", self.all_short(records), clock(*at))
+            Step::EndRecords { records, at: Some(at) } => {
+                format!("end {} at {} (if the student was back by then)", self.all_short(records), time_text(*at))
             }
-            Step::EndRecords(records, None) => {
+            Step::EndRecords { records, at: None } => {
                 format!("change the times of {}, so that the {session} session is left out", self.all_short(records))
             }
             Step::CoverSession(record) => {
@@ -373,7 +375,7 @@ impl Words<'_> {
                 format!("ask again with a letter that the table has, or add {letter} to the registration codes")
             }
             Step::SetPmRule(PmRule::FirstFrom(start)) => {
-                format!("distinguish AM and PM by time, with the PM start at {}", clock(*start))
+                format!("distinguish AM and PM by time, with the PM start at {}", time_text(*start))
             }
             Step::SetPmRule(PmRule::RegistrationPeriods) => {
                 "distinguish AM and PM by the session flags of the registration periods".to_owned()
@@ -386,13 +388,13 @@ impl Words<'_> {
     fn to_cover(&self) -> String {
         match (self.day.facts.rules.pm(), self.day.register_at(), self.day.session) {
             (PmRule::FirstFrom(start), None, Session::Am) => {
-                format!("it covers some time of that day before {}", clock(start))
+                format!("it covers some time of that day before {}", time_text(start))
             }
             (PmRule::FirstFrom(start), None, Session::Pm) => {
-                format!("it covers some time of that day from {} on", clock(start))
+                format!("it covers some time of that day from {} on", time_text(start))
             }
             (_, register, _) => {
-                let at = register.map_or("the register".to_owned(), |at| clock(at.time()));
+                let at = register.map_or("the register".to_owned(), |at| time_text(at.time()));
                 format!("it begins at {at} or before and ends after {at}")
             }
         }
@@ -465,7 +467,7 @@ fn named(day: &DayRecord) -> String {
     let id = day.record.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
     let times = match (day.record.kind, day.to) {
         (RecordKind::SessionMark, _) => format!("of {} {}", day.from.date(), day.half_day()),
-        (_, None) => format!("of {}", clock(day.from.time())),
+        (_, None) => format!("of {}", time_text(day.from.time())),
         (_, Some(to)) => format!("from {} to {}", day.from.format("%Y-%m-%d %H:%M"), to.format("%Y-%m-%d %H:%M")),
     };
     format!("the {}{id} {times}", kind(day.record.kind))
@@ -475,7 +477,7 @@ fn named(day: &DayRecord) -> String {
 fn register_of(row: &DayRecord) -> String {
     match row.record.kind {
         RecordKind::SessionMark => format!("the {} register", row.half_day()),
-        _ => format!("the register of {}", clock(row.from.time())),
+        _ => format!("the register of {}", time_text(row.from.time())),
     }
 }
 

@@ -39,6 +39,12 @@ macro_rules! id {
             }
         }
 
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl From<String> for $name {
             fn from(text: String) -> Self {
                 Self::new(text)
@@ -108,7 +114,7 @@ id! {
 /// The order of ids as the rules compare them (R1.4): missing, then all-digit ids by value, then others by code point.
 ///
 /// All-digit ids of equal value (leading zeros) compare as text.
-pub(crate) fn compare_ids(a: Option<&str>, b: Option<&str>) -> Ordering {
+pub(crate) fn compare_ids(a: Option<impl AsRef<str>>, b: Option<impl AsRef<str>>) -> Ordering {
     fn key(id: &str) -> (bool, usize, &str, &str) {
         if id.bytes().all(|byte| byte.is_ascii_digit()) {
             let digits = id.trim_start_matches('0');
@@ -117,7 +123,7 @@ pub(crate) fn compare_ids(a: Option<&str>, b: Option<&str>) -> Ordering {
             (true, 0, id, id)
         }
     }
-    a.map(key).cmp(&b.map(key))
+    a.as_ref().map(|id| key(id.as_ref())).cmp(&b.as_ref().map(|id| key(id.as_ref())))
 }
 
 #[cfg(test)]

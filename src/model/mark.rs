@@ -1,6 +1,6 @@
 use std::fmt;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Timelike, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{PeriodId, RawCode, RecordId, Session, StudentId, Zone, names};
@@ -480,6 +480,11 @@ impl<'a> MarkLine<'a> {
 /// An instant in school time, to the second: `2026-11-20 09:14:03`.
 pub fn clock_text(instant: DateTime<Utc>, zone: &Zone) -> String {
     zone.wall_time(instant).format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A time of day as sentences show it: `13:30`, with seconds only where there are some.
+pub(crate) fn time_text(time: NaiveTime) -> String {
+    time.format(if time.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string()
 }
 
 /// A stamp as files show it: RFC 3339 in UTC with `Z`, a fraction only if it is not zero (three digits, six if needed).

@@ -18,6 +18,7 @@ pub use cause::{Cause, Retry};
 pub(crate) use ids::compare_ids;
 pub use ids::{CodeId, PeriodId, RawCode, RecordId, SchoolId, StudentId};
 pub use issue::{Issue, IssueCount, Issues};
+pub(crate) use mark::time_text;
 pub use mark::{
     Decision, DecisionRule, Loser, LoserReason, Mark, MarkContent, PickedBy, PickedRegistration, RecordKind,
     RecordReference, Status, clock_text, stamp_text,

@@ -1,6 +1,6 @@
 /// A text that is not one of the names of a type. The message lists them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not {what}; there {}", known(names))]
+#[error("not {what}; use {}", known(names))]
 pub struct UnknownName {
     what: &'static str,
     names: &'static [&'static str],
@@ -8,8 +8,8 @@ pub struct UnknownName {
 
 fn known(names: &[&str]) -> String {
     match names {
-        [only] => format!("is {only}"),
-        names => format!("are {}", names.join(", ")),
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        names => names.concat(),
     }
 }
 
@@ -119,7 +119,7 @@ mod tests {
             assert_eq!(text.parse::<PmRule>().unwrap().to_string(), text);
         }
         let unknown = "noon".parse::<Session>().unwrap_err();
-        assert_eq!(unknown.to_string(), "not a session; there are AM, PM");
+        assert_eq!(unknown.to_string(), "not a session; use AM or PM");
     }
 
     #[test]

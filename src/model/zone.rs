@@ -7,6 +7,8 @@ use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Timelike, Utc};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::names;
+
 /// A school's time zone: an IANA name and the rules that belong to it.
 ///
 /// Parsing a name uses the time-zone database that is bundled with this crate, without I/O. Governments change their
@@ -70,8 +72,7 @@ impl Steady {
 }
 
 /// Where the rules of a [`Zone`] come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ZoneOrigin {
     /// The time-zone database that is bundled with this crate.
@@ -80,14 +81,7 @@ pub enum ZoneOrigin {
     Machine,
 }
 
-impl fmt::Display for ZoneOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Bundled => "bundled",
-            Self::Machine => "machine",
-        })
-    }
-}
+names!(ZoneOrigin, "an origin of time-zone rules", { Bundled => "bundled", Machine => "machine", });
 
 /// A name that the time-zone database does not have, or rules that are not in the TZif format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use chrono::{DateTime, Utc};
 
-use crate::model::{RecordId, Registration, Zone, compare_ids};
+use crate::model::{Registration, Zone, compare_ids};
 
 pub(super) fn is_not_taken(row: &Registration) -> bool {
     !row.registered && row.code.is_none() && row.verdict.is_none_or(|verdict| !verdict.taken && !verdict.out_of_school)
@@ -18,6 +18,6 @@ pub(super) fn stamp_of(row: &Registration, zone: &Zone) -> Option<DateTime<Utc>>
 pub(crate) fn compare_duplicates(a: &Registration, b: &Registration, zone: &Zone) -> Ordering {
     (stamp_of(a, zone), !is_not_taken(a))
         .cmp(&(stamp_of(b, zone), !is_not_taken(b)))
-        .then_with(|| compare_ids(a.id.as_ref().map(RecordId::as_str), b.id.as_ref().map(RecordId::as_str)))
+        .then_with(|| compare_ids(a.id.as_ref(), b.id.as_ref()))
         .then_with(|| a.cmp(b))
 }

@@ -158,6 +158,11 @@ impl Rules {
         Self { zone, pm_rule, tie_break, midnight_end }
     }
 
+    /// Whether the session flags of the registration periods distinguish AM and PM.
+    pub(crate) fn is_by_periods(&self) -> bool {
+        self.pm_rule == PmRule::RegistrationPeriods
+    }
+
     /// What an end at midnight means in a record of whole days.
     pub fn midnight_end(&self) -> MidnightEnd {
         self.midnight_end

@@ -224,9 +224,7 @@ impl Register {
         if !self.is_in_session(date, session) {
             return None;
         }
-        let rows = self.students.get(student).map_or(&[][..], |seen| seen.days.rows(date, session));
-        let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
-        self.decide(student, date, session, rows, spans)
+        self.decide(student, date, session, self.rows_of(student, date, session), self.spans_of(student))
     }
 
     /// All marks, sorted by student (code points), date, session.
@@ -267,7 +265,7 @@ impl Register {
         &'a self,
         student: &StudentId,
     ) -> impl Iterator<Item = (NaiveDate, Session, &'a [HeldRow], &'a [Span])> + use<'a> {
-        let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
+        let spans = self.spans_of(student);
         // Both are sorted.
         let mut rest = self.students.get(student).map_or(&[][..], |seen| &seen.days.0);
         self.in_session.iter().map(move |(date, session)| {
@@ -323,7 +321,7 @@ impl Register {
             return Some(Vec::new());
         }
         let is_registration = |student: &StudentId, session, at, period: Option<&PeriodId>| {
-            let held = self.students.get(student).and_then(|seen| seen.days.rows(date, session).first());
+            let held = self.rows_of(student, date, session).first();
             held.is_some_and(|row| row.at == at && row.period.as_ref() == period)
         };
         Some(self.day_registers.not_taken(date, is_registration))
@@ -384,6 +382,14 @@ impl Register {
     /// ([`MidnightEnd::IncludesDate`](super::MidnightEnd::IncludesDate), [R5](crate::guide::rules#r5)).
     pub fn midnight_ends_are_meant(&self) -> bool {
         self.facts.midnight_ends_are_meant
+    }
+
+    fn rows_of(&self, student: &StudentId, date: NaiveDate, session: Session) -> &[HeldRow] {
+        self.students.get(student).map_or(&[], |seen| seen.days.rows(date, session))
+    }
+
+    fn spans_of(&self, student: &StudentId) -> &[Span] {
+        self.spans.get(student).map_or(&[], Vec::as_slice)
     }
 
     fn covers(&self, span: &Span, date: NaiveDate, session: Session, register: Option<NaiveDateTime>) -> bool {
@@ -462,9 +468,10 @@ impl Register {
         let more_losers = (others.len() + rows.len().saturating_sub(1) - losers.len()) as u64;
 
         let outcome = self.outcome(winner);
-        let judged_by_source = matches!(winner, Candidate::Registration(row, _) if row.verdict.is_some());
+        let judged_by_source =
+            matches!(winner, Candidate::Row(row, RecordKind::Registration, _) if row.verdict.is_some());
         let late_minutes = match (outcome.status, winner) {
-            (Status::Late, Candidate::Registration(row, _) | Candidate::SessionMark(row, _)) => row.minutes_late,
+            (Status::Late, Candidate::Row(row, ..)) => row.minutes_late,
             _ => None,
         };
         Some(Mark {
@@ -505,7 +512,7 @@ impl Register {
         session: Session,
         rows: &'a [Registration],
     ) -> Vec<(Candidate<'a>, Option<LoserReason>)> {
-        let spans = self.spans.get(student).map_or(&[][..], Vec::as_slice);
+        let spans = self.spans_of(student);
         let at = rows.first().map(|row| row.at.school_time(self.rules.zone()));
         let candidates = self.candidates(date, session, rows.first(), spans);
         let mut all: Vec<(Candidate<'a>, Option<LoserReason>)> = Vec::new();
@@ -525,14 +532,13 @@ impl Register {
 
     /// The student's rows at the time of the session's register, the one that counts first (R3, R4).
     pub(crate) fn rows(&self, student: &StudentId, date: NaiveDate, session: Session) -> Vec<Registration> {
-        let held = self.students.get(student).map_or(&[][..], |seen| seen.days.rows(date, session));
-        held.iter().map(|held| held.row(student)).collect()
+        self.rows_of(student, date, session).iter().map(|held| held.row(student)).collect()
     }
 
     /// The record that would decide if this row were a session's registration (R6).
     pub(crate) fn winner_beside<'a>(&'a self, row: &'a Registration) -> Candidate<'a> {
         let at = row.at.school_time(self.rules.zone());
-        let spans = self.spans.get(&row.student).map_or(&[][..], Vec::as_slice);
+        let spans = self.spans_of(&row.student);
         let covering = spans.iter().filter(|span| span.covers(at)).map(Candidate::OutOfSchool);
         covering.fold(self.candidate(row), |best, span| match span.compare(&best, self.rules.tie_break) {
             Ordering::Greater => span,
@@ -542,19 +548,18 @@ impl Register {
 
     /// The student's out-of-school records that reach into the window.
     pub(crate) fn out_of_school<'a>(&'a self, student: &StudentId) -> impl Iterator<Item = Candidate<'a>> + use<'a> {
-        self.spans.get(student).map_or(&[][..], Vec::as_slice).iter().map(Candidate::OutOfSchool)
+        self.spans_of(student).iter().map(Candidate::OutOfSchool)
     }
 
     /// A row as a candidate.
     pub(crate) fn candidate<'a>(&self, row: &'a Registration) -> Candidate<'a> {
-        let stamp = stamp_of(row, self.rules.zone());
-        if self.has_session_marks() { Candidate::SessionMark(row, stamp) } else { Candidate::Registration(row, stamp) }
+        Candidate::Row(row, self.row_kind, stamp_of(row, self.rules.zone()))
     }
 
     /// What a record says if it decides.
     pub(crate) fn outcome(&self, candidate: &Candidate<'_>) -> Outcome {
         match candidate {
-            Candidate::Registration(row, _) | Candidate::SessionMark(row, _) => self.judge(row),
+            Candidate::Row(row, ..) => self.judge(row),
             Candidate::OutOfSchool(span) => self.judge_absence(span.record.code.as_ref(), Status::Absent),
         }
     }
@@ -608,28 +613,27 @@ pub(crate) struct Outcome {
 /// A record that competes for a session (R6).
 #[derive(Clone, Copy)]
 pub(crate) enum Candidate<'a> {
-    Registration(&'a Registration, Option<DateTime<Utc>>),
-    /// A session mark, as a row.
-    SessionMark(&'a Registration, Option<DateTime<Utc>>),
+    /// A registration, or a session mark as a row.
+    Row(&'a Registration, RecordKind, Option<DateTime<Utc>>),
     OutOfSchool(&'a Span),
 }
 
 impl Candidate<'_> {
     fn stamp(&self) -> Option<DateTime<Utc>> {
         match self {
-            Self::Registration(_, stamp) | Self::SessionMark(_, stamp) => *stamp,
+            Self::Row(.., stamp) => *stamp,
             Self::OutOfSchool(span) => span.stamp,
         }
     }
 
     fn is_not_taken(&self) -> bool {
-        matches!(self, Self::Registration(row, _) | Self::SessionMark(row, _) if is_not_taken(row))
+        matches!(self, Self::Row(row, ..) if is_not_taken(row))
     }
 
     /// The greater wins (R6). There is at most one registration among the candidates.
     fn compare(&self, other: &Self, tie_break: TieBreak) -> Ordering {
         let is_preferred = |candidate: &Self| match candidate {
-            Self::Registration(..) | Self::SessionMark(..) => tie_break == TieBreak::Registration,
+            Self::Row(..) => tie_break == TieBreak::Registration,
             Self::OutOfSchool(_) => tie_break == TieBreak::OutOfSchool,
         };
         (!self.is_not_taken(), self.stamp()).cmp(&(!other.is_not_taken(), other.stamp())).then_with(|| {
@@ -642,8 +646,7 @@ impl Candidate<'_> {
 
     pub(crate) fn reference(&self) -> RecordReference {
         let (kind, id) = match self {
-            Self::Registration(row, _) => (RecordKind::Registration, row.id.clone()),
-            Self::SessionMark(row, _) => (RecordKind::SessionMark, row.id.clone()),
+            Self::Row(row, kind, _) => (*kind, row.id.clone()),
             Self::OutOfSchool(span) => (RecordKind::OutOfSchool, span.record.id.clone()),
         };
         RecordReference { kind, id, last_updated: self.stamp() }

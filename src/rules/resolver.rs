@@ -231,13 +231,17 @@ impl Resolver {
 
     fn may_raise_issue(&self, row: &Registration) -> bool {
         !row.unreadable.is_empty()
-            || row.last_updated.is_some_and(|stamp| !self.plausible.contains(stamp, self.rules.zone()))
+            || self.is_implausible(row.last_updated)
             || (!row.registered
                 && match &row.code {
                     // A letter can stop being unique, an id stays: rows found by id need no second look.
                     Some(code) => self.codes.by_id(code).is_none(),
                     None => row.verdict.is_some(),
                 })
+    }
+
+    fn is_implausible(&self, stamp: Option<FeedTime>) -> bool {
+        stamp.is_some_and(|stamp| !self.plausible.contains(stamp, self.rules.zone()))
     }
 
     fn push_out_of_school(&mut self, record: OutOfSchool) {
@@ -256,7 +260,7 @@ impl Resolver {
     }
 
     fn push_period(&mut self, period: RegistrationPeriod) {
-        if self.rules.pm() != PmRule::RegistrationPeriods {
+        if !self.rules.is_by_periods() {
             return;
         }
         if period.at.is_date() {
@@ -292,7 +296,7 @@ impl Resolver {
         if let Some(id) = self.late_period {
             return Err(ResolveError::LatePeriod(id));
         }
-        let by_periods = self.rules.pm() == PmRule::RegistrationPeriods;
+        let by_periods = self.rules.is_by_periods();
         if by_periods && self.periods.is_empty() && !self.dates.is_empty() {
             return Err(ResolveError::NoPeriods);
         }
@@ -429,7 +433,7 @@ impl Resolver {
         if !row.unreadable.is_empty() {
             issues.raise(Issue::BadValue, id);
         }
-        if row.last_updated.is_some_and(|stamp| !self.plausible.contains(stamp, self.rules.zone())) {
+        if self.is_implausible(row.last_updated) {
             issues.raise(Issue::ImplausibleTimestamp, id);
         }
         if !row.registered {
@@ -453,10 +457,7 @@ impl Resolver {
             (span.end == End::Missing, Issue::MissingEnd),
             (matches!(span.end, End::SameMidnight | End::LaterMidnight), Issue::MidnightEnd),
             (!span.is_valid(), Issue::InvalidSpan),
-            (
-                record.last_updated.is_some_and(|stamp| !self.plausible.contains(stamp, self.rules.zone())),
-                Issue::ImplausibleTimestamp,
-            ),
+            (self.is_implausible(record.last_updated), Issue::ImplausibleTimestamp),
             (
                 !self.codes.is_empty() && record.code.as_ref().is_some_and(|code| self.codes.find(code).is_none()),
                 Issue::UnknownCode,

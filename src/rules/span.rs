@@ -2,8 +2,9 @@ use std::cmp::{Ordering, Reverse};
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 
+use super::window::dates;
 use super::{MidnightEnd, Rules, Window};
-use crate::model::{FIRST_REAL_YEAR, FeedTime, OutOfSchool, RecordId};
+use crate::model::{FIRST_REAL_YEAR, FeedTime, OutOfSchool, RecordId, compare_ids};
 
 /// An out-of-school record with its interval in school time and its stamp as an instant (R5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,15 +89,14 @@ impl Span {
     /// The dates of the window on which the record lies.
     pub(super) fn dates_in(&self, window: Window) -> impl Iterator<Item = NaiveDate> + use<> {
         let last = if self.is_valid() { (self.to - TimeDelta::nanoseconds(1)).date() } else { self.from.date() };
-        let (first, last) = (self.from.date().max(window.from()), last.min(window.to()));
-        first.iter_days().take_while(move |date| *date <= last)
+        dates(self.from.date().max(window.from()), last.min(window.to()))
     }
 
     /// R6.2 between out-of-school records of equal stamps: the greater wins.
     pub(super) fn compare_ties(&self, other: &Self) -> Ordering {
         (self.from, Reverse(self.length()))
             .cmp(&(other.from, Reverse(other.length())))
-            .then_with(|| crate::model::compare_ids(self.id().map(RecordId::as_str), other.id().map(RecordId::as_str)))
+            .then_with(|| compare_ids(self.id(), other.id()))
             .then_with(|| self.record.cmp(&other.record))
     }
 

@@ -139,6 +139,16 @@ impl Window {
     pub fn contains(&self, date: NaiveDate) -> bool {
         self.from <= date && date <= self.to
     }
+
+    /// Its dates, in order.
+    pub fn dates(&self) -> impl Iterator<Item = NaiveDate> + use<> {
+        dates(self.from, self.to)
+    }
+}
+
+/// The dates between two, both included.
+pub(super) fn dates(from: NaiveDate, to: NaiveDate) -> impl Iterator<Item = NaiveDate> {
+    from.iter_days().take_while(move |date| *date <= to)
 }
 
 /// What a run may compare and write: the dates of a window, of all students or of named ones.

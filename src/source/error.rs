@@ -2,13 +2,10 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use crate::model::{Retry, opaque_error};
+use crate::model::{Retry, names, opaque_error};
 
 /// The kind of a [`SourceError`], by what a caller can do about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SourceErrorKind {
     /// The source doesn't answer, or the connection broke: check the address and the network.
@@ -35,6 +32,20 @@ pub enum SourceErrorKind {
     /// The source has a wrong setting.
     Configuration,
 }
+
+names!(@only SourceErrorKind, "a kind of failure", {
+    Connection => "connection",
+    Credentials => "credentials",
+    NotAllowed => "not_allowed",
+    Throttled => "throttled",
+    Server => "server",
+    BadReply => "bad_reply",
+    BadRecord => "bad_record",
+    Incomplete => "incomplete",
+    TooLarge => "too_large",
+    TimedOut => "timed_out",
+    Configuration => "configuration",
+});
 
 impl fmt::Display for SourceErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,11 +13,13 @@ use std::fmt::{Debug, Display};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use error::{SourceError, SourceErrorKind};
 pub use reading::read_all;
 pub(crate) use reading::{Progress, read_watched, refuse_if_codes_are_missing};
 pub use request::{Completeness, Coverage, FetchCounters, FetchRequest, FetchedKind, Part, Tally};
+pub(crate) use saved::hex;
 pub use saved::{ReplaySource, SavingSource};
 pub use stream::{FetchItem, RecordBatch, RecordStream};
 pub use zone::newest_zone;
@@ -37,7 +39,7 @@ use crate::model::setters;
 ///     .with_out_of_school(false)
 ///     .with_cache_expiry(TimeDelta::hours(1));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Capabilities {
     /// Whether records say when they were last updated. Without that, [R6](crate::guide::rules#r6) has nothing to compare.
@@ -55,8 +57,24 @@ pub struct Capabilities {
     pub gives_session_marks: bool,
     /// Whether the source can read only today. A sync then narrows its window to today and says so.
     pub today_only: bool,
-    /// How old a reply can be ([R9](crate::guide::rules#r9)); zero if nothing is cached.
+    /// How old a reply can be ([R9](crate::guide::rules#r9)), in whole seconds; zero if nothing is cached, and less counts
+    /// as zero.
+    #[serde(rename = "cache_seconds", with = "seconds")]
     pub cache_expiry: TimeDelta,
+}
+
+/// A time in whole seconds, as files have it.
+mod seconds {
+    use super::{Deserialize, Deserializer, Serializer, TimeDelta};
+
+    pub(super) fn serialize<S: Serializer>(time: &TimeDelta, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(time.num_seconds())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TimeDelta, D::Error> {
+        let seconds = i64::deserialize(deserializer)?;
+        TimeDelta::try_seconds(seconds).ok_or_else(|| serde::de::Error::custom("too many seconds"))
+    }
 }
 
 impl Default for Capabilities {

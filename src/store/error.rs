@@ -1,7 +1,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use crate::model::{Retry, opaque_error};
+use crate::model::{Retry, names, opaque_error};
 
 /// What kind of failure a [`StoreError`] is, by what a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +28,19 @@ pub enum StoreErrorKind {
     /// Anything else.
     Failed,
 }
+
+names!(StoreErrorKind, "a kind of failure", {
+    Moved => "moved",
+    LeaseLost => "lease_lost",
+    CannotOpen => "cannot_open",
+    Damaged => "damaged",
+    NewerVersion => "newer_version",
+    Full => "full",
+    ReadOnly => "read_only",
+    Busy => "busy",
+    Unreachable => "unreachable",
+    Failed => "failed",
+});
 
 /// A store that failed. One line that says what happened, to which store, and what to do; what lies behind it is its
 /// [`source`](Error::source). Neither holds anything of a mark.

@@ -7,8 +7,8 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
 use super::kept::{KeptChange, KeptMark};
 use super::{
-    Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkKey, MarkStore, Pruned, Run, RunQuery,
-    Snapshot, StoreError, StoredMark, WithheldChange,
+    Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LONGEST_LEASE, LeaseToken, MarkKey, MarkStore, Pruned,
+    Run, RunQuery, Snapshot, StoreError, StoredMark, WithheldChange,
 };
 use crate::model::{MarkContent, SchoolId, Session, StudentId};
 use crate::rules::{Freshness, Scope};
@@ -29,9 +29,6 @@ use crate::rules::{Freshness, Scope};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore(Arc<Mutex<HashMap<SchoolId, School>>>);
-
-/// As good as for ever, and no sum of it and now goes over.
-const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 /// A student's live marks, sorted by place, each with the change that made it what it is. The feed holds what it says, so
 /// that is held once.

@@ -54,6 +54,9 @@ impl LeaseToken {
     }
 }
 
+/// As good as for ever, and the sum of it and now is still a time.
+const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 3_600);
+
 /// A portal's marks. [Your own store](your_own_store) says how to write one.
 ///
 /// `Arc`, `Box` and references to a store are stores too.

@@ -159,6 +159,11 @@ impl RunQuery {
         Self::default()
     }
 
+    /// The runs that show how old replies are. A sweep looks at other dates from night to night, so it says nothing of that.
+    pub(crate) fn measuring() -> Self {
+        Self::all().with_purposes([RunPurpose::Window, RunPurpose::Targeted])
+    }
+
     /// The earliest time of a fetch, included.
     pub fn since(&self) -> Option<DateTime<Utc>> {
         self.since

@@ -8,7 +8,9 @@ use super::{Both, Support};
 use crate::codes::{CodeTable, MarkClass};
 use crate::explain::words::{counted, listed};
 use crate::explain::{MeasuredAge, PmAudit, PmAuditor, Wording};
-use crate::model::{FeedTime, Issue, LoserReason, RawCode, Record, RecordKind, Status, StudentId, Zone, names};
+use crate::model::{
+    FeedTime, Issue, LoserReason, RawCode, Record, RecordKind, Status, StudentId, Zone, names, time_text,
+};
 use crate::rules::{Candidate, Freshness, PmRule, Register, Resolver, Rules, Scope, Window};
 use crate::source::{Capabilities, Completeness};
 use crate::store::{Run, RunPurpose, RunQuery};
@@ -286,9 +288,7 @@ impl Support<'_> {
         let (mut runs, mut swept_changes, mut held) = (Vec::new(), 0, None);
         if let Some((store, school)) = self.store {
             let since = now.checked_sub_signed(TimeDelta::days(14)).unwrap_or(now);
-            // A sweep looks at other dates from night to night, so it says nothing of how old replies are.
-            let measuring = RunQuery::all().with_purposes([RunPurpose::Window, RunPurpose::Targeted]);
-            runs = store.runs(school, &measuring.with_since(since)).await?;
+            runs = store.runs(school, &RunQuery::measuring().with_since(since)).await?;
             // What a sweep adds is what it reads for the first time.
             let sweeps = RunQuery::all().with_purposes([RunPurpose::Sweep]).with_since(since);
             let sweeps = store.runs(school, &sweeps).await?;
@@ -380,16 +380,16 @@ fn pm(rules: &Rules, audit: &PmAudit, capabilities: &Capabilities) -> Check {
             } else {
                 "the source has none"
             };
-            check(format!("PM begins at {}; {reason} to compare it with.", start.format("%H:%M")))
+            check(format!("PM begins at {}; {reason} to compare it with.", time_text(start)))
                 .advise(Verdict::Look, "Compare it with the time of the school's PM registration.")
         }
         (Some(start), Some(_)) if marks == 0 => {
-            check(format!("PM begins at {}, which agrees with the session flags everywhere.", start.format("%H:%M")))
+            check(format!("PM begins at {}, which agrees with the session flags everywhere.", time_text(start)))
         }
         (Some(start), Some(best)) => {
             let summary = format!(
                 "With PM from {}, {} differ from the session flags of the registration periods ({weekdays}).",
-                start.format("%H:%M"),
+                time_text(start),
                 counted(marks, "mark")
             );
             let best_marks = audit.starts.iter().find(|one| one.pm_start == best).map_or(0, |one| one.differing);
@@ -400,7 +400,7 @@ fn pm(rules: &Rules, audit: &PmAudit, capabilities: &Capabilities) -> Check {
                 };
                 format!(
                     "Set the PM start to {}, {rest}, or let the session flags decide (--pm-rule periods).",
-                    best.format("%H:%M")
+                    time_text(best)
                 )
             } else {
                 "No start agrees better: let the session flags decide (--pm-rule periods).".to_owned()

@@ -12,7 +12,7 @@ pub use check::{Check, CheckEvidence, CheckName, Verdict};
 use crate::codes::CodeTable;
 use crate::explain::{Diagnoser, Diagnosis, MarkDifference, PmAudit, PmAuditor, Question, ShownMark, differences};
 use crate::model::{Record, SchoolId, Session, setters};
-use crate::rules::{Freshness, PmRule, Resolver, Rules, Scope, UntakenRegister, Window};
+use crate::rules::{Freshness, Resolver, Rules, Scope, UntakenRegister, Window};
 use crate::source::{
     AttendanceSource, Completeness, FetchRequest, SourceError, SourceErrorKind, read_all, refuse_if_codes_are_missing,
 };
@@ -130,7 +130,7 @@ impl<'a> Support<'a> {
     /// # Errors
     /// See [`SyncError`].
     pub async fn what_if(&self, other: &Rules, window: Window) -> Result<Vec<MarkDifference>, SyncError> {
-        let by_periods = [self.rules, other].iter().any(|rules| rules.pm() == PmRule::RegistrationPeriods);
+        let by_periods = self.rules.is_by_periods() || other.is_by_periods();
         let fetch = FetchRequest::new(window).with_zone(self.rules.zone()).with_periods(by_periods);
         let resolver = |rules: &Rules| Resolver::new(rules.clone(), Scope::all(window));
         let (Both(before, after), _) =
@@ -147,14 +147,12 @@ impl<'a> Support<'a> {
     /// # Errors
     /// See [`SyncError`].
     pub async fn not_taken(&self, window: Window) -> Result<BTreeMap<NaiveDate, Vec<UntakenRegister>>, SyncError> {
-        let by_periods = self.rules.pm() == PmRule::RegistrationPeriods;
-        let fetch = FetchRequest::new(window).with_zone(self.rules.zone()).with_periods(by_periods);
-        let dates = || window.from().iter_days().take_while(move |date| *date <= window.to());
-        let start = || Resolver::new(self.rules.clone(), window).with_registers_of(dates());
+        let fetch = FetchRequest::new(window).with_zone(self.rules.zone()).with_periods(self.rules.is_by_periods());
+        let start = || Resolver::new(self.rules.clone(), window).with_registers_of(window.dates());
         let (resolver, _) = read_all(self.source, &fetch, start).await?;
         let register = resolver.finish()?;
         let of_date = |date| Some((date, register.not_taken(date)?)).filter(|(_, untaken)| !untaken.is_empty());
-        Ok(dates().filter_map(of_date).collect())
+        Ok(window.dates().filter_map(of_date).collect())
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -178,8 +176,7 @@ impl<'a> Support<'a> {
 
     fn can_do_without_periods(&self, failure: SourceErrorKind) -> bool {
         use SourceErrorKind::{BadRecord, Incomplete, NotAllowed, Server};
-        self.rules.pm() != PmRule::RegistrationPeriods
-            && matches!(failure, BadRecord | Incomplete | NotAllowed | Server)
+        !self.rules.is_by_periods() && matches!(failure, BadRecord | Incomplete | NotAllowed | Server)
     }
 }
 

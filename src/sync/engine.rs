@@ -13,7 +13,7 @@ use super::report::{Fetched, ReportWindow, SyncReport, examples};
 use super::{OutsideWindow, Plan, SyncError, SyncRequest, advice};
 use crate::explain::{MeasuredAge, ReplyAge};
 use crate::model::{Issue, Record, SchoolId, setters};
-use crate::rules::{Freshness, MidnightEnd, PmRule, Register, Resolver, Rules, Scope, Window};
+use crate::rules::{Freshness, MidnightEnd, Register, Resolver, Rules, Scope, Window};
 use crate::source::{
     AttendanceSource, Completeness, FetchRequest, FetchedKind, Progress, SourceError, SourceErrorKind, Tally,
     read_watched, refuse_if_codes_are_missing,
@@ -33,11 +33,13 @@ const RECENT: TimeDelta = TimeDelta::days(14);
 #[non_exhaustive]
 pub enum SyncEvent {
     /// A fetch begins. Attempts count from 1.
+    #[non_exhaustive]
     FetchStarted {
         /// The number of this attempt.
         attempt: u32,
     },
     /// A fetch broke off. It is started again if that can help and attempts are left.
+    #[non_exhaustive]
     FetchFailed {
         /// The number of that attempt.
         attempt: u32,
@@ -45,16 +47,19 @@ pub enum SyncEvent {
         failure: SourceErrorKind,
     },
     /// How many records were read so far in this attempt.
+    #[non_exhaustive]
     Read {
         /// Records of any kind.
         records: u64,
     },
     /// Everything was read and resolved.
+    #[non_exhaustive]
     Resolved {
         /// Records of any kind.
         records: u64,
     },
     /// The plan is made.
+    #[non_exhaustive]
     Planned {
         /// Changes that it would write.
         changes: u64,
@@ -62,6 +67,7 @@ pub enum SyncEvent {
         withheld: u64,
     },
     /// The window is done, and a slice of older dates is read ([`SyncRequest::with_sweep`]).
+    #[non_exhaustive]
     SweepStarted {
         /// The first date of the slice.
         from: NaiveDate,
@@ -69,6 +75,7 @@ pub enum SyncEvent {
         to: NaiveDate,
     },
     /// The change set is written.
+    #[non_exhaustive]
     Applied {
         /// The run's number in the store.
         run: u64,
@@ -290,7 +297,7 @@ impl AttendanceSync {
                 "This source has no times of update: the marks are the management system's own verdicts.".to_owned(),
             );
         }
-        let periods = self.rules.pm() == PmRule::RegistrationPeriods && !capabilities.gives_session_marks;
+        let periods = self.rules.is_by_periods() && !capabilities.gives_session_marks;
         let fetch = FetchRequest::new(scope.window()).with_zone(self.rules.zone()).with_periods(periods);
         let freshness = Freshness::new(request.now.unwrap_or_else(Utc::now), capabilities.cache_expiry);
         let wording = self.source.wording();
@@ -377,10 +384,8 @@ impl AttendanceSync {
         .await;
         let plan = plan?;
         self.tell(SyncEvent::Planned { changes: plan.changes.len() as u64, withheld: plan.counts.withheld });
-        // A sweep looks at other dates from night to night, so it says nothing of how old replies are.
-        let measuring = RunQuery::all().with_purposes([RunPurpose::Window, RunPurpose::Targeted]);
         let since = freshness.fetched_at.checked_sub_signed(RECENT).unwrap_or(DateTime::<Utc>::MIN_UTC);
-        let recent = self.newest_runs(&measuring, since).await?;
+        let recent = self.newest_runs(&RunQuery::measuring(), since).await?;
         let reply_age = self.reply_age(&plan, recent.last(), freshness);
         // What the key did before its settings were changed says nothing of today.
         let is_so_set =

@@ -1,9 +1,8 @@
 use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 
 use super::{MassChange, lease};
-use crate::model::Retry;
+use crate::model::{Retry, names};
 use crate::rules::ResolveError;
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -32,6 +31,18 @@ pub enum SyncErrorKind {
     Prepare,
 }
 
+names!(SyncErrorKind, "a kind of failure", {
+    Source => "source",
+    Resolve => "resolve",
+    Store => "store",
+    MassChange => "mass_change",
+    NotToday => "not_today",
+    PlanOutdated => "plan_outdated",
+    Busy => "busy",
+    Stopped => "stopped",
+    Prepare => "prepare",
+});
+
 /// A sync that did not happen. The store is as it was.
 ///
 /// ```
@@ -47,7 +58,8 @@ pub enum SyncErrorKind {
 ///     }
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
 pub struct SyncError(Failure);
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -123,40 +135,19 @@ impl SyncError {
     }
 }
 
-/// The words of what failed.
-impl fmt::Display for SyncError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+macro_rules! from {
+    ($($failure:ident($error:ty),)+) => {$(
+        impl From<$error> for SyncError {
+            fn from(error: $error) -> Self {
+                Self(Failure::$failure(error))
+            }
+        }
+    )+};
 }
 
-/// What lies behind what failed; its own words are the error's already.
-impl Error for SyncError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
-    }
-}
-
-impl From<SourceError> for SyncError {
-    fn from(error: SourceError) -> Self {
-        Self(Failure::Source(error))
-    }
-}
-
-impl From<StoreError> for SyncError {
-    fn from(error: StoreError) -> Self {
-        Self(Failure::Store(error))
-    }
-}
-
-impl From<ResolveError> for SyncError {
-    fn from(error: ResolveError) -> Self {
-        Self(Failure::Resolve(error))
-    }
-}
-
-impl From<MassChange> for SyncError {
-    fn from(error: MassChange) -> Self {
-        Self(Failure::MassChange(error))
-    }
+from! {
+    Source(SourceError),
+    Resolve(ResolveError),
+    Store(StoreError),
+    MassChange(MassChange),
 }

@@ -23,7 +23,7 @@ use crate::store::{MarkCounts, MarkKey, Snapshot, StoredMark, WithheldChange, Wi
 /// let request = SyncRequest::overnight("2026-09-01".parse()?).with_guards(Guards::default().with_leavers(true));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guards {
     /// Up to this many vanished students are never too many. [R11](crate::guide::rules#r11): 10.
@@ -59,6 +59,15 @@ pub struct Guards {
 }
 
 setters!(Guards {
+    with_vanished_students(vanished_students: u64) => vanished_students;
+    with_vanished_students_percent(vanished_students_percent: u64) => vanished_students_percent;
+    with_vanished_students_dates(vanished_students_dates: usize) => vanished_students_dates;
+    with_removals(removals: u64) => removals;
+    with_removals_percent(removals_percent: u64) => removals_percent;
+    with_removals_of_all(removals_of_all: u64) => removals_of_all;
+    with_out_of_school_marks(out_of_school_marks: u64) => out_of_school_marks;
+    with_mass_change(mass_change: u64) => mass_change;
+    with_mass_change_percent(mass_change_percent: u64) => mass_change_percent;
     with_allow_removals(allow_removals: bool) => allow_removals;
     with_allow_mass_change(allow_mass_change: bool) => allow_mass_change;
     with_leavers(leavers: bool) => leavers;

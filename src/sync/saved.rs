@@ -1,4 +1,3 @@
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::lease::under_lease;
 use super::{AttendanceSync, Plan, Planned, SyncError};
 use crate::model::SchoolId;
 use crate::rules::Rules;
+use crate::source::hex;
 use crate::store::{MarkStore, Run, Snapshot, StoreErrorKind};
 
 /// A plan that can be saved as JSON, shown to somebody, and applied later.
@@ -80,8 +80,5 @@ fn basis(school: &SchoolId, rules: &Rules, snapshot: &Snapshot) -> String {
         hash.update(stored.to_json_line());
         hash.update(format!("\n{}\n", stored.fetched_at));
     }
-    hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(hash)
 }

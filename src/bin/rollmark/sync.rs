@@ -302,14 +302,14 @@ fn progress() -> Listener {
 /// How far a run is, for people.
 pub fn message(event: SyncEvent) -> Option<String> {
     Some(match event {
-        SyncEvent::FetchStarted { attempt: 1 } => "reading".to_owned(),
-        SyncEvent::FetchStarted { attempt } => format!("reading again, attempt {attempt}"),
-        SyncEvent::Read { records } => format!("reading: {records} records"),
+        SyncEvent::FetchStarted { attempt: 1, .. } => "reading".to_owned(),
+        SyncEvent::FetchStarted { attempt, .. } => format!("reading again, attempt {attempt}"),
+        SyncEvent::Read { records, .. } => format!("reading: {records} records"),
         SyncEvent::Resolved { .. } => "everything is read".to_owned(),
         SyncEvent::FetchFailed { failure, .. } => format!("reading broke off: {failure}"),
-        SyncEvent::SweepStarted { from, to } => format!("reading older dates: {from} to {to}"),
-        SyncEvent::Planned { changes, withheld } => format!("{changes} changes, {withheld} withheld"),
-        SyncEvent::Applied { run } => format!("written as run {run}"),
+        SyncEvent::SweepStarted { from, to, .. } => format!("reading older dates: {from} to {to}"),
+        SyncEvent::Planned { changes, withheld, .. } => format!("{changes} changes, {withheld} withheld"),
+        SyncEvent::Applied { run, .. } => format!("written as run {run}"),
         _ => return None,
     })
 }

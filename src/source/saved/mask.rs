@@ -88,7 +88,7 @@ impl Mask {
         let mut own = BTreeMap::new();
         for (student, Held { ids, texts }) in shuffled(found) {
             let mut ids: Vec<RecordId> = ids.into_iter().collect();
-            ids.sort_by(|a, b| compare_ids(Some(a.as_str()), Some(b.as_str())));
+            ids.sort_by(|a, b| compare_ids(Some(a), Some(b)));
             let new_ids = next_id.by_ref().map(|number| RecordId::new(number.to_string()));
             let new_texts = next_text.by_ref().map(|number| format!("text {number:08}").into_boxed_str());
             let ids = pair(ids, new_ids);

@@ -25,7 +25,7 @@ use crate::explain::Wording;
 use crate::model::{Cause, FeedTime, Record, StudentId};
 
 /// A century.
-const LONGEST_CACHE_S: i64 = 100 * 366 * 24 * 3_600;
+const LONGEST_CACHE: TimeDelta = TimeDelta::days(100 * 366);
 /// Records that are read together.
 const BATCH: usize = 256;
 /// No record that a source may keep is longer.
@@ -42,13 +42,8 @@ const FORMAT: u32 = 1;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Manifest {
     fetched_at: DateTime<Utc>,
-    has_stamps: bool,
-    has_period_flags: bool,
-    has_out_of_school: bool,
-    has_code_table: bool,
-    gives_session_marks: bool,
-    today_only: bool,
-    cache_seconds: i64,
+    #[serde(flatten)]
+    capabilities: Capabilities,
     records: u64,
     /// Of the file of records.
     records_sha256: String,
@@ -75,7 +70,7 @@ struct Form {
     format: Option<u32>,
 }
 
-fn hex(hash: Sha256) -> String {
+pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -100,8 +95,8 @@ impl Manifest {
     /// `None` for a manifest that was altered.
     fn unsealed(text: &[u8]) -> Option<Self> {
         let Sealed { fetch, sha256, .. } = serde_json::from_slice(text).ok()?;
-        let is_possible =
-            is_real(fetch.fetched_at.date_naive()) && (0..=LONGEST_CACHE_S).contains(&fetch.cache_seconds);
+        let expiry = fetch.capabilities.cache_expiry;
+        let is_possible = is_real(fetch.fetched_at.date_naive()) && kept_expiry(expiry) == expiry;
         (is_possible && fetch.sha256().ok()? == sha256).then_some(fetch)
     }
 
@@ -109,18 +104,11 @@ impl Manifest {
         let verdict = self.parts.iter().copied().fold(Completeness::new(), Completeness::with_part);
         verdict.with_undecided_fields(&self.undecided_fields)
     }
+}
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            has_stamps: self.has_stamps,
-            has_period_flags: self.has_period_flags,
-            has_out_of_school: self.has_out_of_school,
-            has_code_table: self.has_code_table,
-            gives_session_marks: self.gives_session_marks,
-            today_only: self.today_only,
-            cache_expiry: TimeDelta::try_seconds(self.cache_seconds).unwrap_or(TimeDelta::MAX),
-        }
-    }
+/// A cache expiry as a manifest keeps it: in whole seconds, from zero to a century.
+fn kept_expiry(expiry: TimeDelta) -> TimeDelta {
+    TimeDelta::seconds(expiry.clamp(TimeDelta::zero(), LONGEST_CACHE).num_seconds())
 }
 
 fn manifest_path(folder: &Path, number: u64) -> PathBuf {
@@ -326,7 +314,8 @@ fn create_private(path: &Path) -> Result<File, SourceError> {
 impl Recorder {
     fn new(saving: &SavingSource, number: u64) -> Result<Self, SourceError> {
         let records_path = records_path(&saving.folder, number);
-        let capabilities = saving.inner.capabilities();
+        let mut capabilities = saving.inner.capabilities();
+        capabilities.cache_expiry = kept_expiry(capabilities.cache_expiry);
         Ok(Self {
             file: BufWriter::new(create_private(&unfinished(&records_path))?),
             hash: Sha256::new(),
@@ -334,13 +323,7 @@ impl Recorder {
             manifest_path: manifest_path(&saving.folder, number),
             manifest: Manifest {
                 fetched_at: saving.fetched_at,
-                has_stamps: capabilities.has_stamps,
-                has_period_flags: capabilities.has_period_flags,
-                has_out_of_school: capabilities.has_out_of_school,
-                has_code_table: capabilities.has_code_table,
-                gives_session_marks: capabilities.gives_session_marks,
-                today_only: capabilities.today_only,
-                cache_seconds: capabilities.cache_expiry.num_seconds().clamp(0, LONGEST_CACHE_S),
+                capabilities,
                 records: 0,
                 records_sha256: String::new(),
                 parts: Vec::new(),
@@ -470,14 +453,14 @@ impl ReplaySource {
     /// Sets how old the replies could be when they were fetched. The default is what the original source said.
     #[must_use]
     pub fn with_cache_expiry(mut self, expiry: TimeDelta) -> Self {
-        self.fetches.iter_mut().for_each(|(_, manifest)| manifest.cache_seconds = expiry.num_seconds());
+        self.fetches.iter_mut().for_each(|(_, manifest)| manifest.capabilities.cache_expiry = kept_expiry(expiry));
         self
     }
 
     /// Sets whether the original source has a code table. The default is what that source said.
     #[must_use]
     pub fn with_code_table(mut self, has: bool) -> Self {
-        self.fetches.iter_mut().for_each(|(_, manifest)| manifest.has_code_table = has);
+        self.fetches.iter_mut().for_each(|(_, manifest)| manifest.capabilities.has_code_table = has);
         self
     }
 
@@ -541,7 +524,7 @@ impl fmt::Display for ReplaySource {
 #[async_trait]
 impl AttendanceSource for ReplaySource {
     fn capabilities(&self) -> Capabilities {
-        self.newest().map(Manifest::capabilities).unwrap_or_default()
+        self.newest().map(|manifest| manifest.capabilities).unwrap_or_default()
     }
 
     fn wording(&self) -> Wording {
@@ -551,7 +534,7 @@ impl AttendanceSource for ReplaySource {
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError> {
         let covers = |manifest: &Manifest| {
             let completeness = manifest.completeness();
-            let needed = manifest.capabilities().needed(request.periods());
+            let needed = manifest.capabilities.needed(request.periods());
             needed.into_iter().all(|kind| completeness.covers(kind, request.window()))
         };
         let Some((number, manifest)) = self.fetches.iter().find(|(_, manifest)| covers(manifest)).cloned() else {

@@ -21,8 +21,8 @@ use self::rows::{
     CHANGE_BEFORE, CHANGE_COLUMNS, NewChange, SchoolRow, Value, bigint, content_columns, count, date_in_range, moment,
 };
 use super::{
-    Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LeaseToken, MarkStore, Pruned, Run, RunPurpose, RunQuery,
-    Snapshot, StoreError, WithheldChange,
+    Change, ChangeCursor, ChangeSet, FeedEntry, HistoryQuery, LONGEST_LEASE, LeaseToken, MarkStore, Pruned, Run,
+    RunPurpose, RunQuery, Snapshot, StoreError, WithheldChange,
 };
 use crate::model::{SchoolId, Session, StudentId};
 use crate::rules::{Scope, Window};
@@ -118,9 +118,6 @@ impl fmt::Debug for PostgresStore {
         f.debug_struct("PostgresStore").finish_non_exhaustive()
     }
 }
-
-/// As good as for ever, and no sum of it and now goes over.
-const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 impl PostgresStore {
     /// The SQL of every migration with its number, for those who make the schema with a tool of their own. A text is one

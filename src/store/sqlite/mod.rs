@@ -278,6 +278,17 @@ fn read_runs(connection: &mut Connection, school: &SchoolId, query: &RunQuery) -
     rows::read_runs(&transaction, school.id, query)
 }
 
+fn last_covering_run(
+    connection: &mut Connection,
+    school: &SchoolId,
+    student: &StudentId,
+    date: NaiveDate,
+) -> Outcome<Option<Run>> {
+    let transaction = connection.transaction()?;
+    let Some(school) = SchoolRow::find(&transaction, school)? else { return Ok(None) };
+    Ok(rows::newest_runs(&transaction, school.id, 1, |run| run.scope.contains(student, date))?.pop())
+}
+
 fn read_withheld(connection: &mut Connection, school: &SchoolId, run: u64) -> Outcome<Option<Vec<WithheldChange>>> {
     let transaction = connection.transaction()?;
     let Some(school) = SchoolRow::find(&transaction, school)? else { return Ok(None) };
@@ -444,6 +455,16 @@ impl MarkStore for SqliteStore {
     async fn runs(&self, school: &SchoolId, query: &RunQuery) -> Result<Vec<Run>, StoreError> {
         let (school, query) = (school.clone(), query.clone());
         self.call(move |connection| read_runs(connection, &school, &query)).await
+    }
+
+    async fn last_covering_run(
+        &self,
+        school: &SchoolId,
+        student: &StudentId,
+        date: NaiveDate,
+    ) -> Result<Option<Run>, StoreError> {
+        let (school, student) = (school.clone(), student.clone());
+        self.call(move |connection| last_covering_run(connection, &school, &student, date)).await
     }
 
     async fn withheld(&self, school: &SchoolId, run: u64) -> Result<Option<Vec<WithheldChange>>, StoreError> {

@@ -554,23 +554,29 @@ pub(super) fn read_run(connection: &Connection, school: i64, number: i64) -> Out
     rows.next()?.map(run_of).transpose()
 }
 
-/// Oldest first.
+/// The runs that a query asks for, in order.
 pub(super) fn read_runs(connection: &Connection, school: i64, query: &RunQuery) -> Outcome<Vec<Run>> {
-    let most = query.newest().unwrap_or(usize::MAX);
+    let mut runs = newest_runs(connection, school, query.newest().unwrap_or(usize::MAX), |run| query.fits(run))?;
+    runs.reverse();
+    Ok(runs)
+}
+
+/// The newest runs that fit, the newest first: often all that is wanted of years of runs.
+pub(super) fn newest_runs(
+    connection: &Connection,
+    school: i64,
+    most: usize,
+    fits: impl Fn(&Run) -> bool,
+) -> Outcome<Vec<Run>> {
     let mut runs = Vec::new();
     let mut statement = connection
         .prepare_cached("SELECT school, number, run, checksum FROM runs WHERE school = ?1 ORDER BY number DESC")?;
     let mut rows = statement.query([school])?;
-    // The newest are often all that is wanted of years of runs.
     while runs.len() < most
         && let Some(row) = rows.next()?
     {
-        let run = run_of(row)?;
-        if query.fits(&run) {
-            runs.push(run);
-        }
+        runs.extend(Some(run_of(row)?).filter(&fits));
     }
-    runs.reverse();
     Ok(runs)
 }
 
