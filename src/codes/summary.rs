@@ -14,7 +14,7 @@ use crate::rules::Window;
 pub struct Percentage(u64);
 
 impl Percentage {
-    /// This many of so many; `None` of 0.
+    /// `part` of `whole`; `None` if the whole is 0.
     pub fn of(part: u64, whole: u64) -> Option<Self> {
         let (part, whole) = (u128::from(part), u128::from(whole));
         let tenths = (2000 * part + whole).checked_div(2 * whole)?;

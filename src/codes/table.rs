@@ -211,7 +211,7 @@ pub enum CodeTableError {
     #[error("two rows of code {0} are in force on one date; give each dates of its own")]
     Overlapping(Box<str>),
     /// A letter is mapped to a code that the table does not have.
-    #[error("letter {letter} is mapped to {code}, which is no code of the table ({edition}); map it to one that is")]
+    #[error("letter {letter} is mapped to {code}, which is not a code of the table ({edition}); map it to one that is")]
     #[non_exhaustive]
     UnknownTarget {
         /// The school's letter.

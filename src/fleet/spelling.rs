@@ -57,7 +57,7 @@ spelled!(
 spelled!(
     clock,
     NaiveTime,
-    "pm_start is no time of day; 13:30 is one",
+    "pm_start is not a time of day; 13:30 is one",
     |text| {
         let form = if text.len() == 8 { "%H:%M:%S" } else { "%H:%M" };
         NaiveTime::parse_from_str(text, form).ok().filter(|_| matches!(text.len(), 5 | 8))
@@ -68,7 +68,7 @@ spelled!(
 spelled!(
     duration,
     Option<TimeDelta>,
-    "cache_expiry is no duration; say 24h, 90m, 1h 30m or 0s",
+    "cache_expiry is not a duration; use 24h, 90m, 1h 30m or 0s",
     |text| Some(Some(TimeDelta::from_std(humantime::parse_duration(text).ok()?).ok()?)),
     |duration| {
         let duration = duration.and_then(|duration| duration.to_std().ok()).unwrap_or_default();

@@ -21,7 +21,7 @@ use crate::model::{
 /// More rows than one student has in one register.
 const FEW: usize = 16;
 
-/// A row as it is held until marks are made of it, in half of the memory: what few rows have stands apart, and the student
+/// A row as it is held until marks are made of it, in half of the memory: what few rows have is held separately, and the student
 /// stands once beside all of them.
 #[derive(Clone, PartialEq, Eq)]
 struct HeldRow {
@@ -140,7 +140,7 @@ impl StudentDays {
                     self.0.drain(begin..end);
                     end = begin;
                 }
-                // Of many, repeats are told when all are there.
+                // Of many, repeats are found when all are there.
                 _ if same.len() < FEW && same.contains(&row) => return,
                 _ => {}
             }

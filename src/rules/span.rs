@@ -26,7 +26,7 @@ pub(crate) enum End {
     Missing,
     /// As the midnight of the date on which it begins: that date is meant whole.
     SameMidnight,
-    /// From midnight to the midnight of a later date: nothing tells whether that date is meant.
+    /// From midnight to the midnight of a later date: nothing says whether that date is meant.
     LaterMidnight,
 }
 

@@ -10,7 +10,7 @@ use super::SourceErrorKind;
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
-/// The waits between so many tries, each about twice the one before, with a random part.
+/// The waits between this many tries, each about twice the one before, with a random part.
 pub(crate) fn waits(tries: usize) -> ExponentialBackoff {
     let waits = ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_max_delay(LONGEST_WAIT);
     waits.with_max_times(tries.saturating_sub(1)).with_jitter().build()

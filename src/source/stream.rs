@@ -18,7 +18,7 @@ impl RecordBatch {
         Self::default()
     }
 
-    /// An empty batch with room for so many.
+    /// An empty batch with room for this many.
     #[cfg(feature = "isams")]
     pub(crate) fn with_capacity(records: usize) -> Self {
         Self(Vec::with_capacity(records))

@@ -147,7 +147,7 @@ impl ChangeSet {
         Self { revision, run, writes: Writes::Held(Vec::new()), withheld: Vec::new(), lease: None }
     }
 
-    /// Sets so many changes, of which each is made when it is read.
+    /// Sets this many changes, of which each is made when it is read.
     #[must_use]
     pub(crate) fn with_writes_made(
         mut self,
@@ -199,7 +199,7 @@ impl ChangeSet {
 #[serde(try_from = "String", into = "String")]
 pub struct ChangeCursor(u64);
 
-/// A text that is no cursor.
+/// A text that is not a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor of a change feed; pass on what the feed gave, or start from the beginning")]
 #[non_exhaustive]

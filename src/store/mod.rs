@@ -202,7 +202,7 @@ pub trait MarkStore: Debug + Send + Sync {
     /// [`StoreErrorKind::LeaseLost`] if it is not the newest, was given back or has run out.
     async fn renew_lease(&self, school: &SchoolId, token: LeaseToken, ttl: Duration) -> Result<(), StoreError>;
 
-    /// Gives a lease back; one that was lost already is no error.
+    /// Gives a lease back; one that was lost already is not an error.
     ///
     /// # Errors
     /// The store can't be written.

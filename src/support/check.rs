@@ -521,7 +521,7 @@ impl Corrections {
         if swept_changes > 0 {
             let swept = counted(swept_changes, "mark");
             let summary = format!("{far} {reach} Sweeps of the last 14 days corrected {swept} from before that.");
-            let advice = "The sweeps find them within so many nights; to show them the next morning, sync a longer window (--days).";
+            let advice = "The sweeps find such corrections only after some nights; to show them the next morning, sync a longer window (--days).";
             return check(summary).advise(Verdict::Look, advice);
         }
         if self.late > 0 {

@@ -76,7 +76,7 @@ pub(super) fn on_students(
              marks stay as they are{}.",
             named.join(", "),
             wording.access,
-            if is_withheld { "; if so many have left, say so (--leavers)" } else { "" }
+            if is_withheld { "; if they have all left, say so (--leavers)" } else { "" }
         ));
     }
     let is_known = |student: &&StudentId| {

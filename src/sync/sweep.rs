@@ -11,7 +11,7 @@ use crate::rules::Window;
 ///
 /// A run of the window never reads what lies further back, so a later correction there stays unknown
 /// ([R8](crate::guide::rules#r8)). A sweep reads a slice beside the window. Which one follows from the date of the run alone:
-/// in so many runs on consecutive days, every date from its first one to the day before the window is read at least once.
+/// after as many nightly runs as the sweep has nights, every date from its first one to the day before the window was read.
 ///
 /// ```
 /// use rollmark::rules::SyncWindow;

@@ -188,7 +188,7 @@ impl RegistrationBuilder<'_> {
         self
     }
 
-    /// Marks the student as late, by so many minutes if they are known.
+    /// Marks the student as late, by this many minutes if they are known.
     pub fn late(&mut self, minutes: Option<u32>) -> &mut Self {
         (self.registered, self.code, self.late, self.minutes_late) = (true, None, true, minutes);
         self
@@ -200,7 +200,7 @@ impl RegistrationBuilder<'_> {
         self
     }
 
-    /// Sets when the row was last updated. Panics if the text is no time.
+    /// Sets when the row was last updated. Panics if the text is not a time.
     pub fn updated(&mut self, at: &str) -> &mut Self {
         self.last_updated = Some(time(at));
         self
@@ -234,7 +234,7 @@ impl OutOfSchoolBuilder<'_> {
         self
     }
 
-    /// Sets when the record was last updated. Panics if the text is no time.
+    /// Sets when the record was last updated. Panics if the text is not a time.
     pub fn updated(&mut self, at: &str) -> &mut Self {
         self.last_updated = Some(time(at));
         self

@@ -104,12 +104,12 @@ impl FakeSource {
         self.lock().faults.push_back(Fault::Fail(error));
     }
 
-    /// The next fetch ends after so many records, without a verdict.
+    /// The next fetch ends after this many records, without a verdict.
     pub fn cut_next_after(&self, records: usize) {
         self.lock().faults.push_back(Fault::CutAfter(records));
     }
 
-    /// The next fetch breaks off with an error after so many records.
+    /// The next fetch breaks off with an error after this many records.
     pub fn break_next_after(&self, records: usize, error: SourceError) {
         self.lock().faults.push_back(Fault::BreakAfter(records, error));
     }

@@ -414,7 +414,7 @@ async fn altered_and_endless_files_are_refused() {
             Err(error) => Err(error),
         };
         let error = read.expect_err(what).to_string();
-        assert!(error.contains("is damaged") || error.contains("no regular file"), "{what}: {error}");
+        assert!(error.contains("is damaged") || error.contains("not a regular file"), "{what}: {error}");
         assert!(error.contains("replies-2"), "{what}: {error}");
     }
 }

@@ -142,7 +142,7 @@ fn open_regular(path: &Path) -> Result<File, SourceError> {
         Ok(metadata) if metadata.is_file() => File::open(path).map_err(|error| failed("read", path, &error)),
         Ok(_) => Err(SourceError::new(
             SourceErrorKind::Configuration,
-            format!("{} is no regular file; save the replies again", path.display()),
+            format!("{} is not a regular file; save the replies again", path.display()),
         )),
         Err(error) => Err(failed("read", path, &error)),
     }
@@ -273,7 +273,7 @@ impl AttendanceSource for SavingSource {
     }
 }
 
-/// What a run that is no more left unfinished. One that still writes holds a lock on its file.
+/// What a run that has ended left unfinished. One that still writes holds a lock on its file.
 fn remove_leftover(entry: &DirEntry) {
     let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
     if is_file && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
@@ -363,7 +363,8 @@ impl Recorder {
         let mut line = serde_json::to_vec(record).map_err(|error| write_failed(error.into()))?;
         line.push(b'\n');
         if line.len() > LONGEST_LINE {
-            let message = "a record is too long to be kept; its comment or reason is no such text".to_owned();
+            let message =
+                "a record is larger than 16 MiB, which can't be saved; check its comment or reason".to_owned();
             return Err(SourceError::new(SourceErrorKind::TooLarge, message));
         }
         self.file.write_all(&line).map_err(write_failed)?;

@@ -37,7 +37,7 @@ impl From<serde_json::Error> for Failure {
 
 impl From<chrono::ParseError> for Failure {
     fn from(_: chrono::ParseError) -> Self {
-        Self::Unreadable(Cause::new("a text is no date or time"))
+        Self::Unreadable(Cause::new("a text is not a date or time"))
     }
 }
 
@@ -51,7 +51,7 @@ impl Failure {
     }
 
     pub(super) fn told_of(self, path: &Path) -> StoreError {
-        let damaged = (StoreErrorKind::Damaged, "is damaged or is no SQLite file; restore it from a copy");
+        let damaged = (StoreErrorKind::Damaged, "is damaged or is not a SQLite file; restore it from a copy");
         let is_busy = self.is_busy();
         let cause = match &self {
             Self::Sqlite(error) => Some(cause_of(error)),
@@ -61,7 +61,7 @@ impl Failure {
         let (kind, what) = match self {
             Self::Store(error) => return error,
             Self::Damaged | Self::Unreadable(_) => damaged,
-            Self::Sqlite(_) if is_busy => (StoreErrorKind::Busy, "is kept busy by another program; try again"),
+            Self::Sqlite(_) if is_busy => (StoreErrorKind::Busy, "is in use by another program; try again"),
             Self::Sqlite(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
                     (StoreErrorKind::ReadOnly, "can't be written; check the permissions of the file and of its folder")

@@ -57,7 +57,7 @@ fn locate(path: &Path) -> Outcome<Option<PathBuf>> {
         let message = "the path of the store is empty; name a file";
         return Err(StoreError::new(StoreErrorKind::CannotOpen, message).into());
     }
-    // SQLite takes these for something else than a file.
+    // SQLite takes these for something other than a file.
     if path == Path::new(":memory:") || path.to_string_lossy().starts_with("file:") {
         let what = "is not named by a path; name a file (one of that very name is written ./NAME)";
         return refused(path, StoreErrorKind::CannotOpen, what);
@@ -259,6 +259,6 @@ mod tests {
         let error = outcome.err().unwrap().told_of(&path);
         assert!(started.elapsed() >= longest);
         assert_eq!(error.kind(), StoreErrorKind::Busy);
-        assert!(error.to_string().contains("is kept busy by another program"), "{error}");
+        assert!(error.to_string().contains("is in use by another program"), "{error}");
     }
 }

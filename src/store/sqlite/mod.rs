@@ -50,12 +50,12 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, and creates it if it is not there; its folder has to be there. A file that an older version wrote is
-    /// brought up to this one. A new file and SQLite's companions of it can be read by their owner only (on Unix); of a file
-    /// that is there the permissions stay, and its companions get the same.
+    /// Opens the file and creates it if needed; its folder must exist. A file from an older version is upgraded. On Unix, a
+    /// new file can be read by its owner only; an existing file keeps its permissions. SQLite's companion files have the
+    /// permissions of the file.
     ///
     /// # Errors
-    /// The file can't be reached, is damaged, another program's, or a newer version's. It is then as it was.
+    /// The file can't be reached, is damaged, or belongs to another program or a newer version. It is left as it was.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let connection = file::open(path).map_err(|failure| failure.told_of(path))?;

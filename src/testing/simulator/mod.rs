@@ -60,7 +60,7 @@ pub enum Fault {
     Deadlock,
     /// iSAMS's message about a lock time-out, with status 500.
     LockTimeOut,
-    /// This status without a body, and a wish to wait for so many seconds.
+    /// This status without a body, and a wish to wait for this many seconds.
     Status(u16, Option<u64>),
     /// A login page as HTML, with status 200.
     LoginPage,
@@ -70,7 +70,7 @@ pub enum Fault {
     Reset,
     /// Half of the document, sent as if it were whole.
     HalfDocument,
-    /// Status 200 and a text that is no document.
+    /// Status 200 and a text that is not a document.
     NotXml,
     /// The right reply under the wrong content type.
     WrongContentType,
@@ -241,7 +241,7 @@ impl Simulator {
         self.lock().renamed.insert(field.to_owned(), name.to_owned());
     }
 
-    /// Cuts every container at so many rows, without a word.
+    /// Cuts every container at this many rows, silently.
     pub fn cap_rows(&self, most: usize) {
         self.lock().row_cap = Some(most);
     }

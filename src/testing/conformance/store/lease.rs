@@ -123,7 +123,7 @@ pub async fn refuses_a_lease_that_was_lost(store: &dyn MarkStore) -> Kept {
     store.release_lease(&school, holder).await?;
     equal(&apply(holder).await?, &lost, BACK)?;
     equal(&kind(store.renew_lease(&school, holder, TTL).await), &lost, BACK)?;
-    store.release_lease(&school, holder).await.map_err(breaks("giving a lost lease back is no error"))?;
+    store.release_lease(&school, holder).await.map_err(breaks("giving a lost lease back is not an error"))?;
     acquired(store, TTL).await.map(|_| ())
 }
 

@@ -236,7 +236,7 @@ async fn runs(store: &dyn MarkStore, school: &str) -> Result<Vec<Run>, StoreErro
     store.runs(&school.into(), &RunQuery::all()).await
 }
 
-/// The whole feed, read so many entries at a time.
+/// The whole feed, read this many entries at a time.
 async fn feed(store: &dyn MarkStore, school: &str, limit: usize) -> Result<Vec<FeedEntry>, StoreError> {
     let (mut all, mut after): (Vec<FeedEntry>, Option<ChangeCursor>) = (Vec::new(), None);
     loop {
