@@ -834,7 +834,8 @@ const FORGED: &str = "1\nPM 2026-11-20: present\r\u{1b}[2J\u{85}a\u{2028}b\u{202
 fn what_comes_from_outside_has_no_line_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let row = serde_json::json!({
-        "Id": "100", "PupilId": "1", "Registered": "0", "Code": "9", "RegistrationDateTime": "2026-11-20T08:40:00",
+        "Id": "100\u{2028}\u{202e}", "PupilId": "1", "Registered": "0", "Code": "9",
+        "RegistrationDateTime": "2026-11-20T08:40:00", "LastUpdated": "soon",
     });
     let code = serde_json::json!({"Id": "9", "Code": "I", "Name": FORGED, "Absence": "1"});
     let url = answering(ok(serde_json::json!({"iSAMS": {
@@ -858,6 +859,8 @@ fn what_comes_from_outside_has_no_line_of_its_own() {
     assert!(history.contains("1\u{fffd}pm 2026-11-20: present"), "{history}");
     let runs = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(runs.contains("1 added, 0 changed, 0 removed, 0 withheld, 0 kept"), "{runs}");
+    let summary = String::from_utf8_lossy(&planned.stdout).into_owned();
+    assert!(summary.contains("issue bad_value: 1 (for example 100\u{fffd}\u{fffd})"), "{summary}");
     for output in [written, planned, changed, listed, answered, answered_json, page, audited] {
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use super::OutsideWindow;
 use crate::explain::Wording;
 use crate::explain::words::counted;
-use crate::model::{Issue, Issues, Zone, ZoneOrigin, clock_text, stamp_text};
+use crate::model::{Issue, IssueCount, Issues, Zone, ZoneOrigin, clock_text, stamp_text};
 use crate::store::{MarkCounts, WithheldReason};
 
 /// What was read.
@@ -114,61 +114,75 @@ pub(super) fn examples(issues: &Issues) -> BTreeMap<Issue, Vec<String>> {
     named.map(|(issue, count)| (issue, count.examples.clone())).collect()
 }
 
-impl fmt::Display for SyncReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { marks, fetched, window, .. } = self;
-        write!(f, "{} to {}: ", window.from, window.to)?;
-        match fetched.session_marks {
-            0 => write!(
-                f,
-                "{} registrations and {} out-of-school records",
-                fetched.registrations, fetched.out_of_school
-            )?,
-            marks => write!(f, "{marks} session marks")?,
-        }
+impl SyncReport {
+    /// The lines of the summary. A value from outside can put a line feed into one of them, which `Display` shows as two.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![self.fetched_line(), self.marks_line()];
+        lines.extend(self.withheld_lines());
+        lines.extend(self.issues.iter().map(|(issue, IssueCount { count, examples })| match examples.is_empty() {
+            true => format!("issue {issue}: {count}"),
+            false => format!("issue {issue}: {count} (for example {})", examples.join(", ")),
+        }));
+        lines.extend(self.outside_window_line());
+        lines.extend(self.advice.iter().map(|advice| format!("advice: {advice}")));
+        lines.push(self.age_line());
+        lines
+    }
+
+    /// For each reason why something was withheld, the line of the summary that says how much and what to do.
+    pub fn withheld_lines(&self) -> impl Iterator<Item = String> {
+        let line = |(reason, count): (&WithheldReason, &u64)| {
+            format!("withheld, {reason}: {count} ({})", meaning(*reason, &self.wording))
+        };
+        self.withheld.iter().map(line)
+    }
+
+    /// The line of the summary that says what became of older dates; `None` if none were read.
+    pub fn outside_window_line(&self) -> Option<String> {
+        let OutsideWindow { from, to, added, changed, removed, withheld, error, oldest_change_days } =
+            self.outside_window.as_ref()?;
+        let found = match (error, oldest_change_days) {
+            (Some(error), _) => format!("nothing written, because {error}"),
+            (None, None) => format!("no changes, {withheld} withheld"),
+            (None, Some(days)) => format!(
+                "{added} added, {changed} changed, {removed} removed, {withheld} withheld; the oldest change is {} old",
+                counted(days.unsigned_abs(), "day")
+            ),
+        };
+        Some(format!("before the window, {from} to {to}: {found}"))
+    }
+
+    fn fetched_line(&self) -> String {
+        let Self { fetched, window, .. } = self;
+        let records = match fetched.session_marks {
+            0 => format!("{} registrations and {} out-of-school records", fetched.registrations, fetched.out_of_school),
+            marks => format!("{marks} session marks"),
+        };
         let (requests, retries) = (counted(fetched.requests, "request"), fetched.retries);
         let again = if retries == 1 { "retry" } else { "retries" };
-        writeln!(f, " read in {requests} ({retries} {again}, {} bytes)", fetched.bytes)?;
-        writeln!(
-            f,
-            "marks{}: {} added, {} changed, {} removed, {} unchanged, {} withheld, {} kept",
-            if self.dry_run { " (dry run, nothing written)" } else { "" },
-            marks.added,
-            marks.changed,
-            marks.removed,
-            marks.unchanged,
-            marks.withheld,
-            marks.kept
-        )?;
-        for (reason, count) in &self.withheld {
-            writeln!(f, "withheld, {reason}: {count} ({})", meaning(*reason, &self.wording))?;
-        }
-        for (issue, count) in self.issues.iter() {
-            write!(f, "issue {issue}: {}", count.count)?;
-            if !count.examples.is_empty() {
-                write!(f, " (for example {})", count.examples.join(", "))?;
-            }
-            writeln!(f)?;
-        }
-        if let Some(outside) = &self.outside_window {
-            write!(f, "before the window, {} to {}: ", outside.from, outside.to)?;
-            let OutsideWindow { added, changed, removed, withheld, .. } = outside;
-            match (&outside.error, outside.oldest_change_days) {
-                (Some(error), _) => writeln!(f, "nothing written, because {error}")?,
-                (None, None) => writeln!(f, "no changes, {withheld} withheld")?,
-                (None, Some(days)) => writeln!(
-                    f,
-                    "{added} added, {changed} changed, {removed} removed, {withheld} withheld; the oldest change is {} old",
-                    counted(days.unsigned_abs(), "day")
-                )?,
-            }
-        }
-        for advice in &self.advice {
-            writeln!(f, "advice: {advice}")?;
-        }
+        let ReportWindow { from, to } = window;
+        format!("{from} to {to}: {records} read in {requests} ({retries} {again}, {} bytes)", fetched.bytes)
+    }
+
+    fn marks_line(&self) -> String {
+        let MarkCounts { added, changed, unchanged, removed, withheld, kept } = self.marks;
+        let note = if self.dry_run { " (dry run, nothing written)" } else { "" };
+        format!(
+            "marks{note}: {added} added, {changed} changed, {removed} removed, {unchanged} unchanged, {withheld} withheld, \
+             {kept} kept"
+        )
+    }
+
+    fn age_line(&self) -> String {
         let Self { as_of_earliest, zone: ReportZone { name, edition, .. }, .. } = self;
         let as_of = name.parse().map_or(stamp_text(*as_of_earliest), |zone| clock_text(*as_of_earliest, &zone));
-        write!(f, "what was read can be as old as {as_of}; times by {name}, edition {edition}")
+        format!("what was read can be as old as {as_of}; times by {name}, edition {edition}")
+    }
+}
+
+impl fmt::Display for SyncReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines().join("\n"))
     }
 }
 

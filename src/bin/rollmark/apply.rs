@@ -2,12 +2,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use futures::FutureExt;
-use rollmark::model::SchoolId;
 use rollmark::sync::SavedPlan;
 use serde::Serialize;
 
-use crate::flags::{LONGEST_WAIT, StorePassword, StorePlace, parse_kept_store};
-use crate::output::{Failure, say, say_json};
+use crate::flags::{KeptStore, LONGEST_WAIT};
+use crate::output::{Failure, change_counts, say, say_json};
 use crate::program::Stop;
 
 /// Writes a plan that `sync --dry-run --save-plan` has saved, unless the store has moved since.
@@ -18,18 +17,15 @@ Example:
   rollmark apply plan.json --store sqlite:marks.db
 
 Exit codes: 0 done, 1 error, 2 wrong flags, 3 done, but the plan withholds something.")]
+#[command(mut_arg("place", |store| {
+    store.help("The store for which the plan was made: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE")
+}))]
 pub struct Flags {
     /// The plan
     #[arg(value_name = "FILE")]
     plan: PathBuf,
-    /// The store for which the plan was made: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
-    #[arg(long, value_parser = parse_kept_store)]
-    store: StorePlace,
     #[command(flatten)]
-    password: StorePassword,
-    /// The school's key in the store
-    #[arg(long, value_name = "ID", default_value = "school")]
-    school: String,
+    store: KeptStore,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -46,16 +42,13 @@ pub async fn run(flags: Flags, stop: &Stop) -> Result<u8, Failure> {
     let text = std::fs::read(&flags.plan).map_err(|error| format!("can't read the plan {place}: {error}"))?;
     let saved: SavedPlan = serde_json::from_slice(&text)
         .map_err(|_| format!("{place} holds no plan; sync --dry-run --save-plan writes one"))?;
-    let (store, school) = (flags.store.open(&flags.password, false)?, SchoolId::new(&flags.school));
+    let (store, school) = flags.store.open()?;
     let run = saved.apply(store, &school, LONGEST_WAIT, stop.clone().map(|_| ())).await?;
     let marks = saved.plan.counts;
     if flags.json {
         say_json(&Applied { run, marks })?;
     } else {
-        say(&format!(
-            "written as run {run}: {} added, {} changed, {} removed, {} withheld, {} kept",
-            marks.added, marks.changed, marks.removed, marks.withheld, marks.kept
-        ));
+        say(&format!("written as run {run}: {}, {} kept", change_counts(&marks), marks.kept));
     }
     Ok(if marks.withheld > 0 { 3 } else { 0 })
 }

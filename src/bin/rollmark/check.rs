@@ -5,14 +5,13 @@ use chrono::{Datelike, Weekday};
 use clap::Args;
 use rollmark::codes::Jurisdiction;
 use rollmark::isams::{Batch, MethodShape};
-use rollmark::model::SchoolId;
 use rollmark::rules::{PmRule, Window};
 use rollmark::source::AttendanceSource;
 use rollmark::support::{Check, CheckEvidence, CheckName, Support, Verdict};
 use serde::Serialize;
 
-use crate::flags::{ReadFlags, StorePassword, StorePlace, code_table, parse_jurisdiction, parse_mapping};
-use crate::output::{Failure, plain, say, say_json};
+use crate::flags::{ReadFlags, StoreFlags, code_table, parse_jurisdiction, parse_mapping};
+use crate::output::{Failure, say, say_json};
 
 /// Checks a school's set-up in one go: what the known causes of wrong marks look like there.
 #[derive(Args)]
@@ -24,14 +23,8 @@ Exit codes: 0 all ok, 1 error, 2 wrong flags, 3 something to look at or wrong.")
 pub struct Flags {
     #[command(flatten)]
     read: ReadFlags,
-    /// The school's key in the store
-    #[arg(long, value_name = "ID", default_value = "school")]
-    school: String,
-    /// The portal's store, which is only read: memory is none, or sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
-    #[arg(long, default_value = "memory")]
-    store: StorePlace,
     #[command(flatten)]
-    password: StorePassword,
+    store: StoreFlags,
     /// Also compares the school's letters with these codes
     #[arg(long, value_parser = parse_jurisdiction, value_name = "england|school")]
     codes: Option<Jurisdiction>,
@@ -50,8 +43,8 @@ struct Checks {
 
 impl Flags {
     /// A check with the settings of a sync.
-    pub fn of(read: ReadFlags, school: String, store: StorePlace, password: StorePassword) -> Self {
-        Self { read, school, store, password, codes: None, mapping: Vec::new(), json: false }
+    pub fn of(read: ReadFlags, store: StoreFlags) -> Self {
+        Self { read, store, codes: None, mapping: Vec::new(), json: false }
     }
 }
 
@@ -62,7 +55,7 @@ pub async fn run(flags: Flags) -> Result<u8, Failure> {
     if is_json {
         say_json(&Checks { checks })?;
     } else {
-        checks.iter().for_each(|check| say(&plain(&check.to_string())));
+        checks.iter().for_each(|check| say(&check.to_string()));
     }
     Ok(if is_ok { 0 } else { 3 })
 }
@@ -72,7 +65,7 @@ pub async fn checks(mut flags: Flags) -> Result<Vec<Check>, Failure> {
     let source = flags.read.source()?;
     let (rules, window) = (flags.read.rules(), flags.read.window());
     let (source, _) = flags.read.keeping(source)?;
-    let (store, school) = (flags.store.open(&flags.password, true)?, SchoolId::new(&flags.school));
+    let (store, school) = flags.store.open(true)?;
     let support = Support::new(&source, &rules).with_store(&*store, &school).with_now(flags.read.now());
     let table = flags.codes.map(|codes| code_table(codes, &flags.mapping));
     let support = table.as_ref().map_or(support, |table| support.with_codes(table));

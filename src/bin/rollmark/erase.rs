@@ -1,9 +1,9 @@
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use rollmark::model::{SchoolId, StudentId};
+use rollmark::model::StudentId;
 use serde::Serialize;
 
-use crate::flags::{StorePassword, StorePlace, parse_kept_store};
+use crate::flags::KeptStore;
 use crate::output::{Failure, confirm, say, say_json};
 
 /// Deletes what a store holds of a student: marks, history, and every text that came with them.
@@ -14,14 +14,8 @@ Take the student out of the management system first: the next sync adds again wh
 Example:
   rollmark erase --store sqlite:marks.db --student 4733683260 --yes")]
 pub struct Flags {
-    /// The store: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
-    #[arg(long, value_parser = parse_kept_store)]
-    store: StorePlace,
     #[command(flatten)]
-    password: StorePassword,
-    /// The school's key in the store
-    #[arg(long, value_name = "ID", default_value = "school")]
-    school: String,
+    store: KeptStore,
     /// The student
     #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     student: String,
@@ -39,8 +33,8 @@ struct Erased {
 }
 
 pub async fn run(flags: Flags) -> Result<u8, Failure> {
-    let store = flags.store.open_existing(&flags.password).await?;
-    let (school, student) = (SchoolId::new(&flags.school), StudentId::new(&flags.student));
+    let (store, school) = flags.store.open_existing().await?;
+    let student = StudentId::new(&flags.student);
     if !flags.yes {
         confirm(&format!("All marks of student {student} and their history are deleted from school {school}.")).await?;
     }

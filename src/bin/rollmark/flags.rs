@@ -11,10 +11,10 @@ use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
 use rollmark::codes::{CodeTable, Jurisdiction};
 use rollmark::isams::{Batch, FieldNames, Format, Rest};
-use rollmark::model::{StudentId, UnknownName, Zone};
+use rollmark::model::{SchoolId, StudentId, UnknownName, Zone};
 use rollmark::rules::{MidnightEnd, PmRule, Rules, SyncWindow, TieBreak, Window};
 use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError, newest_zone};
-use rollmark::store::{MarkStore, MemoryStore, SqliteStore, StoreError};
+use rollmark::store::{MarkStore, MemoryStore, RunQuery, SqliteStore, StoreError};
 
 use crate::output::{Failure, tell, wrong_flags};
 use crate::program::covered;
@@ -405,6 +405,72 @@ impl WindowFlags {
     }
 }
 
+/// A school's marks, and where they live; without --store only as long as the run.
+#[derive(Args, Clone)]
+pub struct StoreFlags {
+    /// The school's key in the store
+    #[arg(long, value_name = "ID", default_value = "school")]
+    school: String,
+    /// The portal's store, to compare with; it is only read: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE; memory
+    /// compares with no store
+    #[arg(long = "store", value_name = "STORE", default_value = "memory")]
+    pub place: StorePlace,
+    #[command(flatten)]
+    password: StorePassword,
+}
+
+impl StoreFlags {
+    /// What would end the program with a wrong flag.
+    pub fn validate(&self) -> Result<(), String> {
+        self.place.validate(&self.password)
+    }
+
+    /// The store, which is neither created nor migrated if it is only read, and the school.
+    pub fn open(&self, read_only: bool) -> Result<(Arc<dyn MarkStore>, SchoolId), StoreError> {
+        Ok((self.place.open(&self.password, read_only)?, SchoolId::new(&self.school)))
+    }
+}
+
+/// A school's marks in a store that outlives the command.
+#[derive(Args)]
+pub struct KeptStore {
+    /// The store: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
+    #[arg(long = "store", value_name = "STORE", value_parser = parse_kept_store)]
+    place: StorePlace,
+    #[command(flatten)]
+    password: StorePassword,
+    /// The school's key in the store
+    #[arg(long, value_name = "ID", default_value = "school")]
+    school: String,
+}
+
+impl KeptStore {
+    /// The store and the school, to write; a store that is not there is created.
+    pub fn open(&self) -> Result<(Arc<dyn MarkStore>, SchoolId), StoreError> {
+        Ok((self.place.open(&self.password, false)?, SchoolId::new(&self.school)))
+    }
+
+    /// The store and the school, to read; says so if the store holds nothing of the school.
+    pub async fn open_to_read(&self) -> Result<(Arc<dyn MarkStore>, SchoolId), StoreError> {
+        let (store, school) = (self.place.open(&self.password, true)?, SchoolId::new(&self.school));
+        warn_without_runs(&*store, &school).await?;
+        Ok((store, school))
+    }
+
+    /// The store, which must be there, and the school.
+    pub async fn open_existing(&self) -> Result<(Arc<dyn MarkStore>, SchoolId), Failure> {
+        Ok((self.place.open_existing(&self.password).await?, SchoolId::new(&self.school)))
+    }
+}
+
+/// Says so if no run was ever written for the school: the store or the school may be mistyped.
+pub async fn warn_without_runs(store: &dyn MarkStore, school: &SchoolId) -> Result<(), StoreError> {
+    if store.runs(school, &RunQuery::all().with_newest(1)).await?.is_empty() {
+        tell(&format!("warning: the store holds no run of school {school}; check --store and --school"));
+    }
+    Ok(())
+}
+
 /// A file that is opened once as a whole, however many schools it holds: each then gets a connection of its own.
 pub struct SqliteFile {
     path: PathBuf,
@@ -457,7 +523,7 @@ impl std::str::FromStr for StorePlace {
 
 /// What opens a store with a password.
 #[derive(Args, Clone)]
-pub struct StorePassword {
+struct StorePassword {
     /// The file whose first line is the password of a PostgreSQL store; - is standard input [default: that of the service that
     /// PGSERVICE or ?service=NAME names, or the variable PGPASSWORD]
     #[arg(long, value_name = "FILE", value_parser = read_secret)]
@@ -481,7 +547,7 @@ impl StorePlace {
     }
 
     /// Opens a store that must be there.
-    pub async fn open_existing(&self, password: &StorePassword) -> Result<Arc<dyn MarkStore>, Failure> {
+    async fn open_existing(&self, password: &StorePassword) -> Result<Arc<dyn MarkStore>, Failure> {
         match self {
             Self::Sqlite(file) if !file.path.exists() => {
                 Err(format!("there is no store at {}; check --store", file.path.display()).into())
@@ -499,7 +565,7 @@ impl StorePlace {
     }
 
     /// What would end the program with a wrong flag.
-    pub fn validate(&self, password: &StorePassword) -> Result<(), String> {
+    fn validate(&self, password: &StorePassword) -> Result<(), String> {
         let takes_one = match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => true,
@@ -512,7 +578,7 @@ impl StorePlace {
     }
 
     /// Opens the store; one that is only read is neither created nor migrated.
-    pub fn open(&self, password: &StorePassword, read_only: bool) -> Result<Arc<dyn MarkStore>, StoreError> {
+    fn open(&self, password: &StorePassword, read_only: bool) -> Result<Arc<dyn MarkStore>, StoreError> {
         self.validate(password).unwrap_or_else(|error| wrong_flags(error));
         Ok(match self {
             #[cfg(feature = "postgres")]
@@ -524,7 +590,7 @@ impl StorePlace {
 }
 
 /// A store that outlives the command.
-pub fn parse_kept_store(text: &str) -> Result<StorePlace, String> {
+fn parse_kept_store(text: &str) -> Result<StorePlace, String> {
     match text.parse()? {
         StorePlace::Memory => {
             Err("not a store that is kept; say sqlite:PATH or postgres://USER@HOST:PORT/DATABASE".to_owned())
@@ -559,7 +625,7 @@ pub fn parse_mapping(text: &str) -> Result<(String, String), String> {
     let whole = parts.filter(|(letter, code)| !letter.is_empty() && !code.is_empty());
     whole
         .map(|(letter, code)| (letter.to_owned(), code.to_owned()))
-        .ok_or_else(|| "no mapping; HOL=G maps the letter HOL to code G".to_owned())
+        .ok_or_else(|| "expected LETTER=CODE, for example HOL=G".to_owned())
 }
 
 fn parse_clock(text: &str) -> Result<NaiveTime, String> {
@@ -586,7 +652,7 @@ fn parse_duration(text: &str) -> Result<TimeDelta, String> {
 
 /// A list of field names with the names that replace it.
 fn parse_field(text: &str) -> Result<(String, Vec<String>), String> {
-    let (list, names) = text.split_once('=').ok_or("no names; out_of_school_updated=SavedAt gives a list one name")?;
+    let (list, names) = text.split_once('=').ok_or("expected LIST=NAME, for example out_of_school_updated=SavedAt")?;
     let names: Vec<String> = names.split(',').map(str::to_owned).collect();
     // What is wrong shows here, with all lists' names.
     FieldNames::default().with_names(&covered(list), names.clone()).map_err(|error| error.to_string())?;

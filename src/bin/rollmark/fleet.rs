@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::flags::parse_instant;
-use crate::output::{Failure, Output, json, plain, say, tell, wrong_flags};
+use crate::output::{Failure, Output, change_counts, json, plain, say, tell, wrong_flags};
 use crate::program::{Stop, with_reason};
 use crate::schools::{School, read_schools};
 use crate::{check, sync};
@@ -99,7 +99,7 @@ struct SchoolReport {
     outcome: Outcome,
     exit_code: u8,
     #[serde(flatten)]
-    result: Result,
+    result: Ended,
     duration_ms: u64,
     /// What it comes to, for people.
     #[serde(skip)]
@@ -108,7 +108,7 @@ struct SchoolReport {
 
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Result {
+enum Ended {
     Report(Report),
     Error(String),
 }
@@ -128,10 +128,10 @@ struct FleetReport {
     failed: usize,
 }
 
-pub async fn run(flags: Flags, stop: &Stop) -> std::result::Result<u8, Failure> {
+pub async fn run(flags: Flags, stop: &Stop) -> Result<u8, Failure> {
     let schools = match read_schools(&flags.file, flags.now, flags.dry_run) {
-        Ok(schools) => only(schools, &flags.only).unwrap_or_else(|error| wrong_flags(plain(&error))),
-        Err(error) => wrong_flags(plain(&error)),
+        Ok(schools) => only(schools, &flags.only).unwrap_or_else(|error| wrong_flags(error)),
+        Err(error) => wrong_flags(error),
     };
     let mut output = match &flags.report {
         Some(path) => Some(Output::open(path).await?),
@@ -178,7 +178,7 @@ pub async fn run(flags: Flags, stop: &Stop) -> std::result::Result<u8, Failure> 
     let count = |outcome| schools.iter().filter(|school| school.outcome == outcome).count();
     let (done, withheld, failed) = (count(Outcome::Done), count(Outcome::Withheld), count(Outcome::Failed));
     let report = FleetReport { done, withheld, failed, schools };
-    report.schools.iter().for_each(|school| say(&plain(&school.line)));
+    report.schools.iter().for_each(|school| say(&school.line));
     let (held_back, nouns) = if flags.check { ("to look at", "checked") } else { ("withheld something", "done") };
     let schools = if all == 1 { "school" } else { "schools" };
     say(&format!("{all} {schools}: {done} {nouns}, {withheld} {held_back}, {failed} failed"));
@@ -197,7 +197,7 @@ pub async fn run(flags: Flags, stop: &Stop) -> std::result::Result<u8, Failure> 
 }
 
 /// The schools that were asked for, in the file's order.
-fn only(mut schools: Vec<School>, ids: &[String]) -> std::result::Result<Vec<School>, String> {
+fn only(mut schools: Vec<School>, ids: &[String]) -> Result<Vec<School>, String> {
     if ids.is_empty() {
         return Ok(schools);
     }
@@ -209,17 +209,12 @@ fn only(mut schools: Vec<School>, ids: &[String]) -> std::result::Result<Vec<Sch
 }
 
 /// A fault of this program in one school's run is that school's failure.
-async fn isolated<T>(work: impl Future<Output = std::result::Result<T, Failure>>) -> std::result::Result<T, Failure> {
+async fn isolated<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let ended = AssertUnwindSafe(work).catch_unwind().await;
-    ended.unwrap_or_else(|_| Err("this program is at fault (the message of its panic is above); report it".into()))
+    ended.unwrap_or_else(|_| Err("this is a bug in rollmark (its panic message is above); please report it".into()))
 }
 
-async fn work(
-    school: School,
-    is_check: bool,
-    stop: &Stop,
-    progress: &Progress,
-) -> std::result::Result<Report, Failure> {
+async fn work(school: School, is_check: bool, stop: &Stop, progress: &Progress) -> Result<Report, Failure> {
     let listener = progress.of(&school.id);
     if is_check {
         let checks = crate::program::unless_stopped(stop, check::checks(school.flags.into_check())).await?;
@@ -230,7 +225,7 @@ async fn work(
 }
 
 impl SchoolReport {
-    fn new(id: String, result: std::result::Result<Report, Failure>, took: Duration) -> Self {
+    fn new(id: String, result: Result<Report, Failure>, took: Duration) -> Self {
         let outcome = match &result {
             Err(_) => Outcome::Failed,
             Ok(Report::Sync(report)) if sync::is_held_back(report) => Outcome::Withheld,
@@ -250,25 +245,21 @@ impl SchoolReport {
                 if open.is_empty() { format!("{id}: all ok") } else { format!("{id}: {}", open.join(" ")) }
             }
             Ok(Report::Sync(report)) => {
-                let marks = report.marks;
+                let mut told = vec![format!("{id}: {}", change_counts(&report.marks))];
+                told.extend(report.withheld_lines());
                 let outside = report.outside_window.as_ref();
                 let is_quiet = outside.is_none_or(|outside| {
                     outside.oldest_change_days.is_none() && outside.withheld == 0 && outside.error.is_none()
                 });
-                let is_told = |line: &&str| {
-                    line.starts_with("withheld, ") || !is_quiet && line.starts_with("before the window, ")
-                };
-                let text = report.to_string();
-                let what_to_do: String = text.lines().filter(is_told).map(|line| format!("; {line}")).collect();
-                format!(
-                    "{id}: {} added, {} changed, {} removed, {} withheld{what_to_do}",
-                    marks.added, marks.changed, marks.removed, marks.withheld
-                )
+                if !is_quiet {
+                    told.extend(report.outside_window_line());
+                }
+                told.join("; ")
             }
         };
         let result = match result {
-            Ok(report) => Result::Report(report),
-            Err(error) => Result::Error(with_reason(&error)),
+            Ok(report) => Ended::Report(report),
+            Err(error) => Ended::Error(with_reason(&error)),
         };
         let duration_ms = took.as_millis().try_into().unwrap_or(u64::MAX);
         Self { id, outcome, exit_code: outcome.exit_code(), result, duration_ms, line }
@@ -360,7 +351,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_one_school_s_failure() {
         let fault = isolated::<()>(async { panic!("a fault") }).await;
-        assert!(fault.unwrap_err().to_string().contains("at fault"));
+        assert!(fault.unwrap_err().to_string().contains("a bug in rollmark"));
         assert!(isolated(async { Ok(()) }).await.is_ok());
     }
 }

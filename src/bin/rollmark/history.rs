@@ -5,13 +5,13 @@ use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
 use rollmark::codes::CodeTable;
 use rollmark::explain::{MeasuredAge, Wording};
-use rollmark::model::{Mark, SchoolId, StudentId, Zone, clock_text};
+use rollmark::model::{Mark, StudentId, Zone, clock_text};
 use rollmark::rules::{Scope, Window};
 use rollmark::store::{Change, ChangeCursor, FeedEntry, HistoryQuery, MarkKey, Run, RunPurpose, RunQuery, as_of};
 use serde::Serialize;
 
-use crate::flags::{CodeFlags, StorePassword, StorePlace, parse_date, parse_instant, parse_kept_store};
-use crate::output::{Failure, Meaning, say, say_json, tell, wrong_flags};
+use crate::flags::{CodeFlags, KeptStore, parse_date, parse_instant};
+use crate::output::{Failure, Meaning, change_counts, say, say_json, wrong_flags};
 
 /// Shows a school's runs, what a student's marks were, became, and why, or what has changed since last time.
 #[derive(Args)]
@@ -23,14 +23,8 @@ Examples:
 --since prints the school's changes in the order in which they were written, and the cursor to go on from: pass it next time.
 A student who was erased is one of these changes: forget what came before of that student.")]
 pub struct Flags {
-    /// The store: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
-    #[arg(long, value_parser = parse_kept_store)]
-    store: StorePlace,
     #[command(flatten)]
-    password: StorePassword,
-    /// The school's key in the store
-    #[arg(long, value_name = "ID", default_value = "school")]
-    school: String,
+    store: KeptStore,
     /// The student; without one, the runs are listed
     #[arg(long, value_name = "ID")]
     student: Option<String>,
@@ -103,12 +97,8 @@ struct MarkThen {
 
 pub async fn run(flags: Flags) -> Result<u8, Failure> {
     let table = flags.codes.table();
-    let store = flags.store.open(&flags.password, true)?;
-    let school = SchoolId::new(&flags.school);
+    let (store, school) = flags.store.open_to_read().await?;
     let runs = store.runs(&school, &RunQuery::all()).await?;
-    if runs.is_empty() {
-        tell(&format!("the store holds no run of school {school}; check --store and --school"));
-    }
     if let Some(since) = flags.since {
         let entries = store.changes(&school, Some(since), flags.limit.unwrap_or(usize::MAX)).await?;
         let cursor = entries.last().map_or(since, FeedEntry::cursor);
@@ -169,15 +159,12 @@ fn list(runs: &[Run]) -> u8 {
     for run in runs {
         let (marks, window) = (run.marks, run.scope.window());
         say(&format!(
-            "run {}, {}: {} to {}, {} added, {} changed, {} removed, {} withheld, {} kept",
+            "run {}, {}: {} to {}, {}, {} kept",
             run.number,
             clock_text(run.freshness.fetched_at, run.rules.zone()),
             window.from(),
             window.to(),
-            marks.added,
-            marks.changed,
-            marks.removed,
-            marks.withheld,
+            change_counts(&marks),
             marks.kept
         ));
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rollmark::codes::{Class, CodeTable, MarkClass};
 use rollmark::model::Mark;
+use rollmark::store::MarkCounts;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
@@ -46,13 +47,19 @@ pub fn say_text(text: &[u8]) -> Result<u8, Failure> {
 /// Asks whether to go on. Where nobody can be asked, and where the answer is another than yes, the program ends.
 pub async fn confirm(what: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
-        wrong_flags(format!("{what} Nobody can be asked here; say --yes to go on"));
+        wrong_flags(format!("{what} There is no terminal to confirm on; pass --yes to go on"));
     }
     tell(&format!("{what} Type yes to go on:"));
     // On a thread of its own, so that a signal still ends the program.
     let mut answer = String::new();
     let answer = tokio::task::spawn_blocking(move || io::stdin().read_line(&mut answer).map(|_| answer)).await??;
     if answer.trim().eq_ignore_ascii_case("yes") { Ok(()) } else { Err("nothing was deleted".into()) }
+}
+
+/// What was done to marks, for people.
+pub fn change_counts(marks: &MarkCounts) -> String {
+    let MarkCounts { added, changed, removed, withheld, .. } = marks;
+    format!("{added} added, {changed} changed, {removed} removed, {withheld} withheld")
 }
 
 /// What a mark counts as, beside the mark in JSON. `Display` says it to people.
@@ -88,7 +95,7 @@ impl Meaning {
 
 impl fmt::Display for Meaning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(class) = self.class else { return write!(f, "counts as nothing that {} knows", self.edition) };
+        let Some(class) = self.class else { return write!(f, "has no class in {}", self.edition) };
         write!(f, "counts as {}", class.name().replace('_', " "))?;
         if let Some(meaning) = &self.meaning {
             write!(f, ": {meaning}")?;

@@ -1,8 +1,7 @@
 use chrono::NaiveDate;
 use clap::Args;
-use rollmark::model::SchoolId;
 
-use crate::flags::{StorePassword, StorePlace, parse_date, parse_kept_store};
+use crate::flags::{KeptStore, parse_date};
 use crate::output::{Failure, confirm, say, say_json};
 
 /// Deletes history from before a date; what the store shows stays.
@@ -11,14 +10,8 @@ use crate::output::{Failure, confirm, say, say_json};
 Example:
   rollmark prune --store sqlite:marks.db --before 2025-09-01 --yes")]
 pub struct Flags {
-    /// The store: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
-    #[arg(long, value_parser = parse_kept_store)]
-    store: StorePlace,
     #[command(flatten)]
-    password: StorePassword,
-    /// The school's key in the store
-    #[arg(long, value_name = "ID", default_value = "school")]
-    school: String,
+    store: KeptStore,
     /// The first date whose history stays whole
     #[arg(long, value_parser = parse_date, value_name = "DATE")]
     before: NaiveDate,
@@ -31,8 +24,8 @@ pub struct Flags {
 }
 
 pub async fn run(flags: Flags) -> Result<u8, Failure> {
-    let store = flags.store.open_existing(&flags.password).await?;
-    let (school, before) = (SchoolId::new(&flags.school), flags.before);
+    let (store, school) = flags.store.open_existing().await?;
+    let before = flags.before;
     if !flags.yes {
         confirm(&format!("The history of school {school} from before {before} is deleted; its marks stay.")).await?;
     }

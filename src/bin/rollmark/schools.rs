@@ -37,12 +37,12 @@ pub fn read_schools(path: &Path, now: Option<DateTime<Utc>>, dry_run: bool) -> R
     let defaults = match file.remove("defaults") {
         None => Table::new(),
         Some(Value::Table(defaults)) => defaults,
-        Some(_) => return Err(format!("{shown}: defaults is no table; write [defaults]")),
+        Some(_) => return Err(format!("{shown}: defaults is not a table; write [defaults]")),
     };
     let schools = match file.remove("school") {
         Some(Value::Array(schools)) => schools,
         None => return Err(format!("{shown} names no school; write [[school]] for each")),
-        Some(_) => return Err(format!("{shown}: school is no list of tables; write [[school]] for each")),
+        Some(_) => return Err(format!("{shown}: school is not a list of tables; write [[school]] for each")),
     };
     if let Some(key) = file.keys().next() {
         return Err(format!("{shown}: unknown key {key}; there are [defaults] and [[school]]"));
@@ -54,7 +54,7 @@ pub fn read_schools(path: &Path, now: Option<DateTime<Utc>>, dry_run: bool) -> R
     let mut read = Vec::new();
     for (number, school) in (1..).zip(schools) {
         let Value::Table(own) = school else {
-            return Err(format!("{shown}: school {number} is no table; write [[school]] for each"));
+            return Err(format!("{shown}: school {number} is not a table; write [[school]] for each"));
         };
         let mut keys = defaults.clone();
         keys.extend(own);
@@ -78,7 +78,7 @@ fn school_of(id: &str, mut keys: Table, now: Option<DateTime<Utc>>, dry_run: boo
     let mut flags = vec![format!("--school={id}")];
     for (key, flag) in [("api_key_env", "api-key"), ("client_secret_env", "client-secret")] {
         if let Some(name) = keys.remove(key) {
-            let name = name.as_str().ok_or(format!("{key} is no text; name an environment variable"))?;
+            let name = name.as_str().ok_or(format!("{key} is not a text; name an environment variable"))?;
             let secret = std::env::var(name).ok().filter(|secret| !secret.is_empty());
             let secret = secret.ok_or(format!("the environment variable {name} ({key}) is not set"))?;
             flags.push(format!("--{flag}={secret}"));
@@ -128,6 +128,6 @@ fn text_of(key: &str, value: Value) -> Result<String, String> {
         Value::String(text) => Ok(text),
         Value::Integer(number) => Ok(number.to_string()),
         Value::Datetime(moment) => Ok(moment.to_string()),
-        _ => Err(format!("{key} is no text, number or date")),
+        _ => Err(format!("{key} is not a text, number or date")),
     }
 }

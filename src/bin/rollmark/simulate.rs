@@ -23,11 +23,11 @@ pub struct Flags {
     /// Allocates only this method to the key; can be repeated [default: all six]
     #[arg(long = "method", value_name = "NAME")]
     methods: Vec<String>,
-    /// Cuts every container at so many rows, without a word
+    /// Cuts every container at this many rows, silently
     #[arg(long, value_name = "ROWS")]
     cap_rows: Option<usize>,
-    /// Answers every so many requests with 429
-    #[arg(long, value_name = "REQUESTS")]
+    /// Answers every Nth request with 429
+    #[arg(long, value_name = "N")]
     throttle_every: Option<u64>,
     /// What the next request meets; can be repeated: deadlock, lock-time-out, login-page, empty, reset, half, not-xml,
     /// content-type, drip, error-object, no-codes, or a status and the seconds to wait, such as 503 or 429:5

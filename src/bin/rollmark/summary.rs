@@ -3,12 +3,11 @@ use std::collections::BTreeMap;
 use chrono::NaiveDate;
 use clap::Args;
 use rollmark::codes::{Jurisdiction, Summary, Sums};
-use rollmark::model::{SchoolId, StudentId, stamp_text};
+use rollmark::model::{StudentId, stamp_text};
 use rollmark::rules::{Scope, Window};
-use rollmark::store::RunQuery;
 
-use crate::flags::{CodeFlags, StorePassword, StorePlace, parse_date, parse_kept_store};
-use crate::output::{Failure, say, say_json, say_text, tell, wrong_flags};
+use crate::flags::{CodeFlags, KeptStore, parse_date};
+use crate::output::{Failure, say, say_json, say_text, wrong_flags};
 
 /// Adds up marks: attendance by student, with what is left out and why.
 #[derive(Args)]
@@ -16,14 +15,8 @@ use crate::output::{Failure, say, say_json, say_text, tell, wrong_flags};
 Example:
   rollmark summary --store sqlite:marks.db --from 2026-09-01 --to 2026-11-20 --map HOL=G")]
 pub struct Flags {
-    /// The store: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
-    #[arg(long, value_parser = parse_kept_store)]
-    store: StorePlace,
     #[command(flatten)]
-    password: StorePassword,
-    /// The school's key in the store
-    #[arg(long, value_name = "ID", default_value = "school")]
-    school: String,
+    store: KeptStore,
     /// Only this student; can be repeated [default: all]
     #[arg(long = "student", value_name = "ID")]
     students: Vec<String>,
@@ -46,10 +39,7 @@ pub struct Flags {
 pub async fn run(flags: Flags) -> Result<u8, Failure> {
     let table = flags.codes.table();
     let window = Window::between(flags.from, flags.to).unwrap_or_else(|error| wrong_flags(error.to_string()));
-    let (store, school) = (flags.store.open(&flags.password, true)?, SchoolId::new(&flags.school));
-    if store.runs(&school, &RunQuery::all().with_newest(1)).await?.is_empty() {
-        tell(&format!("the store holds no run of school {school}; check --store and --school"));
-    }
+    let (store, school) = flags.store.open_to_read().await?;
     let scope = match flags.students.is_empty() {
         true => Scope::all(window),
         false => Scope::all(window).with_students(&flags.students),

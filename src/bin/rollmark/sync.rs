@@ -16,8 +16,8 @@ use rollmark::sync::{
 };
 
 use crate::check;
-use crate::flags::{LONGEST_WAIT, ReadFlags, StorePassword, StorePlace, parse_date};
-use crate::output::{Failure, Output, check_targets, is_standard_output, json, plain, say, tell, wrong_flags};
+use crate::flags::{LONGEST_WAIT, ReadFlags, StoreFlags, StorePlace, parse_date};
+use crate::output::{Failure, Output, check_targets, is_standard_output, json, say, tell, wrong_flags};
 use crate::program::{Stop, unless_stopped};
 
 /// Syncs a school's AM and PM marks into a store.
@@ -27,21 +27,20 @@ Example:
   ISAMS_API_KEY=… rollmark sync --url https://school.isams.cloud --store sqlite:marks.db
 
 Exit codes: 0 done, 1 error, 2 wrong flags, 3 done, but something was withheld.")]
+#[command(mut_arg("place", |store| {
+    store.help(
+        "Where marks live: memory, sqlite:PATH (the file is created, its folder is not) or \
+         postgres://USER@HOST:PORT/DATABASE (tables are made in its schema rollmark)",
+    )
+}))]
 pub struct Flags {
     #[command(flatten)]
     read: ReadFlags,
     /// Only this student; can be repeated [default: all]
     #[arg(long = "student", value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     students: Vec<String>,
-    /// The school's key in the store
-    #[arg(long, value_name = "ID", default_value = "school")]
-    school: String,
-    /// Where marks live: memory, sqlite:PATH (the file is created, its folder is not) or
-    /// postgres://USER@HOST:PORT/DATABASE (tables are made in its schema rollmark)
-    #[arg(long, default_value = "memory")]
-    store: StorePlace,
     #[command(flatten)]
-    password: StorePassword,
+    store: StoreFlags,
     /// Writes the store's marks in scope after the run, one JSON object a line; - is standard output
     #[arg(long, value_name = "FILE")]
     marks: Option<PathBuf>,
@@ -92,7 +91,7 @@ pub async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
     if flags.dry_run {
         planned_changes.iter().for_each(|line| flags.say(line));
     }
-    flags.say_report(&report);
+    report.lines().iter().for_each(|line| flags.say(line));
     Ok(if is_held_back(&report) { 3 } else { 0 })
 }
 
@@ -104,8 +103,8 @@ pub async fn execute(flags: &mut Flags, stop: &Stop, listener: Listener) -> Resu
     flags.check_targets().unwrap_or_else(|error| wrong_flags(error));
     let mut outputs = unless_stopped(stop, Outputs::open(flags)).await?;
     let (source, kept) = flags.read.keeping(source)?;
-    let store = flags.store.open(&flags.password, flags.dry_run)?;
-    let sync = AttendanceSync::new(source, store, SchoolId::new(&flags.school), rules)
+    let (store, school) = flags.store.open(flags.dry_run)?;
+    let sync = AttendanceSync::new(source, store, school, rules)
         .with_wait_for_other_run(LONGEST_WAIT)
         .with_stop(stop.clone().map(|_| ()))
         .with_listener(listener);
@@ -131,22 +130,22 @@ impl Flags {
     /// What would end the program with a wrong flag.
     pub fn validate(&self) -> Result<(), String> {
         self.read.validate()?;
-        self.store.validate(&self.password)?;
+        self.store.validate()?;
         self.check_targets()
     }
 
     /// Opens a store's file once for all schools that keep their marks in it.
     pub fn share_file(&mut self, known: &mut BTreeMap<PathBuf, StorePlace>) {
-        self.store.share_file(known);
+        self.store.place.share_file(known);
     }
 
     /// Only what a check needs of them.
     pub fn into_check(self) -> check::Flags {
-        check::Flags::of(self.read, self.school, self.store, self.password)
+        check::Flags::of(self.read, self.store)
     }
 
     fn check_targets(&self) -> Result<(), String> {
-        check_targets(&self.targets(), self.store.file(), self.read.replies.folder())
+        check_targets(&self.targets(), self.store.place.file(), self.read.replies.folder())
     }
 
     fn request(&self, window: Window) -> SyncRequest {
@@ -181,15 +180,6 @@ impl Flags {
     /// Prints a line for people; standard output is theirs unless an output goes there.
     fn say(&self, line: &str) {
         if self.targets().into_iter().any(is_standard_output) { tell(line) } else { say(line) }
-    }
-
-    fn say_report(&self, report: &SyncReport) {
-        // Its lines are its own: the values in it have one line each.
-        let mut report = report.clone();
-        let examples = report.issue_examples.values_mut().flatten();
-        let failure = report.outside_window.iter_mut().filter_map(|outside| outside.error.as_mut());
-        examples.chain(&mut report.advice).chain(failure).for_each(|value| *value = plain(value));
-        report.to_string().lines().for_each(|line| self.say(line));
     }
 }
 

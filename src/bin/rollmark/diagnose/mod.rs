@@ -10,12 +10,12 @@ use page::page;
 use rollmark::codes::CodeTable;
 use rollmark::explain::{Diagnosis, Expected, Finding, Question, SessionDiagnosis};
 use rollmark::model::{Decision, SchoolId, Session, StudentId};
-use rollmark::store::{Change, MarkKey, MarkStore, RunQuery};
+use rollmark::store::{Change, MarkKey, MarkStore};
 use rollmark::support::Support;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::flags::{CodeFlags, ReadFlags, StorePassword, StorePlace, parse_date};
+use crate::flags::{CodeFlags, ReadFlags, StoreFlags, StorePlace, parse_date, warn_without_runs};
 use crate::output::{Failure, Meaning, Output, check_targets, is_standard_output, say, say_json, tell, wrong_flags};
 
 /// Says why a student's mark is what it is, and what to do if it is wrong.
@@ -38,14 +38,8 @@ pub struct Flags {
     expected: Option<Expected>,
     #[command(flatten)]
     read: ReadFlags,
-    /// The school's key in the store
-    #[arg(long, value_name = "ID", default_value = "school")]
-    school: String,
-    /// The portal's store, to compare with: memory is none, or sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
-    #[arg(long, default_value = "memory")]
-    store: StorePlace,
     #[command(flatten)]
-    password: StorePassword,
+    store: StoreFlags,
     #[command(flatten)]
     codes: CodeFlags,
     /// Prints JSON
@@ -98,22 +92,17 @@ pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
     if flags.json && html.is_some_and(is_standard_output) {
         wrong_flags("--json and --html would both write to standard output; give the page a file".to_owned());
     }
-    check_targets(html.as_slice(), flags.store.file(), flags.read.replies.folder())
+    check_targets(html.as_slice(), flags.store.place.file(), flags.read.replies.folder())
         .unwrap_or_else(|error| wrong_flags(error));
     let page_output = match html {
         Some(path) => Some(Output::open(path).await?),
         None => None,
     };
     let (source, kept) = flags.read.keeping(source)?;
-    let store = flags.store.open(&flags.password, true)?;
-    let school = SchoolId::new(&flags.school);
+    let (store, school) = flags.store.open(true)?;
     let rules = flags.read.rules();
-    if !matches!(flags.store, StorePlace::Memory)
-        && store.runs(&school, &RunQuery::all().with_newest(1)).await?.is_empty()
-    {
-        tell(&format!(
-            "warning: the store holds no run of school {school}, so it is not compared; check --store and --school"
-        ));
+    if !matches!(flags.store.place, StorePlace::Memory) {
+        warn_without_runs(&*store, &school).await?;
     }
     let mut question = Question::about(flags.student.as_str(), flags.date).with_window(window);
     question.session = flags.session;
