@@ -9,7 +9,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, info_span, warn};
 
 use super::lease::{Stop, under_lease, unless_stopped};
-use super::report::{Fetched, ReportWindow, SyncReport, examples};
+use super::report::{Fetched, ReportWindow, SyncReport};
 use super::{OutsideWindow, Plan, SyncError, SyncRequest, advice};
 use crate::explain::{MeasuredAge, ReplyAge};
 use crate::model::{Issue, Record, SchoolId, setters};
@@ -420,7 +420,6 @@ impl AttendanceSync {
             },
             marks: plan.counts,
             withheld: plan.withheld_by_reason(),
-            issue_examples: examples(&issues),
             issues,
             window: ReportWindow { from: resolved.scope.window().from(), to: resolved.scope.window().to() },
             zone: self.rules.zone().into(),

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, Utc};
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::OutsideWindow;
@@ -74,12 +75,10 @@ pub struct SyncReport {
     pub marks: MarkCounts,
     /// Changes that were not written, by reason ([R11](crate::guide::rules#r11)).
     pub withheld: BTreeMap<WithheldReason, u64>,
-    /// The issues in the records, by name.
-    #[serde(serialize_with = "counts")]
+    /// The issues in the records, with the first few records of each; in JSON two objects by name, `issues` with the counts and
+    /// `issue_examples` with the ids.
+    #[serde(flatten, serialize_with = "counts_and_examples")]
     pub issues: Issues,
-    /// The first few records of each issue, by id.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub issue_examples: BTreeMap<Issue, Vec<String>>,
     /// The dates that were synced.
     pub window: ReportWindow,
     /// The time-zone rules by which times were read.
@@ -105,13 +104,17 @@ fn stamp<S: Serializer>(stamp: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S
     serializer.serialize_str(&stamp_text(*stamp))
 }
 
-fn counts<S: Serializer>(issues: &Issues, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(issues.iter().map(|(issue, count)| (issue.name(), count.count)))
-}
-
-pub(super) fn examples(issues: &Issues) -> BTreeMap<Issue, Vec<String>> {
-    let named = issues.iter().filter(|(_, count)| !count.examples.is_empty());
-    named.map(|(issue, count)| (issue, count.examples.clone())).collect()
+fn counts_and_examples<S: Serializer>(issues: &Issues, serializer: S) -> Result<S::Ok, S::Error> {
+    let counts: BTreeMap<Issue, u64> = issues.iter().map(|(issue, count)| (issue, count.count)).collect();
+    let with_examples = issues.iter().filter(|(_, count)| !count.examples.is_empty());
+    let examples: BTreeMap<Issue, &Vec<String>> =
+        with_examples.map(|(issue, count)| (issue, &count.examples)).collect();
+    let mut fields = serializer.serialize_map(None)?;
+    fields.serialize_entry("issues", &counts)?;
+    if !examples.is_empty() {
+        fields.serialize_entry("issue_examples", &examples)?;
+    }
+    fields.end()
 }
 
 impl SyncReport {
