@@ -71,17 +71,17 @@ impl Batch {
     /// The Batch API with an API key. The address's path, if it has one, comes before the API's.
     ///
     /// # Errors
-    /// The address is no URL, or is plain http to another host than this machine.
+    /// The address is not a URL, or is plain http to a host other than this machine.
     pub fn new(url: &str, api_key: impl Into<String>) -> Result<Self, SourceError> {
         let url = transport::parse_url(url)?;
         Self::reading(url, Credentials::Key(SecretString::from(api_key.into().trim())))
     }
 
-    /// The Batch API with an OAuth client (scope `apiv1`). Its token is fetched when it is needed, renewed ahead of its end,
-    /// and fetched anew if it is refused.
+    /// The Batch API with an OAuth client (scope `apiv1`). Its token is fetched when it is needed, renewed before it
+    /// expires, and fetched again if it is refused.
     ///
     /// # Errors
-    /// The address is no URL, or is plain http to another host than this machine.
+    /// The address is not a URL, or is plain http to a host other than this machine.
     pub fn for_client(
         url: &str,
         client_id: impl Into<String>,
@@ -109,25 +109,25 @@ impl Batch {
 }
 
 setters!(Batch {
-    /// Sets in which form the Batch API answers. The default is XML, the only one in which a missing container shows.
+    /// Sets the format of the Batch API's replies. The default is XML, the only one that shows that a container is missing.
     with_format(format: Format) => format;
-    /// Sets what the key's cache expiry is set to in iSAMS. The default is iSAMS's own: 24 hours.
+    /// Sets the cache expiry that the key has in iSAMS. The default is iSAMS's own: 24 hours.
     with_cache_expiry(cache_expiry: TimeDelta) => cache_expiry;
-    /// Sets how many bytes a fetch may hold: about what a sync holds of its records. That is the texts of all records, and
-    /// for each out-of-school record four times its size besides. The default is 512 MiB.
+    /// Sets how many bytes of records a fetch may hold, counted about as a sync holds them: the texts of all records, and
+    /// four times the size of each out-of-school record. The default is 512 MiB.
     with_max_held_bytes(max_held_bytes: u64) => max_held_bytes;
     /// Sets the number of rows at which a reply is suspected to be cut (assumed: 2,000); `None` suspects nothing.
     with_suspicious_rows(suspicious_rows: Option<u64>) => suspicious_rows;
-    /// Sets how many days before the window out-of-school records are asked for (assumed to be filtered by their
+    /// Sets from how many days before the window out-of-school records are asked for (assumed to be filtered by their
     /// beginning). The default is 180.
     with_look_back_days(look_back_days: u32) => look_back_days;
-    /// Sets in slices of how many days (at least 1) the API is asked for a window, 3 slices at a time; `None`, the default,
-    /// asks for the whole window at once.
+    /// Splits a window into requests of this many days (at least 1), made 3 at a time. `None`, the default, asks for the
+    /// whole window at once.
     with_slice_days(slice_days: Option<u32>) => slice_days;
     /// Sets under which names the fields of each record are looked for.
     with_field_names(names: FieldNames) => names;
-    /// Names fields that decide nothing. A field of out-of-school records that no list of [`FieldNames`] has and that looks
-    /// like a time of update or a code stops a fetch where no record has one under a listed name, unless it is named here.
+    /// Names fields that decide nothing. Where no out-of-school record has a time of update or a code under a listed name, an
+    /// unlisted field that looks like one stops the fetch, unless it is named here.
     with_ignored_fields(ignored_fields: impl IntoIterator<Item = impl Into<String>>) => ignored_fields.into_iter().map(Into::into).collect();
 });
 
@@ -148,7 +148,7 @@ impl AttendanceSource for Batch {
     }
 }
 
-/// What iSAMS's things are called.
+/// What iSAMS calls things.
 pub(super) fn wording() -> Wording {
     Wording::for_api_key().with_code_table("code table (RegistrationCodes)")
 }
@@ -235,7 +235,7 @@ impl Drop for Held {
     }
 }
 
-/// What the accepted replies of a fetch tell beside their records.
+/// What the accepted replies of a fetch tell besides their records.
 #[derive(Debug, Default)]
 struct Learned {
     /// The ids and letters of the code table.
@@ -318,7 +318,7 @@ impl BatchFetch {
         }
     }
 
-    /// Where nobody listens any more, the whole fetch was dropped.
+    /// If nobody is listening any more, the whole fetch was dropped.
     async fn send(&self, item: FetchItem) {
         let _ = self.sender.send(item).await;
     }
@@ -421,13 +421,13 @@ impl BatchFetch {
             }
         });
         parsing.await.unwrap_or_else(|_| {
-            let message = "the reply could not be read; save it and report it as a mistake of rollmark";
+            let message = "the reply could not be read; save it and report it as a bug in rollmark";
             Err(SourceError::new(SourceErrorKind::BadReply, message).into())
         })
     }
 }
 
-/// How many rows of a kind a reply over so many days may hold.
+/// How many rows of a kind a reply may hold, given how many days were asked for.
 fn most_rows(kind: FetchedKind, per_day: u64, days: u64) -> u64 {
     let share = |of: u64| (per_day / of).max(1);
     match kind {
@@ -483,7 +483,7 @@ impl Collector {
         let Some(sender) = &self.sender else { return Ok(()) };
         let batch = std::mem::replace(&mut self.reply.records, RecordBatch::with_capacity(BATCH));
         self.rows_are_out |= !batch.is_empty();
-        // Nobody listens any more: the reading ends, and with it the request.
+        // Nobody is listening any more: the reading ends, and with it the request.
         sender.blocking_send(FetchItem::Records(batch)).map_err(|_| out_of_time())
     }
 }

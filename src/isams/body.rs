@@ -9,8 +9,8 @@ use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
 use super::failure::{not_text, read_error, too_large, web_page};
 use crate::source::SourceError;
 
-/// The longest text, name or tag of a reply; real ones are a thousand times shorter.
-pub(super) const LONGEST_TEXT: usize = 1 << 20;
+/// The longest text, name or tag of a reply, in bytes; real ones are a thousand times shorter.
+pub(super) const MOST_TEXT_BYTES: usize = 1 << 20;
 
 /// How deep a reply's elements may nest; real ones nest five deep.
 pub(super) const DEEPEST: usize = 32;
@@ -20,8 +20,8 @@ fn decoded<R: Read>(raw: R) -> DecodeReaderBytes<R, Vec<u8>> {
     DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(raw)
 }
 
-/// A body in UTF-8: a byte order mark decides, else it is taken for UTF-8 (what a document claims of itself is known to
-/// be wrong). Refuses to give out more than [`LONGEST_TEXT`] without any [`progress`](Self::progress).
+/// A body in UTF-8: a byte order mark decides; without one it is taken to be UTF-8 (what a document claims of itself is known to
+/// be wrong). Refuses to give out more than [`MOST_TEXT_BYTES`] without any [`progress`](Self::progress).
 pub(super) struct Body<R: Read> {
     reader: BufReader<DecodeReaderBytes<R, Vec<u8>>>,
     since_progress: Rc<Cell<usize>>,
@@ -74,7 +74,7 @@ impl<R: Read> Read for Body<R> {
 
 impl<R: Read> BufRead for Body<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.since_progress.get() > LONGEST_TEXT {
+        if self.since_progress.get() > MOST_TEXT_BYTES {
             return Err(io::Error::other(too_large("a text or tag of more than a megabyte")));
         }
         let bytes = self.reader.fill_buf()?;

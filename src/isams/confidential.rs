@@ -32,7 +32,7 @@ impl Confidential {
     }
 
     /// What a tenant says as an error can show it: on one line, not too long, and without them. They can come back shortened
-    /// or encoded, so every word goes that may be of that kind.
+    /// or encoded, so every word that may be one of them is left out.
     pub(super) fn shown(&self, text: &str) -> String {
         let plain: String = text.chars().filter(|letter| letter.is_whitespace() || is_plain(*letter)).collect();
         let line = self.hidden(&plain.split_whitespace().collect::<Vec<_>>().join(" "));

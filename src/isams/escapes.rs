@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 
-/// Stands for half a surrogate pair. It is no character, so that no real text holds it; a text with it can't be read.
+/// Stands for half a surrogate pair. It is not a character, so no real text holds it; a text with it can't be read.
 pub(super) const NO_CHARACTER: char = '\u{FFFF}';
 
 /// JSON in which every half of a surrogate pair (`\ud83d` alone) is [`NO_CHARACTER`] instead, since JSON's parser refuses
@@ -23,7 +23,7 @@ impl<R: BufRead> Escapes<R> {
         if self.ahead.is_empty() { self.json.fill_buf().map(Some) } else { Ok(None) }
     }
 
-    /// Takes so many bytes of what is unread.
+    /// Takes this many bytes of what is unread.
     pub(super) fn skip(&mut self, length: usize) {
         self.json.consume(length);
     }
@@ -35,7 +35,7 @@ impl<R: BufRead> Escapes<R> {
         Ok(next)
     }
 
-    /// Reads escapes after a backslash, up to the first that is no first half of a pair.
+    /// Reads escapes after a backslash, up to the first that is not the first half of a pair.
     fn read_ahead(&mut self) -> io::Result<()> {
         let mut read = Vec::new();
         let mut first: Option<Vec<u8>> = None;

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::text::unknown_name;
 use crate::model::Cause;
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
@@ -13,13 +14,17 @@ pub(super) fn too_large(what: &str) -> SourceError {
     SourceError::new(SourceErrorKind::TooLarge, format!("the reply holds {what}, so reading stopped there"))
 }
 
+pub(super) fn too_many_fields() -> SourceError {
+    too_large("a record with hundreds of fields")
+}
+
 /// More records of a kind than a school has.
 pub(super) fn too_many(kind: FetchedKind, most: u64) -> SourceError {
     SourceError::new(
         SourceErrorKind::TooLarge,
         format!(
             "the reply holds more than {most} {kind}, so reading stopped there; ask for fewer days, or raise max_rows_per_day if \
-             the school really has so many"
+             the school really has that many"
         ),
     )
 }
@@ -27,9 +32,22 @@ pub(super) fn too_many(kind: FetchedKind, most: u64) -> SourceError {
 /// The error that a failed read stands for: our own, if one of our readers raised it.
 pub(super) fn read_error(error: &io::Error) -> SourceError {
     let own = error.get_ref().and_then(|inner| inner.downcast_ref::<SourceError>());
-    own.cloned().unwrap_or_else(|| {
-        SourceError::temporary(SourceErrorKind::Connection, "the connection broke off in the middle of the reply")
-    })
+    own.cloned().unwrap_or_else(broken_off)
+}
+
+pub(super) fn broken_off() -> SourceError {
+    SourceError::temporary(SourceErrorKind::Connection, "the connection broke off in the middle of the reply")
+}
+
+/// The error for a status with which iSAMS may answer a little later; `None` for other statuses. `page` and `said` end the
+/// two parts of its text.
+pub(super) fn cannot_answer_now(status: u16, page: &str, said: &str) -> Option<SourceError> {
+    let kind = match status {
+        429 => SourceErrorKind::Throttled,
+        408 | 502..=504 => SourceErrorKind::Server,
+        _ => return None,
+    };
+    Some(SourceError::temporary(kind, format!("iSAMS can't answer now (HTTP status {status}{page}){said}")))
 }
 
 pub(super) fn not_text() -> SourceError {
@@ -41,7 +59,17 @@ pub(super) fn goes_on() -> SourceError {
 }
 
 pub(super) fn text_for_records() -> SourceError {
-    bad_reply("the reply holds a text where iSAMS sends records; check the address")
+    bad_reply("the reply holds text where iSAMS sends records; check the address")
+}
+
+pub(super) fn other_json() -> SourceError {
+    bad_reply("the reply is JSON, but not from iSAMS; check the address")
+}
+
+/// One object has two fields of this name.
+pub(super) fn name_twice(name: &str) -> SourceError {
+    let name = unknown_name(name);
+    bad_reply(format!("the reply holds {name} twice in one object, and nothing tells which counts"))
 }
 
 pub(super) fn ended_early() -> SourceError {
@@ -52,7 +80,7 @@ pub(super) fn json_error(error: &serde_json::Error) -> SourceError {
     broken_json(error).with_cause(Cause::of_json(error))
 }
 
-/// The same, of JSON whose parser does not know at which byte it is.
+/// The same for JSON whose parser does not know at which byte it is.
 pub(super) fn json_error_at(error: &serde_json::Error, byte: u64) -> SourceError {
     broken_json(error).with_cause(Cause::of_json_at(error, format_args!("at byte {byte}")))
 }

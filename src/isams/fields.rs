@@ -41,7 +41,7 @@ macro_rules! field_names {
             /// Replaces a list, by its name here (`out_of_school_from`).
             ///
             /// # Errors
-            /// There is no such list, or a name is empty, or none is given.
+            /// There is no such list, a name is empty, or no name is given.
             pub fn with_names(mut self, list: &str, names: Vec<String>) -> Result<Self, SourceError> {
                 let refused = |message| Err(SourceError::new(SourceErrorKind::Configuration, message));
                 if names.is_empty() || names.iter().any(|name| name.trim().is_empty()) {
@@ -51,7 +51,7 @@ macro_rules! field_names {
                     $(stringify!($name) => &mut self.$name,)*
                     _ => {
                         let known = [$(stringify!($name)),*].join(", ");
-                        return refused(format!("there is no list of field names {}; there are {known}", printable(list)));
+                        return refused(format!("unknown list of field names {}; the lists are {known}", printable(list)));
                     }
                 };
                 *list = names.into_iter().map(|name| name.trim().to_owned()).collect();
@@ -82,7 +82,7 @@ field_names! {
         registration_code: ["Code", "CodeId"],
         /// Whether the student was late.
         registration_late: ["Late"],
-        /// By how many minutes.
+        /// How many minutes late the student was.
         registration_minutes_late: ["MinutesLate"],
         /// A registration's free text.
         registration_comment: ["Reason"],
@@ -128,7 +128,7 @@ field_names! {
         code_active: ["Active"],
 }
 
-/// The options whose fields a record can't do without.
+/// The options for the fields that a record must have.
 pub(super) const REQUIRED: [&str; 9] = [
     "registration_student",
     "registration_time",
@@ -145,7 +145,7 @@ pub(super) const REQUIRED: [&str; 9] = [
 pub(super) struct Item<'a> {
     pub(super) kind: FetchedKind,
     pub(super) fields: &'a [(String, String)],
-    /// Fields of which the caller says that they decide nothing.
+    /// Fields that decide nothing, as the caller says.
     pub(super) ignored: &'a [String],
 }
 
@@ -245,11 +245,6 @@ impl<'a> Item<'a> {
             unreadable.push(UnreadableField::new(field.to_owned()));
         }
         (!is_broken).then(|| text.trim_end().into())
-    }
-
-    /// A code's letter.
-    fn letter(&self, names: &[String], unreadable: &mut Vec<UnreadableField>) -> Option<Box<str>> {
-        self.optional(names, unreadable, |text| (is_id(text) && is_at_most(text, LONGEST_LETTER)).then(|| text.into()))
     }
 
     /// `AM` or `PM` where one of these fields is exactly that.
@@ -369,12 +364,17 @@ fn code(item: &Item<'_>, names: &FieldNames) -> Result<Code, SourceError> {
     let mut unreadable = Vec::new();
     Ok(Code {
         id: id.into(),
-        letter: item.letter(&names.code_letter, &mut unreadable),
+        letter: item.optional(&names.code_letter, &mut unreadable, letter),
         name: item.text(&names.code_name, &mut unreadable, LONGEST_NAME),
         absence: item.required_flag(&names.code_absence, "absence flag", "code_absence")?,
         active: item.optional(&names.code_active, &mut unreadable, flag).unwrap_or(false),
         unreadable,
     })
+}
+
+/// A code's letter.
+pub(super) fn letter(text: &str) -> Option<Box<str>> {
+    (is_id(text) && is_at_most(text, LONGEST_LETTER)).then(|| text.into())
 }
 
 pub(super) fn flag(text: &str) -> Option<bool> {

@@ -1,4 +1,5 @@
 use super::confidential::Confidential;
+use super::failure::cannot_answer_now;
 use crate::source::{SourceError, SourceErrorKind};
 
 /// A `<Message>` of the API (verified): what iSAMS says instead of data.
@@ -22,7 +23,7 @@ pub(super) fn is_html(name: &str) -> bool {
     name.eq_ignore_ascii_case("html")
 }
 
-/// Whether an element or a key outside of records says what went wrong, in other words than iSAMS's own.
+/// Whether an element or a key outside of records says what went wrong, in words other than iSAMS's own.
 pub(super) fn is_refusal(name: &str) -> bool {
     is_message(name) || ["Error", "Errors"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
@@ -31,7 +32,7 @@ pub(super) fn is_refusal(name: &str) -> bool {
 const TRY_AGAIN: [&str; 2] = ["deadlocked", "lock request time out"];
 
 impl Message {
-    /// The message with these fields; its text can also be its own, under [`OWN_TEXT`]. None where nothing is said.
+    /// The message with these fields; its text can also be its own, under [`OWN_TEXT`]. `None` if nothing is said.
     pub(super) fn from_fields(fields: &[(String, String)]) -> Option<Self> {
         let get = |wanted: &str| {
             let field = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
@@ -54,28 +55,28 @@ impl Message {
     pub(super) fn into_error(self, status: u16, confidential: &Confidential) -> SourceError {
         let said = self.quoted(confidential);
         let is = |name: &str| self.name.eq_ignore_ascii_case(name);
-        if is("InvalidApiKey") || (status == 401 && !is("MethodsNotAllocatedToKeyException")) {
-            SourceError::new(
+        let meant = match status {
+            _ if is("InvalidApiKey") => 401,
+            _ if is("MethodsNotAllocatedToKeyException") => 403,
+            _ => status,
+        };
+        let description = self.description.to_lowercase();
+        match meant {
+            401 => SourceError::new(
                 SourceErrorKind::Credentials,
                 format!("iSAMS refuses the API key or client; check it and its limits in the control panel{said}"),
-            )
-        } else if is("MethodsNotAllocatedToKeyException") || status == 403 {
-            SourceError::new(
+            ),
+            403 => SourceError::new(
                 SourceErrorKind::NotAllowed,
                 format!("the API key or client lacks a right; allocate the method to it in the control panel{said}"),
-            )
-        } else if !matches!(status, 400 | 404)
-            && TRY_AGAIN.iter().any(|text| self.description.to_lowercase().contains(text))
-        {
-            SourceError::temporary(SourceErrorKind::Server, format!("iSAMS was too busy to answer{said}"))
-        } else if matches!(status, 408 | 429 | 502..=504) {
-            let kind = if status == 429 { SourceErrorKind::Throttled } else { SourceErrorKind::Server };
-            SourceError::temporary(kind, format!("iSAMS can't answer now (HTTP status {status}){said}"))
-        } else {
-            SourceError::new(
-                SourceErrorKind::Server,
-                format!("iSAMS answered with an error (HTTP status {status}){said}"),
-            )
+            ),
+            _ if !matches!(status, 400 | 404) && TRY_AGAIN.iter().any(|text| description.contains(text)) => {
+                SourceError::temporary(SourceErrorKind::Server, format!("iSAMS was too busy to answer{said}"))
+            }
+            _ => cannot_answer_now(status, "", &said).unwrap_or_else(|| {
+                let message = format!("iSAMS answered with an error (HTTP status {status}){said}");
+                SourceError::new(SourceErrorKind::Server, message)
+            }),
         }
     }
 

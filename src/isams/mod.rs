@@ -6,15 +6,15 @@
 //! | reaches | any dates | today only |
 //! | has times of update | yes | no: each mark is iSAMS's own verdict |
 //! | has out-of-school records | yes | no |
-//! | replies | can be 24 hours old, unless the key says otherwise | are not kept (assumed) |
+//! | replies | can be 24 hours old, unless the key says otherwise | are not cached (assumed) |
 //!
 //! What is known of these interfaces, and what is only assumed, is on the page [iSAMS facts](crate::guide::isams_facts).
 //! [`Batch::probe`] shows what a tenant's replies look like, without any value, so that a school can settle what is assumed.
 //!
-//! # Nothing is left out in silence
+//! # Nothing is left out silently
 //! A message of the API is an error, whatever the status and wherever it stands, also beside rows. So are a second document,
-//! data after the end of the compressed data, part of a reply (status 206), a name that stands twice in a JSON object, a page
-//! that repeats another, a list that counts more records than it holds, and a text where a container should be. If at least 5
+//! data after the end of the compressed data, part of a reply (status 206), a name that occurs twice in a JSON object, a page
+//! that repeats another, a list that counts more records than it holds, and text where a container should be. If at least 5
 //! out-of-school records have no time of update (or no code) under a known name, and an unknown field may hold it, that is an
 //! error; with fewer records it is the issue `undecided_field`.
 //!

@@ -7,10 +7,9 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::body::DEEPEST;
-use super::failure::{bad_reply, json_error, not_text, too_large};
+use super::failure::{bad_reply, json_error, name_twice, not_text, other_json, too_large, too_many_fields};
 use super::message::Message;
 use super::reply::MOST_FIELDS;
-use super::text::unknown_name;
 use crate::source::SourceError;
 
 /// More records than any list has.
@@ -33,12 +32,9 @@ impl<'de> Visitor<'de> for ObjectFields {
         let mut refused = None;
         while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
             if !known.insert(name.to_ascii_lowercase()) {
-                let name = unknown_name(&name);
-                refused = Some(bad_reply(format!(
-                    "the reply holds {name} twice in one object, and nothing tells which counts"
-                )));
+                refused = Some(name_twice(&name));
             } else if fields.len() == MOST_FIELDS {
-                refused = Some(too_large("a record with hundreds of fields"));
+                refused = Some(too_many_fields());
             } else {
                 fields.push((name, value));
                 continue;
@@ -114,7 +110,7 @@ pub(super) fn object(value: &RawValue) -> Option<Object<'_>> {
     }
 }
 
-/// A value that is no text, number or truth value: a list, half of a surrogate pair, a number that is not whole.
+/// A value that is not a text, number or truth value: a list, half of a surrogate pair, a number that is not whole.
 pub(super) struct Unreadable;
 
 /// A scalar as trimmed text. A number keeps every digit; `5.0` is 5.
@@ -202,7 +198,7 @@ impl<'a> Page<'a> {
         match json(text)? {
             Json::Object(object) => Ok(Self::Object(object)),
             Json::List(elements) => Ok(Self::Bare(elements)),
-            Json::Scalar => Err(bad_reply("the reply is JSON, but not of iSAMS; check the address")),
+            Json::Scalar => Err(other_json()),
         }
     }
 

@@ -21,14 +21,14 @@ pub(super) struct Pager<'a> {
     /// Hashes of the records of all pages, and of the last one.
     seen: HashSet<u64>,
     before: Vec<u64>,
-    /// What any page says of the whole list holds, also where a later one says less.
+    /// What any page says of the whole list holds, even where a later one says less.
     last_page: Option<u64>,
     totals: BTreeSet<u64>,
 }
 
 /// What to do with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PageStep {
     /// Its records count, and there are more.
     Next,
     /// Its records count, and there are no more.
@@ -52,7 +52,7 @@ impl<'a> Pager<'a> {
     }
 
     /// Takes the page that was asked for: a hash of each of its records, and what it says of itself.
-    pub(super) fn accept(&mut self, hashes: Vec<u64>, about: Paging) -> Result<Step, SourceError> {
+    pub(super) fn accept(&mut self, hashes: Vec<u64>, about: Paging) -> Result<PageStep, SourceError> {
         let (page, place, count) = (self.page, self.place, hashes.len() as u64);
         // Some count from 0; whether they begin with the page after the first shows in their total.
         let is_from_zero = |given: u64| given + 1 == page && about.total.is_some();
@@ -73,7 +73,7 @@ impl<'a> Pager<'a> {
         }
         if !is_again {
             if hashes.iter().any(|hash| self.seen.contains(hash)) {
-                return Ok(Step::Repeats);
+                return Ok(PageStep::Repeats);
             }
             self.records += count;
         }
@@ -93,12 +93,12 @@ impl<'a> Pager<'a> {
             self.page += 1;
             return match self.page > MOST_PAGES {
                 true => Err(bad_reply(format!("{place} has more than {MOST_PAGES} pages; check the address"))),
-                false => Ok(Step::Next),
+                false => Ok(PageStep::Next),
             };
         }
         match self.totals.iter().find(|total| **total != self.records) {
-            None if is_again => Ok(Step::LastAgain),
-            None => Ok(Step::Last),
+            None if is_again => Ok(PageStep::LastAgain),
+            None => Ok(PageStep::Last),
             // Records that come or go between two pages: another try sees them whole.
             Some(total) => {
                 Err(incomplete(format!("iSAMS counts {total} records of {place} and sent {}", self.records)))
@@ -137,11 +137,11 @@ mod tests {
     }
 
     /// What is made of these pages, one after the other: the last step, or the error.
-    fn read(pages: Vec<(Vec<u64>, Paging)>) -> Result<Step, String> {
+    fn read(pages: Vec<(Vec<u64>, Paging)>) -> Result<PageStep, String> {
         let mut pager = Pager::new("register/1");
-        let mut last = Step::Next;
+        let mut last = PageStep::Next;
         for (number, (hashes, about)) in pages.into_iter().enumerate() {
-            assert_eq!((last, pager.page()), (Step::Next, number as u64 + 1), "the page is asked for");
+            assert_eq!((last, pager.page()), (PageStep::Next, number as u64 + 1), "the page is asked for");
             last = pager.accept(hashes, about).map_err(|error| error.to_string())?;
         }
         Ok(last)
@@ -153,29 +153,29 @@ mod tests {
         let small = Paging { size: Some(10), ..about() };
         for (pages, step) in [
             // A register of fewer records than a page has room for.
-            (vec![page(0..30, about())], Step::Last),
-            (vec![page(0..0, about())], Step::Last),
+            (vec![page(0..30, about())], PageStep::Last),
+            (vec![page(0..0, about())], PageStep::Last),
             // A full page can be followed by another.
-            (vec![page(0..100, about())], Step::Next),
-            (vec![page(0..100, about()), page(100..130, about())], Step::Last),
-            (vec![page(0..100, about()), page(0..0, about())], Step::Last),
-            (vec![page(0..10, small)], Step::Next),
+            (vec![page(0..100, about())], PageStep::Next),
+            (vec![page(0..100, about()), page(100..130, about())], PageStep::Last),
+            (vec![page(0..100, about()), page(0..0, about())], PageStep::Last),
+            (vec![page(0..10, small)], PageStep::Next),
             // An endpoint without pages gives the same again.
-            (vec![page(0..100, about()), page(0..100, about())], Step::LastAgain),
+            (vec![page(0..100, about()), page(0..100, about())], PageStep::LastAgain),
             // The number of pages counts, whatever their size.
-            (vec![page(0..30, pages(2))], Step::Next),
-            (vec![page(0..30, pages(2)), page(30..40, about())], Step::Last),
-            (vec![page(0..100, pages(1))], Step::Last),
+            (vec![page(0..30, pages(2))], PageStep::Next),
+            (vec![page(0..30, pages(2)), page(30..40, about())], PageStep::Last),
+            (vec![page(0..100, pages(1))], PageStep::Last),
             // The total counts.
-            (vec![page(0..30, total(40))], Step::Next),
-            (vec![page(0..30, total(40)), page(30..40, total(40))], Step::Last),
+            (vec![page(0..30, total(40))], PageStep::Next),
+            (vec![page(0..30, total(40)), page(30..40, total(40))], PageStep::Last),
             // A link to another page does.
-            (vec![page(0..30, next)], Step::Next),
-            (vec![page(0..30, next), page(30..40, about())], Step::Last),
+            (vec![page(0..30, next)], PageStep::Next),
+            (vec![page(0..30, next), page(30..40, about())], PageStep::Last),
             // Pages that are numbered from 0 show it in their total.
-            (vec![page(0..30, numbered(0, total(30)))], Step::Last),
+            (vec![page(0..30, numbered(0, total(30)))], PageStep::Last),
             // A record of an earlier page comes again: another has been pushed aside, or two are equal.
-            (vec![page(0..100, about()), page(99..130, about())], Step::Repeats),
+            (vec![page(0..100, about()), page(99..130, about())], PageStep::Repeats),
         ] {
             assert_eq!(read(pages.clone()), Ok(step), "{pages:?}");
         }

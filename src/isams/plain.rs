@@ -1,6 +1,6 @@
 //! The forms that nearly every item of a Batch reply has, read without a parser: in XML attributes, then children without
-//! children or attributes of their own; in JSON an object of texts. Whatever has another form is left to the parsers, which cost several
-//! times as much.
+//! children or attributes of their own; in JSON an object of texts. Whatever has another form is left to the parsers, which
+//! cost several times as much.
 
 use std::borrow::Cow;
 
@@ -11,10 +11,10 @@ use quick_xml::events::BytesRef;
 use super::message::{is_html, is_message};
 use super::reply::Fields;
 
-/// So much is checked to be text at a time: dozens of items, and little where a parser has to read one in between.
+/// How many bytes are checked to be text at a time: dozens of items, and little where a parser has to read one in between.
 const CHECKED: usize = 16 << 10;
 
-/// The text at the beginning of these bytes: not all of it, and nothing that comes after what is no text.
+/// The text at the beginning of these bytes: not all of it, and nothing that comes after what is not text.
 pub(super) fn beginning(bytes: &[u8]) -> &str {
     let bytes = bytes.get(..CHECKED).unwrap_or(bytes);
     std::str::from_utf8(bytes).unwrap_or_else(|_| bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid()))
@@ -110,7 +110,7 @@ impl<'a> Rest<'a> {
         Some(taken)
     }
 
-    /// What comes before this end, both of which are then skipped.
+    /// What comes before this end; both are then skipped.
     fn take_until(&mut self, end: &str) -> Option<&'a str> {
         let taken = self.take(memmem::find(self.0.as_bytes(), end.as_bytes())?)?;
         self.skip(end)?;
@@ -171,8 +171,8 @@ impl<'a> Rest<'a> {
     fn attribute_name(&mut self) -> Option<&'a str> {
         let mut ahead = Rest(self.0);
         ahead.space();
-        let is_apart = ahead.0.len() < self.0.len();
-        let name = ahead.name().filter(|_| is_apart)?;
+        let has_space = ahead.0.len() < self.0.len();
+        let name = ahead.name().filter(|_| has_space)?;
         ahead.skip("=")?;
         *self = ahead;
         Some(name)

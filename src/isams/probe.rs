@@ -25,7 +25,7 @@ use crate::model::FeedTime;
 use crate::rules::Window;
 use crate::source::{FetchCounters, FetchedKind, SourceError, SourceErrorKind};
 
-/// A probe asks for a few days; more than that is no shape but a feed.
+/// A probe asks for a few days; a larger reply is a feed, not a sample.
 const MOST_BYTES: u64 = 64 << 20;
 
 /// More names than any reply has.
@@ -33,7 +33,7 @@ const MOST_CONTAINERS: usize = 64;
 const MOST_NAMES: usize = 1_024;
 
 /// What a tenant's replies look like: names, counts and kinds of value, never a value. Made to be pasted into a support
-/// case: `Display` is a plain text, and it serialises.
+/// case: `Display` gives plain text, and it serialises.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Probe {
@@ -43,14 +43,14 @@ pub struct Probe {
     pub end_date: EndDate,
     /// Two identical requests had equal replies: from the cache, or because nothing had changed.
     pub identical_requests_agree: Option<bool>,
-    /// Two requests over different ranges had as many rows of the day that they share: were they cached apart, one can be
-    /// older than the other.
+    /// Two requests over different ranges had the same number of rows for the day that they share. If they are cached
+    /// separately, one can be older than the other.
     pub different_ranges_agree: Option<bool>,
     /// How many whole hours before the request the newest record was updated: the reply was no older. School time is taken
-    /// for UTC here, so that the school's offset is in the figure.
+    /// to be UTC here, so the figure includes the school's offset.
     pub newest_update_hours: Option<i64>,
-    /// By how many seconds the tenant's clock (the header `Date`) is ahead of this machine's, as far as a request's duration
-    /// lets it show.
+    /// By how many seconds the tenant's clock (the header `Date`) is ahead of this machine's, as precisely as the duration of
+    /// a request allows.
     pub clock_difference_seconds: Option<i64>,
 }
 
@@ -60,7 +60,10 @@ pub struct Probe {
 pub struct MethodShape {
     /// The method's name.
     pub method: String,
-    /// Why there was no answer; what iSAMS said is left out, it can hold values.
+    /// What of its reply is read, if anything. Not serialised: the name of the method says it.
+    #[serde(skip)]
+    pub reads: Option<FetchedKind>,
+    /// Why there was no answer; what iSAMS said is left out, because it can hold values.
     pub failure: Option<SourceErrorKind>,
     /// The containers of the answer.
     pub containers: Vec<ContainerShape>,
@@ -76,9 +79,9 @@ pub struct ContainerShape {
     pub rows: u64,
     /// The names of the items' elements.
     pub items: BTreeSet<String>,
-    /// The items' fields, attributes and children alike, those with a value.
+    /// The items' fields that have a value, attributes and children alike.
     pub fields: BTreeMap<String, FieldShape>,
-    /// The options of [`FieldNames`](super::FieldNames) for required fields of which none of the listed names is there.
+    /// The options of [`FieldNames`](super::FieldNames) for required fields under none of whose names a field was found.
     pub unmatched: Vec<String>,
 }
 
@@ -88,7 +91,7 @@ pub struct ContainerShape {
 pub struct FieldShape {
     /// In how many items it has a value.
     pub present: u64,
-    /// How often which kind of value.
+    /// How often each kind of value occurs.
     pub kinds: BTreeMap<String, u64>,
     /// The options of [`FieldNames`](super::FieldNames) that read this field.
     pub read_by: Vec<String>,
@@ -101,25 +104,10 @@ pub struct FieldShape {
 pub enum EndDate {
     /// A range ends before its end date.
     Exclusive,
-    /// A range holds its end date.
+    /// A range includes its end date.
     Inclusive,
-    /// There was no day with registrations to tell by.
+    /// There was no day with registrations that could tell.
     Unknown,
-}
-
-impl Batch {
-    /// Asks for every method of the Batch API, each on its own and for a sixth of the total deadline at most, and gives the
-    /// replies' shape. Choose a window of a few school days in the past.
-    ///
-    /// # Errors
-    /// No method answers; the error is the first one's.
-    pub async fn probe(&self, window: Window) -> Result<Probe, SourceError> {
-        Asking { batch: self }.everything(window).await
-    }
-}
-
-struct Asking<'a> {
-    batch: &'a Batch,
 }
 
 /// What one reply held: its shape, and what is needed to compare it with others.
@@ -133,8 +121,13 @@ struct ProbedReply {
     clock_difference_seconds: Option<i64>,
 }
 
-impl Asking<'_> {
-    async fn everything(&self, window: Window) -> Result<Probe, SourceError> {
+impl Batch {
+    /// Asks for every method of the Batch API, each on its own and for at most a sixth of the total deadline, and gives the
+    /// replies' shape. Choose a window of a few school days in the past.
+    ///
+    /// # Errors
+    /// No method answers; the error is that of the first.
+    pub async fn probe(&self, window: Window) -> Result<Probe, SourceError> {
         let mut methods = Vec::new();
         let mut first_error = None;
         let mut registrations = None;
@@ -142,17 +135,21 @@ impl Asking<'_> {
         let asked_at = Utc::now();
         let mut clock_difference_seconds = None;
         for method in &METHODS {
-            let mut shape =
-                MethodShape { method: format!("Registration_{}", method.name), failure: None, containers: Vec::new() };
-            match self.ask(method, window.from(), end).await {
+            let mut shape = MethodShape {
+                method: format!("Registration_{}", method.name),
+                reads: method.read.as_ref().map(|contents| contents.kind),
+                failure: None,
+                containers: Vec::new(),
+            };
+            match self.probe_method(method, window.from(), end).await {
                 Ok(reply) => {
                     shape.containers.clone_from(&reply.containers);
                     clock_difference_seconds = clock_difference_seconds.or(reply.clock_difference_seconds);
-                    if is_of_registrations(method) {
+                    if shape.reads == Some(FetchedKind::Registrations) {
                         registrations = Some((method, reply));
                     }
                 }
-                // What fails the first method so fails them all.
+                // Such a failure of the first method would be every method's.
                 Err(error) if methods.is_empty() && concerns_all(error.kind()) => {
                     return Err(without_words(&error, &shape.method));
                 }
@@ -175,13 +172,13 @@ impl Asking<'_> {
             clock_difference_seconds,
         };
         if let Some((method, reply)) = registrations {
-            self.compare(&mut probe, method, &reply, window, asked_at).await;
+            self.compare_replies(&mut probe, method, &reply, window, asked_at).await;
         }
         Ok(probe)
     }
 
-    /// Asks for registrations again, the same and other ranges. What fails here stays unknown.
-    async fn compare(
+    /// Asks for registrations again, over the same range and over others. What fails here stays unknown.
+    async fn compare_replies(
         &self,
         probe: &mut Probe,
         method: &Method,
@@ -189,7 +186,7 @@ impl Asking<'_> {
         window: Window,
         asked_at: DateTime<Utc>,
     ) {
-        let registrations = async |from, end| self.ask(method, from, end).await.ok();
+        let registrations = async |from, end| self.probe_method(method, from, end).await.ok();
         let again = registrations(window.from(), next(window.to())).await;
         probe.identical_requests_agree = again.map(|again| again.body == first.body);
         probe.newest_update_hours = first.newest.map(|newest| (asked_at - newest).num_hours());
@@ -207,26 +204,26 @@ impl Asking<'_> {
         };
     }
 
-    async fn ask(&self, method: &Method, from: NaiveDate, end: NaiveDate) -> Result<ProbedReply, SourceError> {
+    async fn probe_method(&self, method: &Method, from: NaiveDate, end: NaiveDate) -> Result<ProbedReply, SourceError> {
         let filter = method.filter.map(|filter| (filter, from, end));
         let body = request::body([(method.name, filter)].into_iter());
         // A method that never answers leaves the others their time.
-        let share = self.batch.tenant.total_deadline / METHODS.len() as u32;
+        let share = self.tenant.total_deadline / METHODS.len() as u32;
         let budget = Budget::new(share, FetchCounters::default(), Instant::now());
-        budget.retry(&self.batch.tenant.url, |attempt| self.attempt(body.clone(), attempt)).await
+        budget.retry(&self.tenant.url, |attempt| self.probe_once(body.clone(), attempt)).await
     }
 
-    async fn attempt(&self, body: String, attempt: Attempt) -> Result<ProbedReply, Failed> {
-        let batch = self.batch;
-        let response = batch::send(batch, body, &attempt).await?;
+    async fn probe_once(&self, body: String, attempt: Attempt) -> Result<ProbedReply, Failed> {
+        let response = batch::send(self, body, &attempt).await?;
         let status = response.status().as_u16();
         let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
         let clock = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
         let clock_difference_seconds = clock.map(|clock| (clock.to_utc() - Utc::now()).num_seconds());
-        let most = batch.tenant.max_bytes.min(MOST_BYTES);
+        let most = self.tenant.max_bytes.min(MOST_BYTES);
         let body = transport::whole(response, most, &attempt).await?;
-        let mut sink = Shapes { batch, confidential: attempt.confidential.clone(), reply: ProbedReply::default() };
-        match batch::read(batch.format, Cursor::new(&body), &mut sink)? {
+        let mut sink =
+            Shapes { batch: self, confidential: attempt.confidential.clone(), reply: ProbedReply::default() };
+        match batch::read(self.format, Cursor::new(&body), &mut sink)? {
             Some(message) => Err(message.into_error(status, &attempt.confidential).into()),
             None => {
                 sink.finish();
@@ -236,7 +233,7 @@ impl Asking<'_> {
     }
 }
 
-/// A failure without what iSAMS said, which can hold values.
+/// A failure without what iSAMS said, because that can hold values.
 fn without_words(error: &SourceError, method: &str) -> SourceError {
     let message = format!("{method}: {}; a sync shows what iSAMS said, which is left out here", error.kind());
     SourceError::new(error.kind(), message)
@@ -245,10 +242,6 @@ fn without_words(error: &SourceError, method: &str) -> SourceError {
 fn concerns_all(failure: SourceErrorKind) -> bool {
     use SourceErrorKind::{Configuration, Connection, Credentials, TimedOut};
     matches!(failure, Configuration | Connection | Credentials | TimedOut)
-}
-
-fn is_of_registrations(method: &Method) -> bool {
-    method.read.as_ref().is_some_and(|contents| contents.kind == FetchedKind::Registrations)
 }
 
 fn next(date: NaiveDate) -> NaiveDate {
@@ -418,7 +411,7 @@ impl fmt::Display for Probe {
             agree(
                 self.different_ranges_agree,
                 "the same rows of the day that they share",
-                "other rows of the day that they share (cached apart, or cut)"
+                "other rows of the day that they share (cached separately, or cut)"
             )
         )?;
         match self.newest_update_hours {

@@ -1,7 +1,7 @@
 //! What the parsers of both formats make of a reply.
 
-use super::body::LONGEST_TEXT;
-use super::failure::too_large;
+use super::body::MOST_TEXT_BYTES;
+use super::failure::{too_large, too_many_fields};
 use crate::source::{FetchedKind, SourceError};
 
 /// More fields than any item or other object has.
@@ -87,14 +87,14 @@ impl Fields {
     fn count(&mut self, length: usize) -> Result<(), SourceError> {
         self.opened += 1;
         if self.opened > MOST_FIELDS {
-            return Err(too_large("a record with hundreds of fields"));
+            return Err(too_many_fields());
         }
         self.lengthen(length)
     }
 
     fn lengthen(&mut self, by: usize) -> Result<(), SourceError> {
         self.length += by;
-        if self.length > LONGEST_TEXT { Err(too_large("a record of more than a megabyte")) } else { Ok(()) }
+        if self.length > MOST_TEXT_BYTES { Err(too_large("a record of more than a megabyte")) } else { Ok(()) }
     }
 
     /// The last field is whole: it is trimmed, and dropped if nothing is left (R1.6).
@@ -142,5 +142,22 @@ impl Sink for Everything {
     fn item(&mut self, kind: FetchedKind, fields: &[(String, String)]) -> Result<(), SourceError> {
         self.0.push(format!("{kind} {fields:?}"));
         Ok(())
+    }
+}
+
+/// Checks that two ways of reading find the same in a document: as it is, cut here, and with a byte here that is not text.
+#[cfg(all(test, feature = "__tests"))]
+pub(super) fn assert_same<R: std::fmt::Debug>(
+    document: &str,
+    here: usize,
+    one: impl Fn(&[u8], &mut Everything) -> R,
+    other: impl Fn(&[u8], &mut Everything) -> R,
+) {
+    let whole = document.as_bytes();
+    let (before, after) = whole.split_at(here.min(whole.len()));
+    for bytes in [whole, before, &[before, b"\xFF", after].concat()] {
+        let [mut found, mut found_too] = [Everything::default(), Everything::default()];
+        let ends = [one(bytes, &mut found), other(bytes, &mut found_too)].map(|end| format!("{end:?}"));
+        assert_eq!((found, &ends[0]), (found_too, &ends[1]), "{}", String::from_utf8_lossy(bytes));
     }
 }

@@ -55,7 +55,7 @@ impl BatchRequest {
         parts
     }
 
-    /// The same in slices of so many days.
+    /// The same in slices of this many days.
     pub(super) fn slices(&self, days: u32) -> Vec<Self> {
         let mut parts = self.look_back_part();
         let mut from = self.from;
@@ -69,7 +69,7 @@ impl BatchRequest {
         parts
     }
 
-    /// The days before the range, as a part of their own.
+    /// The days before the range, as a separate part.
     fn look_back_part(&self) -> Vec<Self> {
         if self.look_back == 0 || !self.kinds.contains(&FetchedKind::OutOfSchool) {
             return Vec::new();
@@ -118,7 +118,7 @@ impl BatchRequest {
         Err(SourceError::new(
             SourceErrorKind::Incomplete,
             format!(
-                "{what} has exactly {rows} rows in {}, at which iSAMS may cut; if there really are so many, set suspicious_rows \
+                "{what} has exactly {rows} rows in {}, at which iSAMS may cut; if there really are that many, set suspicious_rows \
                  to another number, or to none",
                 container_name(*kind)
             ),

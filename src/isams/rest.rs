@@ -13,12 +13,12 @@ use super::auth::{Credentials, TokenScope};
 use super::batch::wording;
 use super::body::{is_page, text_of};
 use super::failure::{bad_record, bad_reply, too_large, too_many};
-use super::fields::{flag, minutes, session_named};
+use super::fields::{flag, letter, minutes, session_named};
 use super::message::Message;
 use super::page::{ListName, Object, Page, Paging, Unreadable, object};
-use super::pager::{PAGE_SIZE, Pager, Step};
+use super::pager::{PAGE_SIZE, PageStep, Pager};
 use super::settings::{Tenant, stream, tenant_methods};
-use super::text::{LONGEST_LETTER, LONGEST_NAME, LONGEST_TEXT, clipped, is_at_most, is_id, listed, printable};
+use super::text::{LONGEST_NAME, LONGEST_TEXT, clipped, is_id, listed, printable};
 use super::transport::{self, Attempt, Budget, Failed};
 use crate::explain::Wording;
 use crate::model::{
@@ -33,19 +33,19 @@ use crate::source::{
 const AT_ONCE: usize = 4;
 /// The largest page (in use, verified).
 const LARGEST_PAGE_SIZE: u64 = 1_000;
-/// More than iSAMS says of an error.
+/// More than iSAMS says about an error.
 const MOST_ERROR_BYTES: u64 = 64 << 10;
 /// More registers than a school takes on one day.
 const MOST_REGISTERS: usize = 2_000;
-/// A list is held whole, and a few at a time; one of 5,000 students has 2 MiB.
+/// A list is held whole, and a few lists at a time; one of 5,000 students takes 2 MiB.
 const MOST_LIST_BYTES: u64 = 8 << 20;
 
 /// A school's iSAMS, read over the REST API with an OAuth client (scope `restapi`). It reaches today only, register by
 /// register.
 ///
-/// It has neither times of update nor out-of-school records: each mark is iSAMS's own verdict, which its decision says
+/// It has neither times of update nor out-of-school records: each mark is iSAMS's own verdict, and its decision says so
 /// ([`judged_by_source`](crate::model::Decision::judged_by_source)). Its absence codes do not say whether they count as
-/// absences; they are taken to (assumed). Replies are taken not to be cached (assumed).
+/// absences; every one is taken to (assumed). Replies are taken not to be cached (assumed).
 ///
 /// ```
 /// use rollmark::isams::Rest;
@@ -62,17 +62,17 @@ pub struct Rest {
 
 impl Rest {
     /// The REST API. The address's path, if it has one, comes before the API's. The client's token is fetched when it is
-    /// needed, renewed ahead of its end, and fetched anew if it is refused.
+    /// needed, renewed before it expires, and fetched again if it is refused.
     ///
     /// # Errors
-    /// The address is no URL, or is plain http to another host than this machine.
+    /// The address is not a URL, or is plain http to a host other than this machine.
     pub fn new(url: &str, client_id: impl Into<String>, client_secret: impl Into<String>) -> Result<Self, SourceError> {
         let url = transport::parse_url(url)?;
         let credentials = Credentials::client(&url, TokenScope::Rest, client_id.into(), client_secret.into());
         Ok(Self { tenant: Tenant::new(url, credentials, false)?, cache_expiry: TimeDelta::zero() })
     }
 
-    /// Sets how old replies can be where something between here and iSAMS keeps them. The default is 0.
+    /// Sets how old replies can be if something between here and iSAMS caches them. The default is 0.
     #[must_use]
     pub fn with_cache_expiry(mut self, expiry: TimeDelta) -> Self {
         self.cache_expiry = expiry;
@@ -180,7 +180,7 @@ impl RestFetch {
         Ok(())
     }
 
-    /// Where nobody listens any more, the whole fetch was dropped.
+    /// If nobody is listening any more, the whole fetch was dropped.
     async fn send(&self, records: Vec<Record>) {
         let _ = self.sender.send(FetchItem::Records(records.into_iter().collect())).await;
     }
@@ -205,11 +205,11 @@ impl RestFetch {
         let place = printable(&path.join("/"));
         Err(SourceError::temporary(
             SourceErrorKind::Incomplete,
-            format!("iSAMS sent records of {place} again on another page, so that others may be missing"),
+            format!("iSAMS sent records of {place} again on another page, so others may be missing"),
         ))
     }
 
-    /// Every item of a list, page by page; nothing where a page repeats records of those before ([`Step::Repeats`]).
+    /// Every item of a list, page by page; nothing where a page repeats records of those before ([`PageStep::Repeats`]).
     async fn pages<T>(
         &self,
         path: &[&str],
@@ -228,13 +228,13 @@ impl RestFetch {
             found = reply.list_name.or(found);
             length += reply.length;
             match pager.accept(reply.hashes, reply.paging)? {
-                Step::Next => items.extend(reply.items),
-                Step::Last => {
+                PageStep::Next => items.extend(reply.items),
+                PageStep::Last => {
                     items.extend(reply.items);
                     return Ok(Some(items));
                 }
-                Step::LastAgain => return Ok(Some(items)),
-                Step::Repeats => return Ok(None),
+                PageStep::LastAgain => return Ok(Some(items)),
+                PageStep::Repeats => return Ok(None),
             }
         }
     }
@@ -315,7 +315,7 @@ struct ListPage<T> {
 fn required(item: &Object<'_>, kind: FetchedKind, name: &str) -> Result<String, SourceError> {
     let text = item.text(name).ok_or_else(|| {
         bad_record(format!(
-            "one of the {kind} has no field {name}; its fields are: {}; iSAMS's REST interface is other than known",
+            "one of the {kind} has no field {name}; its fields are: {}; iSAMS's REST interface differs from what is known",
             listed(item.names())
         ))
     })?;
@@ -364,9 +364,7 @@ fn code(item: &Object<'_>) -> Result<Code, SourceError> {
     let mut unreadable = Vec::new();
     Ok(Code {
         id: required(item, FetchedKind::Codes, "id")?.as_str().into(),
-        letter: optional(item, "code", &mut unreadable, |text| {
-            (is_id(text) && is_at_most(text, LONGEST_LETTER)).then(|| text.into())
-        }),
+        letter: optional(item, "code", &mut unreadable, letter),
         name: words(item, "name", &mut unreadable, LONGEST_NAME),
         absence: true,
         active: true,
@@ -375,7 +373,7 @@ fn code(item: &Object<'_>) -> Result<Code, SourceError> {
 }
 
 /// The register's time is `time`, else `start` (assumed). A time of day, or one with a placeholder for its date, is of
-/// today; midnight of a placeholder is no time.
+/// today; midnight of a placeholder is not a time.
 fn period(item: &Object<'_>, today: NaiveDate) -> Result<RegistrationPeriod, SourceError> {
     let kind = FetchedKind::Periods;
     let given: Vec<String> = ["time", "start"].iter().filter_map(|name| item.text(name)?.ok()).collect();
@@ -406,7 +404,7 @@ fn moment(text: &str, today: NaiveDate) -> Option<FeedTime> {
     clock.map(|clock| FeedTime::School(today.and_time(clock)))
 }
 
-/// Present codes have ids of their own, so that only absence codes are looked up.
+/// Present codes have ids of their own, so only absence codes are looked up.
 fn registration(item: &Object<'_>, period: &RegistrationPeriod) -> Result<Record, SourceError> {
     let kind = FetchedKind::Registrations;
     let mut row = Registration::new(required(item, kind, "schoolId")?.as_str(), period.at);

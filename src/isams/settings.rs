@@ -14,7 +14,7 @@ use crate::source::{FetchItem, RecordStream, SourceError};
 
 /// How long giving back a token may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Batches of records that wait to be resolved.
+/// How many batches of records may wait to be resolved.
 const WAITING: usize = 8;
 
 /// A school's iSAMS, whichever interface is read.
@@ -101,30 +101,30 @@ macro_rules! tenant_methods {
     ($type:ident, $name:literal) => {
         impl $type {
             /// Sets the proxy through which iSAMS and its token service are reached, such as `http://proxy.school.example:8080`.
-            /// A name and a password can stand in it. A tenant on this machine is reached without.
+            /// The address can hold a name and a password. A tenant on this machine is reached without a proxy.
             ///
             /// Without this setting, the proxy is the one that the environment names (`HTTPS_PROXY`).
             ///
             /// # Errors
-            /// It is no proxy's address.
+            /// The address is not a proxy's.
             pub fn with_proxy(mut self, url: &str) -> Result<Self, SourceError> {
                 self.tenant.reconnect(|connection| connection.set_proxy(url))?;
                 Ok(self)
             }
 
-            /// Trusts one more authority, given as its certificate in PEM, such as that of a school's proxy that looks into TLS
-            /// connections. Can be called for several.
+            /// Trusts one more certificate authority, given as its certificate in PEM: for example that of a school's proxy
+            /// that inspects TLS connections. Can be called several times.
             ///
             /// # Errors
-            /// It is no certificate in PEM.
+            /// This is not a certificate in PEM.
             #[cfg(feature = "rustls")]
             pub fn with_root_certificate(mut self, pem: &[u8]) -> Result<Self, SourceError> {
                 self.tenant.reconnect(|connection| connection.add_root_certificate(pem))?;
                 Ok(self)
             }
 
-            /// Sets how long a whole fetch may take, with every retry, counted from when its request was made. The default is 3
-            /// minutes.
+            /// Sets how long a whole fetch may take, including every retry, counted from when its request was made. The default
+            /// is 3 minutes.
             #[must_use]
             pub fn with_total_deadline(mut self, longest: Duration) -> Self {
                 self.tenant.total_deadline = longest;
@@ -139,28 +139,34 @@ macro_rules! tenant_methods {
                 self
             }
 
-            /// Sets how many registrations a reply may hold for each day that was asked for (over REST, all registers together),
-            /// which bounds the memory that a sync of it takes. The default is 60,000: 5,000 students with 12 registers a day. Of
-            /// registration periods a reply may hold a 30th of it for each day, of out-of-school records a 120th for each day and
-            /// twice as many as this in any case, of codes a 12th.
+            /// Limits how many rows a reply may hold, which bounds the memory that a sync takes. The default is 60,000: 5,000
+            /// students with 12 registers a day. Each kind has its own limit:
+            ///
+            /// | rows | limit |
+            /// |---|---|
+            /// | registrations (over REST, of all registers together) | this number for each day that is asked for |
+            /// | registration periods | 1/30 of this number for each day |
+            /// | out-of-school records | 1/120 of this number for each day, and at least twice this number |
+            /// | codes | 1/12 of this number |
             #[must_use]
             pub fn with_max_rows_per_day(mut self, most: u64) -> Self {
                 self.tenant.max_rows_per_day = most;
                 self
             }
 
-            /// Sets whether the school has a code table, which it has unless this says otherwise. iSAMS is not asked for one then,
-            /// and every code counts as an absence.
+            /// Sets whether the school has a code table. The default is true. If it has none, iSAMS is not asked for one, and
+            /// every code counts as an absence.
             #[must_use]
             pub fn with_code_table(mut self, has_one: bool) -> Self {
                 self.tenant.has_code_table = has_one;
                 self
             }
 
-            /// Gives back the OAuth token, if one is held; a later fetch gets another. Dropping the source leaves it to run out.
+            /// Gives back the OAuth token, if one is held; a later fetch gets another. If the source is only dropped, the token
+            /// stays valid until it expires.
             ///
             /// # Errors
-            /// iSAMS can't be reached or has no such service (assumed to be there). The token is forgotten all the same.
+            /// iSAMS can't be reached, or has no such service (it is assumed to have one). The token is forgotten all the same.
             pub async fn close(&self) -> Result<(), SourceError> {
                 self.tenant.close().await
             }

@@ -11,7 +11,7 @@ pub(super) const LONGEST_LETTER: usize = 16;
 pub(super) const LONGEST_NAME: usize = 100;
 pub(super) const LONGEST_TEXT: usize = 250;
 
-/// The beginning of a text, of at most so many characters.
+/// The beginning of a text, of at most this many characters.
 pub(super) fn clipped(text: &str, longest: usize) -> &str {
     let end = text.char_indices().nth(longest).map_or(text.len(), |(end, _)| end);
     text.get(..end).unwrap_or_default()
@@ -35,7 +35,7 @@ pub(super) fn printable(name: &str) -> String {
 }
 
 /// A name from outside that no list has, as an error or a probe can show it: only what looks like a name, since a tenant can
-/// put anything there, a credential too.
+/// put anything there, even a credential.
 pub(super) fn unknown_name(name: &str) -> &str {
     let is_of_names = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-');
     let is_name = !name.is_empty() && is_at_most(name, 40) && name.chars().all(is_of_names) && !may_be_secret(name);

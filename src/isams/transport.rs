@@ -16,7 +16,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
 use super::confidential::Confidential;
-use super::failure::read_error;
+use super::failure::{broken_off, cannot_answer_now, read_error};
 use super::message::Message;
 use crate::model::{Cause, Retry};
 use crate::source::{FetchCounters, SourceError, SourceErrorKind, retry};
@@ -40,7 +40,9 @@ pub(super) fn parse_url(text: &str) -> Result<Url, SourceError> {
         return Err(configuration("the tenant's address is plain http, which would show the key to others; use https"));
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-        return Err(configuration("the tenant's address must hold neither a password nor a query; pass the key apart"));
+        return Err(configuration(
+            "the tenant's address must hold neither a password nor a query; pass the key separately",
+        ));
     }
     Ok(url)
 }
@@ -68,7 +70,7 @@ fn same_host(url: &Url, is_post: bool) -> redirect::Policy {
     })
 }
 
-/// How a tenant is reached, beside its address.
+/// How a tenant is reached, besides its address.
 #[derive(Clone, Default)]
 pub(super) struct Connection {
     proxy: Option<reqwest::Proxy>,
@@ -216,7 +218,7 @@ impl Budget {
                 return Err(if is_plain { error } else { error.exhausted(&self.tried(made)) });
             };
             span.in_scope(|| retry::warn(error.kind(), wait));
-            // The wait is no part of the request.
+            // The wait is not part of the request.
             drop(span);
             sleep(wait).await;
             made += 1;
@@ -231,7 +233,7 @@ impl Budget {
     }
 }
 
-/// Sends a request. An answer with any status is an answer, but a part of one is none.
+/// Sends a request. An answer with any status is an answer, but part of one is not.
 pub(super) async fn send(request: reqwest::RequestBuilder, attempt: &Attempt) -> Result<Response, SourceError> {
     attempt.counters.add_request();
     let answer = timeout_at(attempt.deadline, request.send()).await.map_err(|_| out_of_time())?;
@@ -381,11 +383,11 @@ pub(super) async fn whole(response: Response, max_bytes: u64, attempt: &Attempt)
 }
 
 fn broken_body(error: &reqwest::Error) -> SourceError {
-    let message = match error.is_timeout() {
-        true => "the reply stopped coming in the middle",
-        false => "the connection broke off in the middle of the reply",
+    let failure = match error.is_timeout() {
+        true => SourceError::temporary(SourceErrorKind::Connection, "the reply stopped coming in the middle"),
+        false => broken_off(),
     };
-    SourceError::temporary(SourceErrorKind::Connection, message).with_cause(cause_of(error))
+    failure.with_cause(cause_of(error))
 }
 
 fn damaged(error: &io::Error) -> SourceError {
@@ -393,7 +395,7 @@ fn damaged(error: &io::Error) -> SourceError {
     SourceError::temporary(SourceErrorKind::Connection, message).with_cause(Cause::of_io(error))
 }
 
-/// What an answer with another status than 200 means: what iSAMS says in it, or else its status.
+/// What an answer with a status other than 200 means: what iSAMS says in it, or else its status.
 pub(super) fn failure(
     status: StatusCode,
     headers: &header::HeaderMap,
@@ -418,26 +420,24 @@ pub(super) fn failure(
 pub(super) fn status_error(status: StatusCode, headers: &header::HeaderMap, is_page: bool) -> SourceError {
     let code = status.as_u16();
     let page = if is_page { ", with an HTML page, perhaps a proxy's" } else { "" };
-    let permanent = |kind, message: &str| SourceError::new(kind, format!("{message} (HTTP status {code}{page})"));
-    match code {
-        300..=399 => permanent(
+    if let Some(error) = cannot_answer_now(code, page, "") {
+        return error.with_retry(retry_after(headers).map_or(Retry::Now, Retry::After));
+    }
+    let (kind, message) = match code {
+        300..=399 => (
             SourceErrorKind::BadReply,
             "the tenant's address answers with a redirect to another place, which is not followed; check the address",
         ),
-        401 => permanent(SourceErrorKind::Credentials, "iSAMS refuses the API key or client; check the credentials"),
-        403 => permanent(
+        401 => (SourceErrorKind::Credentials, "iSAMS refuses the API key or client; check the credentials"),
+        403 => (
             SourceErrorKind::NotAllowed,
             "iSAMS refuses the request; check the rights, IP and domain limits of the key",
         ),
-        404 => permanent(SourceErrorKind::BadReply, "there is no iSAMS interface at this address; check the address"),
-        408 | 429 | 502..=504 => {
-            let kind = if code == 429 { SourceErrorKind::Throttled } else { SourceErrorKind::Server };
-            SourceError::temporary(kind, format!("iSAMS can't answer now (HTTP status {code}{page})"))
-                .with_retry(retry_after(headers).map_or(Retry::Now, Retry::After))
-        }
-        _ if is_page => permanent(SourceErrorKind::BadReply, "something else than iSAMS answers; check the address"),
-        _ => permanent(SourceErrorKind::Server, "iSAMS answered with an error and did not say which"),
-    }
+        404 => (SourceErrorKind::BadReply, "there is no iSAMS interface at this address; check the address"),
+        _ if is_page => (SourceErrorKind::BadReply, "something other than iSAMS answered; check the address"),
+        _ => (SourceErrorKind::Server, "iSAMS answered with an error and did not say which"),
+    };
+    SourceError::new(kind, format!("{message} (HTTP status {code}{page})"))
 }
 
 /// `Retry-After` as seconds or as a date, up to a cap.

@@ -12,7 +12,7 @@ use super::vocabulary::container_name;
 use crate::model::{FIRST_REAL_YEAR, FeedTime, OutOfSchool};
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
 
-/// So many records show that a school's feed is like that, and not just these records.
+/// This many records show that a school's feed is like that, and not just these records.
 const ENOUGH: usize = 5;
 /// More names than any tenant's records have.
 const MOST_NAMES: usize = 1_024;

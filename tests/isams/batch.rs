@@ -464,14 +464,14 @@ async fn each_failure_of_json_has_its_own_error() {
         (r#"{"Message":{"MessageName":"InvalidApiKey","Title":"Wrong key"}}"#, "Wrong key"),
         (r#"{"iSAMS":{"RegistrationManager":{"#, "in the middle"),
         (r#"{"iSAMS" "x"}"#, "well-formed JSON"),
-        ("[]", "not of iSAMS"),
+        ("[]", "not from iSAMS"),
         (&long, "more than a megabyte"),
         (&deep, "JSON"),
         (r#"{"iSAMS":{"RegistrationStatuses":{"Row":{"Pupil":"1"}}}}"#, "FieldNames::registration_student"),
         (r#"{"iSAMS":{"RegistrationStatuses":[{"Pupil":"1"}]}}"#, "RegistrationStatuses has no field"),
         (r#"{"iSAMS":{"RegistrationStatuses":{"Row":"1"}}}"#, "RegistrationStatuses has no field"),
         (r#"{"iSAMS":{"RegistrationStatuses":{"Row":[1,2]}}}"#, "RegistrationStatuses has no field"),
-        (r#"{"iSAMS":{"RegistrationStatuses":"1"}}"#, "a text where iSAMS sends records"),
+        (r#"{"iSAMS":{"RegistrationStatuses":"1"}}"#, "text where iSAMS sends records"),
     ] {
         let error = json(body).await.unwrap_err();
         assert!(error.to_string().contains(says), "{says}: {error}");
@@ -575,9 +575,9 @@ async fn a_page_for_people_is_named_whatever_its_status() {
     for (status, kind, says) in [
         ("403 Forbidden", SourceErrorKind::NotAllowed, "iSAMS refuses the request"),
         ("404 Not Found", SourceErrorKind::BadReply, "no iSAMS interface"),
-        ("500 Oops", SourceErrorKind::BadReply, "something else than iSAMS"),
+        ("500 Oops", SourceErrorKind::BadReply, "something other than iSAMS"),
         ("502 Bad Gateway", SourceErrorKind::Server, "can't answer now"),
-        ("520 Unknown", SourceErrorKind::BadReply, "something else than iSAMS"),
+        ("520 Unknown", SourceErrorKind::BadReply, "something other than iSAMS"),
     ] {
         let error = error_of(&answering(with_status(status, page))).await;
         assert_eq!(error.kind(), kind, "{status}");
@@ -605,9 +605,9 @@ async fn what_follows_a_document_or_stands_between_records_is_refused() {
     only_row(format!("{whole}\n\0\0\u{FEFF}")).await;
     only_row(format!("{whole}\r\n<!-- end -->")).await;
     let error = error_of(&answering(ok(document("many records")))).await;
-    assert!(error.to_string().contains("a text where iSAMS sends records"), "{error}");
+    assert!(error.to_string().contains("text where iSAMS sends records"), "{error}");
     let error = error_of(&answering(ok(document("<![CDATA[many records]]>")))).await;
-    assert!(error.to_string().contains("a text where iSAMS sends records"), "{error}");
+    assert!(error.to_string().contains("text where iSAMS sends records"), "{error}");
     let error = error_of(&answering(ok(document("<Row><PupilId>1&#1;</PupilId></Row>")))).await;
     assert!(error.to_string().contains("unreadable student"), "{error}");
     let row = r#""Registered":"1","RegistrationDateTime":"2026-11-20T08:40:00""#;
@@ -633,7 +633,7 @@ async fn what_goes_wrong_in_the_midst_of_rows_is_named() {
     let beside = r##"{"iSAMS":{"RegistrationStatuses":{"#text":["\n",""],"#comment":[],"#whitespace":"x"}}}"##;
     assert!(json(beside).await.is_ok());
     let text = r##"{"iSAMS":{"RegistrationStatuses":{"#text":"one, two"}}}"##;
-    assert!(json(text).await.unwrap_err().to_string().contains("a text where iSAMS sends records"));
+    assert!(json(text).await.unwrap_err().to_string().contains("text where iSAMS sends records"));
 }
 
 #[tokio::test]
@@ -1175,7 +1175,7 @@ async fn a_text_or_number_where_records_should_be_is_no_empty_school() {
         r#"{"iSAMS":{"RegistrationManager":{"Notice":"Service unavailable"},"Version":"1.0"}}"#,
     ] {
         let error = json(body).await.unwrap_err().to_string();
-        assert!(error.contains("a text where"), "{body}: {error}");
+        assert!(error.contains("text where"), "{body}: {error}");
     }
     for body in [
         r#"{"iSAMS":{"@Version":"1"}}"#,
@@ -1195,10 +1195,7 @@ async fn a_text_or_number_where_records_should_be_is_no_empty_school() {
         ] {
             let error = json(&body).await.unwrap_err().to_string();
             let is_row = value.starts_with('[') && body.contains("Statuses");
-            assert!(
-                error.contains(if is_row { "no field for its student" } else { "a text where" }),
-                "{body}: {error}"
-            );
+            assert!(error.contains(if is_row { "no field for its student" } else { "text where" }), "{body}: {error}");
         }
     }
     for text in ["Service unavailable", "<![CDATA[Service]]>", "&lt;Row/>"] {
@@ -1209,7 +1206,7 @@ async fn a_text_or_number_where_records_should_be_is_no_empty_school() {
             format!("<iSAMS>{text}</iSAMS>"),
         ] {
             let error = error_of(&answering(ok(&body))).await;
-            assert!(error.to_string().contains("a text where iSAMS sends records"), "{body}: {error}");
+            assert!(error.to_string().contains("text where iSAMS sends records"), "{body}: {error}");
         }
     }
     // What stands beside the records is none of ours.
@@ -1268,7 +1265,7 @@ async fn a_name_twice_in_one_object_is_refused() {
         assert!(error.to_string().contains(&format!("holds {name} twice")), "{body}: {error}");
     }
     let error = error_of(&answering(ok(document("<Row Id=\"1\" Id=\"2\"/>")))).await;
-    assert!(error.to_string().contains("stands twice"), "{error}");
+    assert!(error.to_string().contains("occurs twice"), "{error}");
 }
 
 #[tokio::test]

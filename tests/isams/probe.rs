@@ -3,7 +3,7 @@
 use crate::common::tenant::{answering, ok, with_status};
 use rollmark::isams::{Batch, EndDate, Format, Probe};
 use rollmark::rules::Window;
-use rollmark::source::SourceErrorKind;
+use rollmark::source::{FetchedKind, SourceErrorKind};
 use rollmark::testing::FakeSchool;
 use rollmark::testing::simulator::Simulator;
 
@@ -27,6 +27,9 @@ async fn every_method_is_shown_with_its_containers_fields_and_kinds() {
     let probe = source.probe(window()).await.unwrap();
     assert_eq!(probe.methods.len(), 6);
     assert!(probe.methods.iter().all(|method| method.failure.is_none() && method.containers.len() == 1));
+    assert_eq!(probe.methods[0].reads, Some(FetchedKind::Registrations));
+    assert_eq!(probe.methods[4].reads, None);
+    assert!(!serde_json::to_string(&probe).unwrap().contains("\"reads\""));
     let registrations = &probe.methods[0].containers[0];
     assert_eq!((registrations.name.as_str(), registrations.rows), ("RegistrationStatuses", 800));
     let student = &registrations.fields["PupilId"];

@@ -282,7 +282,7 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
         (r#"{"page":1,"totalCount":2,"totalPages":1,"rows":[]}"#, "counts 2 records of register/5 and sent 0"),
         (r#"{"one":[1],"two":[2]}"#, "no list"),
         (r#"{"totalPages":1,"count":1,"rows":[]}"#, "counts 1 records of register/5 and sent 0"),
-        (r#""text""#, "not of iSAMS"),
+        (r#""text""#, "not from iSAMS"),
         ("[[[[", "middle of the document"),
     ] {
         let error = fetch(&source(&register(reply))).await.unwrap_err();

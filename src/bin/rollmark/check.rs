@@ -6,7 +6,7 @@ use clap::Args;
 use rollmark::codes::Jurisdiction;
 use rollmark::isams::{Batch, MethodShape};
 use rollmark::rules::{PmRule, Window};
-use rollmark::source::AttendanceSource;
+use rollmark::source::{AttendanceSource, FetchedKind};
 use rollmark::support::{Check, CheckEvidence, CheckName, Support, Verdict};
 use serde::Serialize;
 
@@ -84,11 +84,10 @@ async fn add_probe(checks: &mut [Check], batch: &Batch, window: Window, needs_pe
     }
     let Ok(probe) = batch.probe(Window::day(day)).await else { return };
     let has_codes = batch.capabilities().has_code_table;
-    let is_needed = |method: &&MethodShape| match method.method.as_str() {
-        "Registration_GetRegistrationStatus" | "Registration_GetOutOfSchoolPupils" => true,
-        "Registration_GetRegistrationPeriods" => needs_periods,
-        "Registration_GetRegistrationCodes" => has_codes,
-        _ => false,
+    let is_needed = |method: &&MethodShape| match method.reads {
+        Some(FetchedKind::Periods) => needs_periods,
+        Some(FetchedKind::Codes) => has_codes,
+        reads => reads.is_some(),
     };
     let needed = probe.methods.iter().filter(is_needed);
     let refused =

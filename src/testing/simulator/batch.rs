@@ -1,7 +1,7 @@
-use std::fmt::{self, Display, Write};
+use std::fmt::{Display, Write};
 
 use bytes::Bytes;
-use chrono::{Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use hyper::StatusCode;
 use quick_xml::Reader;
 use quick_xml::escape::escape;
@@ -164,23 +164,6 @@ fn range(tag: &BytesStart<'_>) -> Option<(NaiveDateTime, NaiveDateTime)> {
     Some((moment("StartDate")?, moment("EndDate")?))
 }
 
-/// A time as the wire has it.
-struct Wire(FeedTime);
-
-impl Display for Wire {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            FeedTime::Date(date) => write!(f, "{date}"),
-            FeedTime::School(time) => write!(f, "{}", time.format("%Y-%m-%dT%H:%M:%S%.f")),
-            FeedTime::Offset(time) => f.write_str(&time.to_rfc3339()),
-            FeedTime::EndOfDay(time) => write!(f, "{}T24:00:00", time.date() - Days::new(1)),
-            FeedTime::OffsetEndOfDay(time) => {
-                write!(f, "{}T24:00:00{}", time.date_naive() - Days::new(1), time.offset())
-            }
-        }
-    }
-}
-
 /// One item: the name of its element, its attribute `Id`, and its children that are not NULL.
 #[derive(Clone)]
 struct Row {
@@ -285,7 +268,7 @@ fn rows(method: &BatchMethod, state: &State, (start, end): (NaiveDateTime, Naive
         "RegistrationPeriods" => {
             let row = |period: &crate::model::RegistrationPeriod| {
                 Row::new("RegistrationPeriod", Some(&period.id))
-                    .node("DateTime", Some(Wire(period.at)))
+                    .node("DateTime", Some(period.at))
                     .node("AmPm", period.session.as_ref())
                     .node("Name", period.name.as_ref())
             };
@@ -296,7 +279,7 @@ fn rows(method: &BatchMethod, state: &State, (start, end): (NaiveDateTime, Naive
                 Row::new("RegistrationStatus", row.id.as_ref())
                     .node("PupilId", Some(&row.student))
                     .node("Registered", flag(row.registered))
-                    .node("RegistrationDateTime", Some(Wire(row.at)))
+                    .node("RegistrationDateTime", Some(row.at))
                     .node("Code", row.code.as_ref().map(|code| code.as_str()))
                     .node("Reason", row.comment.as_ref())
                     .node("Late", row.late.then_some(1))
@@ -304,7 +287,7 @@ fn rows(method: &BatchMethod, state: &State, (start, end): (NaiveDateTime, Naive
                     .node("Alert", Some(0))
                     .node("ParentNotificationSent", Some(0))
                     .node("Author", row.last_updated.map(|_| "STAFF"))
-                    .node("LastUpdated", row.last_updated.map(Wire))
+                    .node("LastUpdated", row.last_updated)
                     .node("PeriodId", row.period.as_ref())
             };
             school.registrations().iter().filter(|row| is_in(row.at)).map(row).collect()
@@ -319,11 +302,11 @@ fn rows(method: &BatchMethod, state: &State, (start, end): (NaiveDateTime, Naive
             let row = |record: &crate::model::OutOfSchool| {
                 Row::new("OutOfSchoolPupil", record.id.as_ref())
                     .node("PupilId", Some(&record.student))
-                    .node("StartDateTime", Some(Wire(record.from)))
-                    .node("EndDateTime", record.to.map(Wire))
+                    .node("StartDateTime", Some(record.from))
+                    .node("EndDateTime", record.to)
                     .node("Code", record.code.as_ref().map(|code| code.as_str()))
                     .node("Reason", record.reason.as_ref())
-                    .node("LastUpdated", record.last_updated.map(Wire))
+                    .node("LastUpdated", record.last_updated)
             };
             school.all_out_of_school().iter().filter(overlaps).map(row).collect()
         }

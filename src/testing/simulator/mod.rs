@@ -60,7 +60,7 @@ pub enum Fault {
     Deadlock,
     /// iSAMS's message about a lock time-out, with status 500.
     LockTimeOut,
-    /// This status without a body, and a wish to wait for this many seconds.
+    /// This status without a body, and a request to wait for this many seconds.
     Status(u16, Option<u64>),
     /// A login page as HTML, with status 200.
     LoginPage,
@@ -76,7 +76,7 @@ pub enum Fault {
     WrongContentType,
     /// The reply's first bytes, then a byte now and then, without an end.
     SlowDrip,
-    /// A JSON object with a `message`, as the REST API says no, but with status 200.
+    /// A JSON object with a `message`, which is how the REST API refuses, but with status 200.
     ErrorObject,
     /// The right reply, but without any absence code.
     NoCodes,
@@ -113,7 +113,7 @@ struct State {
     /// Other names for fields, by the simulator's own.
     renamed: HashMap<String, String>,
     today: Option<NaiveDate>,
-    /// Every so many requests meets the next of these.
+    /// Every nth request meets the next of these faults: n, and the faults.
     regular_faults: (u64, Vec<Fault>),
     methods: Vec<String>,
     shuffle: Option<u64>,
@@ -216,7 +216,7 @@ impl Simulator {
         self.lock().today = Some(today);
     }
 
-    /// Every so many requests meets one of these faults, each in its turn.
+    /// Every `requests`-th request meets one of these faults, each in its turn.
     pub fn fail_every(&self, requests: u64, faults: impl IntoIterator<Item = Fault>) {
         self.lock().regular_faults = (requests, faults.into_iter().collect());
     }
@@ -241,7 +241,7 @@ impl Simulator {
         self.lock().renamed.insert(field.to_owned(), name.to_owned());
     }
 
-    /// Cuts every container at this many rows, silently.
+    /// Cuts every container after this many rows, silently.
     pub fn cap_rows(&self, most: usize) {
         self.lock().row_cap = Some(most);
     }
@@ -267,7 +267,7 @@ impl State {
         if self.hides_codes { &[] } else { self.school.codes() }
     }
 
-    /// What this request meets, if it is one of every so many.
+    /// What this request meets, if it is an nth one.
     fn regular_fault(&self) -> Option<Fault> {
         let (every, faults) = &self.regular_faults;
         if *every == 0 || faults.is_empty() || !self.requests.is_multiple_of(*every) {
