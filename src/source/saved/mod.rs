@@ -306,7 +306,7 @@ fn create_private(path: &Path) -> Result<File, SourceError> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path).map_err(|error| failed("create", path, &error))?;
-    // Where a file system has no locks, a run that starts meanwhile takes the file for a leftover; this one then fails.
+    // If the file system has no locks, a run that starts meanwhile treats the file as a leftover; this run then fails.
     let _ = file.try_lock();
     Ok(file)
 }
