@@ -571,7 +571,7 @@ impl Register {
         if row.registered { Outcome { status: without_code, ..outcome } } else { outcome }
     }
 
-    /// The status of a code (R2's "no" rows), or the given one where there is no code.
+    /// The status of a code (R2's "no" rows), or the given status if there is no code.
     fn judge_absence(&self, code: Option<&RawCode>, without_code: Status) -> Outcome {
         let Some(raw) = code else {
             return Outcome { status: without_code, letter: None, name: None, raw: None };
