@@ -281,7 +281,7 @@ impl Plan {
         out_of_school_rows: u64,
         guards: &Guards,
     ) -> Result<Self, MassChange> {
-        // On closed dates every mark goes, before anything else is looked at (R11.4).
+        // On closed dates every mark is removed, before anything else is checked (R11.4).
         let is_closed = |stored: &StoredMark| register.is_closed(stored.key.date);
         let closed: Vec<&StoredMark> = snapshot.marks().iter().filter(|stored| is_closed(stored)).collect();
         let open = || snapshot.marks().iter().filter(|stored| !is_closed(stored));
