@@ -4,7 +4,7 @@
 //! later changes. Each row says what it is based on ([`CodeSource`]). The law is The School Attendance (Pupil Registration)
 //! (England) Regulations 2024, SI 2024/208, regulation 10. It applies to independent schools too, but not to boarders.
 //! The classes are those of the weekly data set of the Department for Education (DfE) and of its guidance "Working together
-//! to improve school attendance". Where two independent documents confirm a class, but the guidance itself could not be
+//! to improve school attendance". If two independent documents confirm a class, but the guidance itself could not be
 //! read, the row says [`CodeSource::TwoDocuments`].
 //!
 //! Other jurisdictions have other codes, and other classes for the same letter. [`CodeTable::custom`] makes a table for
