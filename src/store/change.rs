@@ -267,7 +267,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// A change as a store returns it. Until it is set otherwise, there is no mark before and after it.
+    /// A change as a store returns it. Unless set otherwise, there is no mark before or after it.
     pub fn new(
         key: MarkKey,
         cursor: ChangeCursor,

@@ -196,7 +196,7 @@ impl Texts {
     }
 }
 
-/// Where a mark stands in the file.
+/// The place of a mark in the file.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Place {
     pub(super) school: i64,
