@@ -106,7 +106,7 @@ async fn parents_see_a_month_with_reasons_and_the_office_what_to_do() -> Result<
     let text = page.find(By::Tag("main")).await?.text().await?;
     assert!(text.contains("1 left out: register not taken"), "{text}");
 
-    // Reasons show when a mark is chosen, also by keyboard.
+    // Reasons show when a mark is chosen, including by keyboard.
     let absence = page.find(By::Css("td button.authorised")).await?;
     let name = absence.attr("aria-label").await?.unwrap_or_default();
     let reason = page.find(By::Id(absence.attr("popovertarget").await?.unwrap_or_default())).await?;
