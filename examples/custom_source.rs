@@ -1,4 +1,4 @@
-//! A source of one's own: registers kept as a table, put through the conformance suite.
+//! A source of your own: registers kept as a table, tested with the conformance suite.
 //!
 //! `cargo run --no-default-features --features testing --example custom_source`
 
@@ -45,7 +45,7 @@ impl AttendanceSource for Table {
         request.counters().add_request();
         let mut records = vec![illness()];
         for (number, line) in self.lines.iter().enumerate() {
-            // A line that can't be read is an error with its place, never skipped.
+            // A line that can't be read is an error with its line number, and is never skipped.
             let row = parse(line).ok_or_else(|| {
                 SourceError::new(SourceErrorKind::BadRecord, format!("line {number} of the table is unreadable"))
             })?;

@@ -1,4 +1,4 @@
-//! A store of your own: one that tells the portal of every change that is written, from the store's feed.
+//! A store of your own: it reports every change that is written to the portal, from the store's feed.
 //!
 //! `cargo run --no-default-features --features testing --example custom_store`
 
@@ -15,7 +15,7 @@ use rollmark::sync::{AttendanceSync, SyncRequest};
 use rollmark::testing::conformance::store::{StoreHarness, every};
 use rollmark::testing::{FakeSchool, FakeSource};
 
-/// Keeps marks in another store, and how far the portal was told, with what it was told. A real one keeps that in its database.
+/// Keeps marks in another store, and records what was reported to the portal and up to where; a real one does so in a database.
 #[derive(Clone, Debug, Default)]
 struct Announcing(MemoryStore, Arc<Mutex<(Option<ChangeCursor>, Vec<String>)>>);
 

@@ -1,4 +1,4 @@
-//! "This child's mark is wrong": the six classic causes, one for each of six students, and what a diagnosis says.
+//! "This child's mark is wrong": the six classic causes, one for each of six students, and the diagnosis of each.
 //!
 //! `cargo run --no-default-features --features testing --example diagnose`
 
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let sync = AttendanceSync::new(source.clone(), store.clone(), &key, rules.clone());
     sync.run(SyncRequest::overnight(today).with_now(synced)).await?;
     let support = Support::new(&source, &rules).with_store(&store, &key);
-    // From now on the source's cache answers for today alone, too.
+    // From now on the source's cache also answers for today alone.
     support.with_now(synced).diagnose(&Question::about("1", today)).await?;
     source.change(|school| {
         correct(school, "1 am", "2026-11-20T15:10:00");

@@ -44,7 +44,7 @@ async fn main() {
     sync.run(request.clone()).await.expect("the fake answers");
     assert_eq!(line_for_parent(&store, amelia, &request).await, "M (medical)");
 
-    // A refused key leaves the parents what they saw.
+    // If the key is refused, parents still see what they saw before.
     let mut refusing = MockAttendanceSource::new();
     refusing.expect_capabilities().returning(Capabilities::default);
     refusing

@@ -3,7 +3,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use super::{Class, CodeTable, CodeWarning, FoundCode};
 use crate::model::{Mark, RawCode, Session, Status, StudentId, setters};
 
-/// What a mark says, as far as it counts: from a [`Mark`], or from a mark in a store.
+/// The part of a mark that counts: from a [`Mark`], or from a mark in a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodedMark<'a> {
@@ -19,12 +19,12 @@ pub struct CodedMark<'a> {
     pub code: Option<&'a str>,
     /// The code as the source gave it.
     pub raw_code: Option<&'a RawCode>,
-    /// The earliest moment that the mark can show ([R9](crate::guide::rules#r9)), where a store knows it.
+    /// The earliest moment that the mark can show ([R9](crate::guide::rules#r9)), if a store knows it.
     pub as_of_earliest: Option<DateTime<Utc>>,
 }
 
 impl<'a> CodedMark<'a> {
-    /// A mark without a code, from wherever a portal has it.
+    /// A mark without a code, from any place where a portal keeps marks.
     pub fn new(student: &'a StudentId, date: NaiveDate, session: Session, status: Status) -> Self {
         Self { student, date, session, status, code: None, raw_code: None, as_of_earliest: None }
     }
@@ -57,23 +57,23 @@ impl<'a> From<&'a Mark> for CodedMark<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MarkClass<'a> {
-    /// A class.
+    /// It counts as this class.
     #[non_exhaustive]
     Of {
         /// The class.
         class: Class,
         /// Whether the student was late.
         late: bool,
-        /// The code that the class is of. A student who is there needs none; then it is what the table has for it.
+        /// The code that gives the class. A student who is there needs no code; this is then the table's own code, if any.
         code: Option<FoundCode<'a>>,
-        /// Whether the school's own code table says the opposite: that a code counts as an absence which is none by this
-        /// table, or the other way round. This table decides.
+        /// Whether the school's own code table says the opposite: that the code counts as an absence although it is not one by
+        /// this table, or the other way round. This table decides.
         contradicts_school: bool,
     },
     /// The register was not taken, so there is nothing to count.
     NotTaken,
-    /// Nothing says what it counts as. The text is the letter, or the raw code of a code that the school's own table does
-    /// not have; it is empty for an absence without a letter.
+    /// Nothing says what it counts as. The text is the letter, or the raw code if the school's own table does not have the
+    /// code; it is empty for an absence without a letter.
     Unclassified(&'a str),
 }
 
@@ -117,7 +117,7 @@ impl CodeTable {
         }
     }
 
-    /// A student who is there is present whatever the table says; the code is what the table has for it.
+    /// A student who is there is present, whatever the table says; the code is the table's code for that, if it has one.
     fn there(&self, date: NaiveDate, code: &str, late: bool) -> MarkClass<'_> {
         let code = self.unmapped(date, code).filter(|found| found.row.class == Class::Present);
         MarkClass::Of { class: Class::Present, late, code, contradicts_school: false }

@@ -1,4 +1,4 @@
-//! The codes of England (see the page of this room).
+//! The codes of England (see the module page).
 
 use chrono::NaiveDate;
 
@@ -48,7 +48,7 @@ const CODES: [Row; 34] = [
     ("#", "Planned whole-school closure", NotCollected, TwoDocuments),
 ];
 
-/// In force until 18 August 2024, with what to use since.
+/// In force until 18 August 2024, with the code to use since then.
 const RETIRED: [(Row, &str); 3] = [
     (("H", "Holiday granted", Authorised, Dfe), "C"),
     (("J", "At an interview", ApprovedActivity, Dfe), "J1"),

@@ -2,7 +2,7 @@ use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 
 use crate::model::{Mark, Status, Zone, names, setters};
 
-/// Why a mark is not settled yet, in the order in which the reasons are looked at.
+/// Why a mark is not settled yet, in the order in which the reasons are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum UnsettledReason {
@@ -10,9 +10,9 @@ pub enum UnsettledReason {
     NotTaken,
     /// Nobody has said why the student was absent: code N, an absence without a letter, or an unknown code.
     Unexplained,
-    /// The record that decides was saved only just now.
+    /// The record that decides was saved only a short time ago.
     TooFresh,
-    /// What was read can be older than the register.
+    /// The data that was read can be older than the register.
     ReplyMayBeOld,
 }
 
@@ -23,7 +23,7 @@ names!(UnsettledReason, "a reason", {
     ReplyMayBeOld => "reply_may_be_old",
 });
 
-/// How long a portal waits before it takes a mark as settled.
+/// How long a portal waits before it treats a mark as settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettlingPolicy {
     zone: Zone,
@@ -44,12 +44,12 @@ impl SettlingPolicy {
         Self { zone, unexplained_for: TimeDelta::hours(24), min_age: TimeDelta::minutes(20) }
     }
 
-    /// How long after the session's registration time an unexplained absence is left to the school's office.
+    /// How long after the session's registration time the school's office has to explain an absence.
     pub fn unexplained_for(&self) -> TimeDelta {
         self.unexplained_for
     }
 
-    /// How long ago the record that decides must have been updated.
+    /// How long ago, at least, the record that decides must have been updated.
     pub fn min_age(&self) -> TimeDelta {
         self.min_age
     }
@@ -80,22 +80,22 @@ impl SettlingPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a mark is settled or it is not")]
 pub enum Settling {
-    /// Nothing speaks against it.
+    /// Nothing speaks against showing it.
     Settled,
     /// Something does.
     Unsettled {
         /// The first reason that fits.
         reason: UnsettledReason,
-        /// When it no longer fits, if time alone settles it. Otherwise a later run does.
+        /// When the reason no longer fits, if time alone settles the mark. Otherwise a later run does.
         until: Option<DateTime<Utc>>,
     },
 }
 
 impl Settling {
-    /// Looks at a mark as of `now`. `as_of_earliest` is the earliest moment that the mark can show
-    /// ([R9](crate::guide::rules#r9)), as a store or a run says it.
+    /// Says whether a mark is settled at `now`. `as_of_earliest` is the earliest moment that the mark can show
+    /// ([R9](crate::guide::rules#r9)), as given by a store or a run.
     ///
-    /// Where the session has no registration of the student, an unexplained absence waits from the end of the school date.
+    /// If the student has no registration for the session, an unexplained absence waits from the end of the school date.
     pub fn of(mark: &Mark, as_of_earliest: DateTime<Utc>, now: DateTime<Utc>, policy: &SettlingPolicy) -> Self {
         let unsettled = |reason, until| Self::Unsettled { reason, until };
         if mark.status == Status::NotTaken {

@@ -14,7 +14,7 @@ use crate::rules::Window;
 pub struct Percentage(u64);
 
 impl Percentage {
-    /// `part` of `whole`; `None` if the whole is 0.
+    /// `part` as a share of `whole`; `None` if the whole is 0.
     pub fn of(part: u64, whole: u64) -> Option<Self> {
         let (part, whole) = (u128::from(part), u128::from(whole));
         let tenths = (2000 * part + whole).checked_div(2 * whole)?;
@@ -33,20 +33,20 @@ impl fmt::Display for Percentage {
     }
 }
 
-/// Sessions, counted by what they count as. Each mark is in exactly one of the counts, but for those of late marks, which
-/// stand beside them.
+/// Sessions, counted by what they count as. Each mark is in exactly one of the counts, except that late marks are also in a
+/// count for late marks.
 ///
 /// Serialises as one student of `rollmark summary --json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sums {
-    /// Present, late before the register closed included.
+    /// Present, including late before the register closed.
     pub present: u64,
     /// At an approved educational activity.
     pub approved_activity: u64,
     /// Authorised absences.
     pub authorised: u64,
-    /// Unauthorised absences, late after the register closed included.
+    /// Unauthorised absences, including late after the register closed.
     pub unauthorised: u64,
     /// Left out: not a possible attendance.
     pub not_possible: u64,
@@ -54,8 +54,8 @@ pub struct Sums {
     pub not_collected: u64,
     /// Left out: the register was not taken.
     pub not_taken: u64,
-    /// Left out: nothing says what they count as. By letter, or by raw code where the school's own table does not have the
-    /// code; an absence without a letter is under the empty text.
+    /// Left out: nothing says what they count as. By letter, or by raw code if the school's own table does not have the code;
+    /// an absence without a letter is under the empty text.
     pub unclassified: BTreeMap<Box<str>, u64>,
     /// Late, and counted as attended.
     pub late_before: u64,
@@ -74,7 +74,7 @@ impl Sums {
         self.attended() + self.authorised + self.unauthorised
     }
 
-    /// Attended of possible; `None` if nothing was possible.
+    /// Attended sessions as a share of possible ones; `None` if no session was possible.
     pub fn percentage(&self) -> Option<Percentage> {
         Percentage::of(self.attended(), self.possible())
     }
@@ -158,7 +158,7 @@ impl Serialize for Sums {
     }
 }
 
-/// A stretch of time that a range is divided into.
+/// The weeks or months that a range is divided into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Part {
@@ -178,7 +178,7 @@ impl Part {
         }
     }
 
-    /// The range in parts, in order; the first and the last can be cut.
+    /// The range in parts, in order; the first and the last can be shorter.
     fn of(self, window: Window) -> Vec<Window> {
         let mut parts = Vec::new();
         let mut from = Some(window.from());
@@ -192,10 +192,10 @@ impl Part {
     }
 }
 
-/// What marks add up to in a range of dates, for each student and for all of them.
+/// What marks add up to in a range of dates, for each student and for all students.
 ///
-/// Marks outside the range are not counted. The order of marks does not matter. One mark a student, date and session is
-/// expected, as a register and a store give them.
+/// Marks outside the range are not counted. The order of marks does not matter. There must be at most one mark for each
+/// student, date and session, as a register and a store give them.
 ///
 /// Serialises as the object of `rollmark summary --json`.
 ///
@@ -241,7 +241,7 @@ impl Summary {
         summary
     }
 
-    /// Adds up marks for each week or month of the range, in order and in one pass. Parts without a mark are there too.
+    /// Adds up marks for each week or month of the range, in order and in one pass. Parts without a mark are included.
     pub fn by_part<'a>(
         table: &CodeTable,
         window: Window,
@@ -288,15 +288,15 @@ impl Summary {
         self.as_of = [self.as_of, mark.as_of_earliest].into_iter().flatten().min();
     }
 
-    /// Says which sessions the school held ([R7](crate::guide::rules#r7)), where the marks are not those of all students.
-    /// Without it, a session was held if one of the marks is of it.
+    /// Says which sessions the school held ([R7](crate::guide::rules#r7)), if the marks are not those of all students.
+    /// Without this, a session counts as held if it has any of the marks.
     #[must_use]
     pub fn with_sessions_held(mut self, sessions: impl IntoIterator<Item = (NaiveDate, Session)>) -> Self {
         self.held.extend(sessions.into_iter().filter(|(date, _)| self.window.contains(*date)));
         self
     }
 
-    /// Adds students of whom there may be no mark.
+    /// Adds students who may have no mark.
     #[must_use]
     pub fn with_students(mut self, students: impl IntoIterator<Item = impl Into<StudentId>>) -> Self {
         for student in students {
@@ -315,13 +315,13 @@ impl Summary {
         &self.edition
     }
 
-    /// The earliest moment that any of the marks can show: the oldest of the runs that last wrote them. `None` where no store
-    /// says so, or not of every mark.
+    /// The earliest moment that any of the marks can show, by the runs that last wrote them. `None` unless this is known for
+    /// every mark.
     pub fn as_of(&self) -> Option<DateTime<Utc>> {
         self.as_of.filter(|_| self.is_as_of_known)
     }
 
-    /// Each student's sums, by student (code points).
+    /// Each student's sums, sorted by student (code points).
     pub fn students(&self) -> &BTreeMap<StudentId, Sums> {
         &self.students
     }
@@ -333,8 +333,8 @@ impl Summary {
         total
     }
 
-    /// How many sessions that the school held have no mark of a student, for each student who lacks any. It includes those
-    /// before a student came and after a student left.
+    /// For each student with missing marks, the number of held sessions without a mark. It includes the sessions before the
+    /// student came and after the student left.
     pub fn no_mark(&self) -> BTreeMap<&StudentId, u64> {
         let held = self.held.len() as u64;
         let missing = |sums: &Sums| held.saturating_sub(sums.marks());
@@ -345,7 +345,7 @@ impl Summary {
             .collect()
     }
 
-    /// How many marks have a letter that the school's own code table counts the opposite way, by letter
+    /// The number of marks with a letter that the school's own code table counts the opposite way, by letter
     /// ([`MarkClass::Of`]). The table of this summary decides.
     pub fn contradicting(&self) -> &BTreeMap<Box<str>, u64> {
         &self.contradicting

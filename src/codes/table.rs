@@ -7,13 +7,13 @@ use serde::Serialize;
 use super::england;
 use crate::model::{names, setters};
 
-/// Whose codes a table holds.
+/// Says whose codes a table holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Jurisdiction {
     /// England's statutory codes.
     England,
-    /// The school's own, wherever no statutory table is in use.
+    /// The school's own codes, where no statutory table is in use.
     SchoolsOwn,
 }
 
@@ -32,7 +32,7 @@ pub enum Class {
     ApprovedActivity,
     /// Absent with leave or for an accepted reason. A possible attendance.
     Authorised,
-    /// Absent without. A possible attendance.
+    /// Absent without either. A possible attendance.
     Unauthorised,
     /// The student could not attend or did not have to: not a possible attendance.
     NotPossible,
@@ -66,7 +66,7 @@ pub enum CodeSource {
     Dfe,
     /// Two independent secondary documents; the guidance itself could not be read.
     TwoDocuments,
-    /// Who made the table.
+    /// The person who made the table.
     Custom,
 }
 
@@ -77,7 +77,7 @@ names!(CodeSource, "a source of a class", {
     Custom => "custom",
 });
 
-/// A code, what it means, and from when until when.
+/// A code, what it means, and when it is in force.
 ///
 /// ```
 /// use rollmark::codes::{Class, CodeRow, CodeTable};
@@ -160,7 +160,7 @@ impl CodeRow {
     }
 }
 
-/// A code that is found, but not in force on the date.
+/// Why a code that was found should not be used on the date.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -197,13 +197,13 @@ impl fmt::Display for CodeWarning {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FoundCode<'a> {
-    /// The row that holds on the date, or else the one that is closest to it.
+    /// The row that is in force on the date, or else the one closest to it.
     pub row: &'a CodeRow,
-    /// Set where the row is not in force on the date.
+    /// Set if the row is not in force on the date.
     pub warning: Option<CodeWarning>,
 }
 
-/// Rows that can't stand in one table, or a mapping that leads nowhere.
+/// Rows that contradict each other, or a mapping to a code that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodeTableError {
@@ -223,7 +223,7 @@ pub enum CodeTableError {
     },
 }
 
-/// Codes with their classes, and how a school's own letters map onto them. Codes and letters are compared exactly.
+/// Codes with their classes, and how a school's own letters map to them. Codes and letters are compared exactly.
 ///
 /// ```
 /// use rollmark::codes::{Class, CodeTable};
@@ -252,8 +252,8 @@ impl CodeTable {
         Self::of(Jurisdiction::England, england::EDITION, england::rows())
     }
 
-    /// A table of somebody's own. The edition says whose and of when, and is printed with every figure. Without a row, only
-    /// students who are there have a class.
+    /// A table of your own. The edition says whose codes they are and as of when, and is printed with every figure. A table
+    /// without rows gives a class only to students who are there.
     ///
     /// # Errors
     /// Two rows of one code are in force on one date.
@@ -276,7 +276,7 @@ impl CodeTable {
         Self { jurisdiction, edition: edition.into(), rows: by_code, mapping: BTreeMap::new() }
     }
 
-    /// Says which code a school's own letter stands for; it goes before a code of that letter. No mapping is guessed.
+    /// Says which code a school's own letter stands for. It takes priority over a code with that letter. No mapping is guessed.
     ///
     /// # Errors
     /// The table does not have the code.
@@ -297,7 +297,7 @@ impl CodeTable {
         self.jurisdiction
     }
 
-    /// Whose and of when, such as `England, August 2024`.
+    /// Whose codes they are and as of when, such as `England, August 2024`.
     pub fn edition(&self) -> &str {
         &self.edition
     }
@@ -307,8 +307,8 @@ impl CodeTable {
         self.rows.values().flatten()
     }
 
-    /// What a letter means on a date: by the mapping, or as it stands. One that is not in force on the date is found too,
-    /// with a warning; `None` if the table does not have it.
+    /// What a letter means on a date: by the mapping, or as it stands. A code that is not in force on the date is found too,
+    /// with a warning; `None` if the table does not have the code.
     pub fn lookup(&self, date: NaiveDate, letter: &str) -> Option<FoundCode<'_>> {
         self.unmapped(date, self.mapping.get(letter).map_or(letter, |code| code))
     }

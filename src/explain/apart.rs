@@ -1,5 +1,5 @@
-//! Out-of-school records that say what is expected but lie beside the date: one that ends at the midnight that begins it, and
-//! an older version of a record that was moved elsewhere since.
+//! Out-of-school records that say what is expected but do not lie on the date: one that ends at the midnight that begins it,
+//! and an older version of a record that has been moved since.
 
 use super::Expected;
 use super::day::{DayRecord, SessionDay};
@@ -7,7 +7,7 @@ use super::finding::{Evidence, Found, Step};
 use crate::model::{RecordKind, Status};
 use crate::rules::{Candidate, MidnightEnd, Span, Versions, Window};
 
-/// A superseded version of a record, and the newest of those that count (R1.5).
+/// A superseded version of a record, and the newest version that counts (R1.5).
 struct Superseded {
     old: DayRecord,
     new: DayRecord,
@@ -16,7 +16,7 @@ struct Superseded {
 }
 
 impl SessionDay<'_> {
-    /// What to find of records beside the date that say what is expected.
+    /// The findings about records that say what is expected but do not lie on the date.
     pub(super) fn apart(&self, expected: &Expected) -> Option<Found> {
         if !self.has_school {
             return None;
@@ -85,7 +85,7 @@ impl SessionDay<'_> {
         (Evidence::OutOfSchoolDoesNotCoverSession { record: old, register_at, counting }, vec![cure])
     }
 
-    /// A version that counts no more and says what is expected, where another version of it lies on the date.
+    /// A version that no longer counts and says what is expected, if another version of the record lies on the date.
     pub(super) fn replaced(&self, expected: &Expected) -> Option<DayRecord> {
         self.superseded(expected).filter(|one| one.is_on_date).map(|one| one.old)
     }

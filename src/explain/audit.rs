@@ -10,10 +10,10 @@ use super::{MarkDifference, differences};
 use crate::model::{OutOfSchool, Record, Registration, SessionMark, time_text};
 use crate::rules::{PmRule, Register, ResolveError, Resolver, Rules, Scope, Window};
 
-/// Finds out which PM start fits a school. It compares the time rule, with each likely start, with the flags of the
-/// registration periods.
+/// Finds out which PM start fits a school. It tries the time rule with each likely start, and compares the result with the
+/// flags of the registration periods.
 ///
-/// Use it before a school goes live, and after each change of its timetable. It takes the records of a window in any
+/// Use it before a school goes live, and after each change to its timetable. It takes the records of a window in any
 /// order and holds them until [`finish`](Self::finish), which resolves them once for each start. The starts are noon,
 /// the one in force, and the 24 register times between 11:00 and 15:00 that occur on most dates.
 ///
@@ -49,9 +49,10 @@ pub struct PmAudit {
     pub marks: u64,
     /// The rule in force.
     pub in_force: PmRule,
-    /// Each start, the earliest first.
+    /// The starts that were tried, the earliest first.
     pub starts: Vec<StartAudit>,
-    /// The start that agrees best with the flags; of equally good ones, the latest. `None` if no period has a flag.
+    /// The start that agrees best with the flags, or the latest of several that agree equally well. `None` if no period has
+    /// a flag.
     pub best: Option<NaiveTime>,
     /// The marks that the best start would change, compared with the rules in force; sorted by student, date, session.
     pub would_change: Vec<MarkDifference>,
@@ -71,7 +72,7 @@ pub struct StartAudit {
     pub pm_start: NaiveTime,
     /// How many marks are different.
     pub differing: u64,
-    /// Where they are different, by weekday and register: at most the 50 with the most marks.
+    /// Where the marks are different, by weekday and register: at most the 50 entries with the most marks.
     pub cells: Vec<Cell>,
 }
 
@@ -87,7 +88,7 @@ pub struct Cell {
     pub differing: u64,
 }
 
-/// A date from which a weekday has other registers than before.
+/// A date from which a weekday has different registers than before.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PatternChange {
@@ -101,20 +102,20 @@ pub struct PatternChange {
 
 type RegisterTimes = BTreeMap<NaiveDate, BTreeSet<NaiveTime>>;
 
-/// So many register times are tried as starts; a school has fewer in the middle of its day.
+/// The most register times that are tried as starts; a school has fewer in the middle of its day.
 const MOST_STARTS: usize = 24;
-/// So many weekdays and registers are kept of each start.
+/// The most weekdays and registers that are kept for each start.
 const MOST_CELLS: usize = 50;
-/// So many times stand in one line of the report.
+/// The most times in one line of the report.
 const MOST_IN_LINE: usize = 12;
 
 impl PmAuditor {
-    /// An audit of these dates. Zone and tie-break are taken from the rules.
+    /// An audit of these dates. The zone and the tie-break are taken from the rules.
     pub fn new(rules: Rules, window: Window) -> Self {
         Self { rules, window, records: Vec::new() }
     }
 
-    /// Resolves what was pushed, once for each start.
+    /// Resolves the records that were pushed, once for each start.
     ///
     /// # Errors
     /// See [`ResolveError`].
@@ -179,7 +180,7 @@ impl PmAuditor {
 
 impl Extend<Record> for PmAuditor {
     fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
-        // Free texts decide between no two starts, and every start would hold them.
+        // Free texts make no difference between starts, and every start would hold a copy of them.
         self.records.extend(records.into_iter().map(|record| match record {
             Record::Registration(row) => Record::Registration(Registration { comment: None, ..row }),
             Record::OutOfSchool(span) => Record::OutOfSchool(OutOfSchool { reason: None, ..span }),
@@ -191,7 +192,7 @@ impl Extend<Record> for PmAuditor {
 
 /// The times at which most dates have a register, those with a session flag first.
 fn likely_starts(flagged: &RegisterTimes, all: &RegisterTimes) -> Vec<NaiveTime> {
-    // Nobody's afternoon begins outside these hours.
+    // No school's afternoon begins outside these hours.
     let hours = PmRule::NOON - TimeDelta::hours(1)..=PmRule::NOON + TimeDelta::hours(3);
     let mut counts: BTreeMap<NaiveTime, (usize, usize)> = BTreeMap::new();
     for time in all.values().flatten().filter(|time| hours.contains(time)) {
@@ -203,7 +204,7 @@ fn likely_starts(flagged: &RegisterTimes, all: &RegisterTimes) -> Vec<NaiveTime>
         }
     }
     let mut times: Vec<(NaiveTime, (usize, usize))> = counts.into_iter().collect();
-    // Of equals, the earlier.
+    // The sort is stable: of equals, the earlier comes first.
     times.sort_by_key(|(_, count)| Reverse(*count));
     times.into_iter().take(MOST_STARTS).map(|(time, _)| time).collect()
 }
@@ -247,7 +248,7 @@ fn list(times: &BTreeSet<NaiveTime>) -> String {
 }
 
 impl PmAudit {
-    /// What the audit comes to, in a sentence.
+    /// The conclusion of the audit, in a sentence.
     fn verdict(&self) -> String {
         let differing = |start| self.starts.iter().find(|one| one.pm_start == start).map_or(0, |one| one.differing);
         match (self.in_force, self.best) {

@@ -1,4 +1,4 @@
-//! Which findings a session has, the one that explains most first, and what helps: decisions without words.
+//! Which findings a session has, the one that explains most first, and what helps: decisions as data, without sentences.
 
 use chrono::TimeDelta;
 
@@ -21,7 +21,7 @@ impl SessionDay<'_> {
     pub(super) fn causes(&self) -> Vec<Found> {
         let plain = self.plain();
         let mut causes: Vec<Found> = match (self.expected(), self.store_behind()) {
-            // No record of a date without school explains anything.
+            // On a date without school, no record explains anything.
             (_, behind) if self.is_closed() => behind.into_iter().collect(),
             (Some(expected), behind) => {
                 let is_met = self.mark.is_some_and(|mark| expected.is_met_by(mark));
@@ -67,7 +67,7 @@ impl SessionDay<'_> {
         let not_covering = first(&why(LoserReason::NotCovering));
         let apart = losing.is_empty().then(|| self.apart(expected)).flatten();
         let is_read = !losing.is_empty() || apart.is_some();
-        // It would send the reader after a record that was read.
+        // It would make the reader look for a record that was read.
         let plain = plain.filter(|(plain, _)| apart.is_none() || !matches!(plain, Evidence::NoRecord { .. }));
         let explained = [
             without_stamp.map(|loser| self.missing_timestamp(expected, loser)),
@@ -115,7 +115,7 @@ impl SessionDay<'_> {
     /// What is wrong whether or not anything is expected.
     fn plain(&self) -> Option<Found> {
         let question = &self.facts.question;
-        // Nothing can be entered with a letter that there is not.
+        // Nothing can be entered with a letter that does not exist.
         let letter = self.letter_trouble().map(|(reason, _)| reason);
         match (self.mark, self.winner()) {
             (Some(Mark { status: Status::UnknownCode, raw_code: Some(raw), .. }), Some(winner)) => {
@@ -193,7 +193,7 @@ impl SessionDay<'_> {
         }
     }
 
-    /// A letter that no code of the table has: what is the matter, and what to do.
+    /// For a letter that no code of the table has: what is wrong, and what to do.
     fn letter_trouble(&self) -> Option<(Reason, Step)> {
         let Expected::Code(letter) = self.expected()? else { return None };
         let letters = &self.facts.read.letters;
@@ -231,7 +231,7 @@ impl SessionDay<'_> {
         (Evidence::DuplicateRegistrations { record, counting }, vec![cure])
     }
 
-    /// How a row comes to count before the other rows of its register.
+    /// How to make a row count before the other rows of its register.
     fn single_out(&self, loser: &DayRecord, standing: Option<&DayRecord>) -> Cure {
         let others = Step::RemoveOthers(loser.clone());
         let beats_standing = self.winner().is_some_and(|winner| winner.to.is_some());
@@ -259,7 +259,7 @@ impl SessionDay<'_> {
         (loser.clone(), self.winner().cloned())
     }
 
-    /// Under the period rule, a date without a period of the session.
+    /// Whether, under the period rule, the date has no period with the session's flag.
     fn lacks_flagged_period(&self) -> bool {
         let has_periods = self.facts.is_by_periods() && !self.register.has_session_marks();
         has_periods && self.facts.first_period(self.session).is_none()

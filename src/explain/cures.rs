@@ -1,21 +1,21 @@
-//! What makes a mark the expected one, as steps.
+//! Steps that make a mark the expected one.
 
 use super::Expected;
 use super::day::{Contender, DayRecord, SessionDay};
 use super::finding::{Cure, Step};
 use crate::model::{LoserReason, RecordKind, Status};
 
-/// So many records are ended in one step.
+/// The most records that one step ends.
 const MOST_ENDED: usize = 3;
 
 impl SessionDay<'_> {
-    /// A step that saves a record of the kind, with what has to be done before that makes it the newest.
+    /// A step that saves a record of the kind, preceded by the steps that are needed for it to become the newest.
     pub(super) fn cure(&self, kind: RecordKind, record: Option<&DayRecord>, step: Step) -> Cure {
         let first = [self.unnamed_stamp_field(kind, record), self.save_future(record)];
         Cure { first: first.into_iter().flatten().collect(), steps: vec![step] }
     }
 
-    /// Saving a record makes it the newest only where a time of update is read of its kind.
+    /// Saving a record makes it the newest only if a time of update is read for records of its kind.
     fn unnamed_stamp_field(&self, kind: RecordKind, record: Option<&DayRecord>) -> Option<Step> {
         let winner = self.winner()?;
         let decides = record.is_some_and(|record| std::ptr::eq(winner, record));
@@ -46,8 +46,8 @@ impl SessionDay<'_> {
         self.cure(record.record.kind, Some(record), Step::SaveAgain(record.clone()))
     }
 
-    /// How the out-of-school records that count before a record can leave the session to it; `None` where they are many, or
-    /// others count before it too.
+    /// How the out-of-school records that count before a record can leave the session to it; `None` if there are many, or if
+    /// other kinds of record count before it too.
     pub(super) fn end_rivals(&self, record: &DayRecord) -> Option<Step> {
         let rivals = self.contenders.iter().map(|one| &one.record).take_while(|one| !std::ptr::eq(*one, record));
         let rivals: Vec<DayRecord> = rivals.take(MOST_ENDED + 1).cloned().collect();
@@ -59,7 +59,7 @@ impl SessionDay<'_> {
     }
 
     /// What makes the session's mark the expected one, and leaves other sessions as they are: an out-of-school record can
-    /// span many. What is saved last is the newest.
+    /// span many. The record that is saved last is the newest.
     pub(super) fn correction(&self, expected: &Expected) -> Cure {
         let row = self.row();
         let kind = match (expected, row) {

@@ -1,4 +1,4 @@
-//! What a student's day holds, and what became of each record.
+//! The records of a student's day, and what became of each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +39,7 @@ impl DayRecord {
         expected.is_met(self.status, self.code.as_deref())
     }
 
-    /// The half of the day in which people see it, whatever the rules; a session mark's session.
+    /// The half of the day in which people see it, whatever the rules; for a session mark, its session.
     pub(super) fn half_day(&self) -> Session {
         if self.from.time() < PmRule::NOON { Session::Am } else { Session::Pm }
     }
@@ -88,7 +88,7 @@ pub struct Contender {
     pub(super) is_expected: bool,
 }
 
-/// What is known beside the resolved register.
+/// What is known in addition to the resolved register.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) question: Question,
@@ -146,7 +146,7 @@ impl Facts {
                 self.read.spans_have_stamps |= span.last_updated.is_some();
                 self.read.spans_have_codes |= span.code.is_some();
                 if span.student == *student {
-                    // Nothing is decided by these, so their free texts need not be held twice.
+                    // These rows decide nothing, so their free texts need not be held twice.
                     self.read.spans.insert(OutOfSchool { reason: None, ..span.clone() });
                 }
             }
@@ -176,7 +176,7 @@ impl Facts {
         day
     }
 
-    /// The records of the day beside one session: the winner first, then in the order in which they would have won.
+    /// The records of the day for one session: the winner first, then the others in the order in which they would have won.
     pub(super) fn contenders(&self, register: &Register, session: Session) -> Vec<Contender> {
         let Question { student, date, expected, .. } = &self.question;
         let rows_of_session = register.rows(student, *date, session);
@@ -188,7 +188,7 @@ impl Facts {
                 Candidate::OutOfSchool(_) => None,
             })
             .collect();
-        // No rule makes the mark of one session that of the other.
+        // No rule moves a session mark to the other session.
         let rows = self.read.rows.iter().filter(|_| !register.has_session_marks());
         let others = rows.filter(|row| !known.contains(row));
         let others: Vec<_> =
@@ -267,7 +267,7 @@ pub(super) struct SessionDay<'a> {
 }
 
 impl SessionDay<'_> {
-    /// The last sync was told that the school was closed on the date.
+    /// Whether the caller of the last sync stated that the school was closed on the date.
     pub(super) fn is_closed(&self) -> bool {
         self.register.is_closed(self.facts.question.date)
     }
@@ -291,7 +291,7 @@ impl SessionDay<'_> {
         self.facts.shown.iter().find(|shown| shown.session == self.session)
     }
 
-    /// When the session's register is, where it has one; or where its first period is.
+    /// The time of the session's register, if it has one; or else of its first period.
     pub(super) fn register_at(&self) -> Option<NaiveDateTime> {
         let picked = self.mark.and_then(|mark| mark.decision.registration.as_ref()).map(|picked| picked.at);
         picked.or_else(|| self.facts.is_by_periods().then(|| self.facts.first_period(self.session)).flatten())

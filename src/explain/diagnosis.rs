@@ -8,7 +8,7 @@ use super::{Question, ShownMark, Wording};
 use crate::model::{Decision, Loser, Mark, Record, Session, StudentId};
 use crate::rules::{Freshness, Register, ResolveError, Resolver, Rules, Scope, Window};
 
-/// So many of the records that did not decide are listed; a student's day has some fifteen.
+/// The most records that did not decide to list; a student's day has some fifteen.
 const MOST_LISTED: usize = 40;
 
 /// The answer for one session.
@@ -17,7 +17,7 @@ const MOST_LISTED: usize = 40;
 pub struct SessionDiagnosis {
     /// The session.
     pub session: Session,
-    /// The mark that the source gives now. It serialises like a line of a marks file.
+    /// The mark that the source gives now. It is serialised like a line of a marks file.
     #[serde(serialize_with = "as_line")]
     pub mark: Option<Mark>,
     /// The mark's decision. Its losers include the other records of the day, up to 40; those that say what is expected
@@ -38,10 +38,10 @@ pub struct Diagnosis {
     pub student: StudentId,
     /// The school date.
     pub date: NaiveDate,
-    /// Both sessions, AM first, or the one that was asked about.
+    /// The answers for both sessions, AM first, or for the one that was asked about.
     pub sessions: Vec<SessionDiagnosis>,
-    /// The records of the student's day, by time, for a drawing of the day. If there are very many, only those that a
-    /// session lists.
+    /// The records of the student's day, by time, for a drawing of the day. If there are very many, this holds only those that
+    /// a session lists.
     #[serde(skip)]
     pub day: Vec<DayRecord>,
     /// How many more records the day has.
@@ -100,7 +100,7 @@ impl Diagnoser {
         self
     }
 
-    /// Sets the time of the data, if the source says it; see [`Freshness::with_as_of`].
+    /// Sets the time of the data, if the source gives it; see [`Freshness::with_as_of`].
     #[must_use]
     pub fn with_as_of(mut self, as_of: Option<DateTime<Utc>>) -> Self {
         self.facts.freshness = self.facts.freshness.with_as_of(as_of);
@@ -152,7 +152,7 @@ impl Diagnoser {
                 sessions.iter().flat_map(|answer| &answer.contenders).any(|one| one.record == *record)
             };
             day.retain(is_listed);
-            // Rows that differ in a comment alone look alike here.
+            // Rows that differ only in a comment look alike here.
             day.truncate(2 * (MOST_LISTED + 1));
         }
         let more_in_day = all - day.len();
@@ -203,7 +203,7 @@ fn answer(
     SessionDiagnosis { session, mark, decision, findings, contenders }
 }
 
-/// The contenders that are listed, in their order, and how many others there are.
+/// The contenders that are listed, in their order, and the number of others.
 fn listed(contenders: Vec<Contender>) -> (Vec<Contender>, u64) {
     let room = MOST_LISTED + usize::from(contenders.iter().any(|one| one.why.is_none()));
     let more = contenders.len().saturating_sub(room);

@@ -1,4 +1,4 @@
-//! What can be found, as data.
+//! Findings as data.
 
 use std::fmt;
 
@@ -36,13 +36,13 @@ pub enum FindingName {
     UnknownCode,
     /// The register has not been taken.
     NotTaken,
-    /// The source has no record that explains what is expected, or none at all of this student and date.
+    /// The source has no record that explains what is expected, or no record at all for this student and date.
     NoRecord,
     /// No record says what is expected, but the replies can be too old to show it.
     CacheMayBeStale,
     /// Nothing is wrong.
     Consistent,
-    /// The cache expiry is longer than is advised.
+    /// The cache expiry is longer than advised.
     CacheExpiryTooLong,
 }
 
@@ -172,7 +172,7 @@ pub enum Evidence {
     OutOfSchoolDoesNotCoverSession {
         /// The record that says what is expected.
         record: DayRecord,
-        /// When the session's register is, in school time; `None` where it has none.
+        /// The time of the session's register, in school time; `None` if it has none.
         register_at: Option<NaiveDateTime>,
         /// The newer version of the same record, if it covers other times, so that this one no longer counts.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,7 +211,7 @@ pub enum Evidence {
         #[serde(skip)]
         letter: Option<Reason>,
     },
-    /// [`FindingName::NoRecord`]: there is no record at all of the student and date.
+    /// [`FindingName::NoRecord`]: there is no record at all for the student and date.
     #[non_exhaustive]
     NoRecord {
         /// The student.
@@ -303,7 +303,7 @@ impl Evidence {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The last sync was told that the school was closed on the date.
+    /// The caller of the last sync stated that the school was closed on the date.
     Closed,
     /// The registration belongs to a period that was not read.
     #[non_exhaustive]
@@ -337,13 +337,13 @@ pub enum Reason {
     },
 }
 
-/// Steps that, done in this order, make the mark what is expected.
+/// Steps that make the mark the expected one if they are done in this order.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Cure {
     /// What has to be done first for the steps to work.
     pub first: Vec<Step>,
-    /// The steps. A sync follows them.
+    /// The steps, to be followed by a sync.
     pub steps: Vec<Step>,
 }
 
@@ -367,21 +367,21 @@ pub enum Step {
     },
     /// Tell rollmark which field holds the code of out-of-school records, if it is one of those listed.
     NameCodeField(Vec<String>),
-    /// End out-of-school records at a school time, or change their times so that the session is left out.
+    /// End out-of-school records at a school time, or change their times so that they leave out the session.
     #[non_exhaustive]
     EndRecords {
         /// The records.
         records: Vec<DayRecord>,
-        /// The time, if there is one that leaves the session out.
+        /// A time that leaves out the session, if there is one.
         at: Option<NaiveTime>,
     },
     /// Change the times of the out-of-school record so that it covers the session.
     CoverSession(DayRecord),
     /// Change the end of the out-of-school record so that it covers the session.
     ChangeEnd(DayRecord),
-    /// Change the times, and if need be the code, of the newer version of an out-of-school record, or enter one of its own.
+    /// Change the times, and if need be the code, of the newer version of an out-of-school record, or enter a new record.
     MoveBack(DayRecord),
-    /// Read ends at midnight as including their date.
+    /// Set that an end at midnight includes its date.
     IncludeMidnightEnds,
     /// Remove the student's rows from the register, except this one.
     RemoveOthers(DayRecord),
@@ -413,7 +413,7 @@ pub enum Step {
     Reopen,
 }
 
-/// What was found, and what helps.
+/// The evidence that was found, and the cures that help.
 pub(super) type Found = (Evidence, Vec<Cure>);
 
 impl From<Step> for Cure {

@@ -1,4 +1,4 @@
-//! Which registers of the day would be a session's register by another PM start or rule.
+//! Registers of the day that would be a session's register under another PM start or rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use super::day::{DayRecord, Facts, SessionDay};
 use crate::model::{Registration, Session};
 use crate::rules::{PmRule, compare_duplicates};
 
-/// So many other registers of the day are tried, the likeliest first; a student has some ten.
+/// The most other registers of the day to try, the likeliest first; a student has some ten.
 const MOST_TRIED: usize = 20;
 
 impl Facts {
-    /// The student's registers of the day, by time, with the row of each that counts (R4): of all rows, or of those that
-    /// are flagged with a session.
+    /// The student's registers of the day, by time, each with the row that counts (R4): of all rows, or of those that are
+    /// flagged with a session.
     fn registers(&self, flag: Option<Session>) -> BTreeMap<NaiveDateTime, &Registration> {
         let zone = self.rules.zone();
         let is_flagged =
@@ -29,7 +29,7 @@ impl Facts {
         registers
     }
 
-    /// The rows that would be the session's registration by some rule, with that rule (R3).
+    /// The rows that would be the session's registration under some rule, with that rule (R3).
     fn by_any_rule(&self, session: Session) -> Vec<(&Registration, PmRule)> {
         let registers = self.registers(None);
         let mut found: Vec<(&Registration, PmRule)> = match session {
@@ -65,7 +65,7 @@ fn start_after(time: NaiveTime) -> Option<NaiveTime> {
 }
 
 impl SessionDay<'_> {
-    /// A registration of neither session that says what is expected, and a rule by which it would count and decide.
+    /// A registration of neither session that says what is expected, and a rule under which it would count and decide.
     pub(super) fn counts_by_other_rule(&self, expected: &Expected) -> Option<(DayRecord, PmRule)> {
         let (facts, session) = (self.facts, self.session);
         if self.register.has_session_marks() {
@@ -82,7 +82,7 @@ impl SessionDay<'_> {
             .map(|(row, rule)| (facts.day_record(self.register, &self.register.candidate(row)), row, rule))
             .filter(|(record, ..)| record.says(expected))
             .collect();
-        // The likeliest register first: flagged with the session, then of its half of the day.
+        // The likeliest register first: flagged with the session, then in its half of the day.
         others.sort_by_key(|(record, ..)| (record.flag != Some(session), record.half_day() != session, record.from));
         let decides = |row: &Registration| {
             let winner = self.register.outcome(&self.register.winner_beside(row));

@@ -40,7 +40,7 @@ impl Expected {
 }
 
 impl From<&str> for Expected {
-    /// `/` is present, any other text is a code's letter.
+    /// `/` means present; any other text is a code's letter.
     fn from(text: &str) -> Self {
         match text.trim() {
             "/" => Self::Present,
@@ -58,7 +58,7 @@ impl FromStr for Expected {
 }
 
 impl fmt::Display for Expected {
-    /// As `FromStr` reads it: `/` or the letter.
+    /// Writes it as `FromStr` reads it: `/` or the letter.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Present => "/",
@@ -67,7 +67,7 @@ impl fmt::Display for Expected {
     }
 }
 
-/// A question about one student's marks of one date, and what the school expects.
+/// A question about one student's marks on one date, and what the school expects.
 ///
 /// ```
 /// use rollmark::explain::Question;
@@ -115,7 +115,7 @@ impl Question {
     }
 }
 
-/// What a portal's store shows in one session.
+/// What a portal's store shows for one session.
 ///
 /// ```
 /// use rollmark::explain::ShownMark;
@@ -130,9 +130,9 @@ impl Question {
 pub struct ShownMark {
     /// The session.
     pub session: Session,
-    /// The mark; `None` where the store shows none.
+    /// The mark; `None` if the store shows none.
     pub mark: Option<Mark>,
-    /// The run that wrote or removed it, and when that run fetched; `None` if none ever did.
+    /// The run that wrote or removed it, and when that run fetched; `None` if no run ever did.
     pub since: Option<(u64, DateTime<Utc>)>,
 }
 

@@ -22,9 +22,9 @@ pub struct ReplyAge {
 }
 
 impl ReplyAge {
-    /// From the time of a fetch, the newest stamp of its marks, the time of the previous run's fetch, and the stamps of
-    /// the changes that appeared since. A change is proof if it was made before the previous fetch, which did not show
-    /// it.
+    /// Computes it from the time of a fetch, the newest stamp of its marks, the time of the previous run's fetch, and the
+    /// stamps of the changes that appeared since. A change is proof if it was made before the previous fetch, which did not
+    /// show it.
     pub fn of(
         fetched_at: DateTime<Utc>,
         newest: Option<DateTime<Utc>>,
@@ -47,7 +47,7 @@ impl ReplyAge {
     }
 }
 
-/// How sure a measurement is.
+/// Says how sure a measurement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -79,13 +79,13 @@ pub enum Certainty {
 pub struct MeasuredAge {
     /// At least one reply was this old, or older.
     pub at_least: Option<TimeDelta>,
-    /// No reply whose age has a known limit was older.
+    /// No reply was older than this, of those whose age has a known limit.
     pub at_most: Option<TimeDelta>,
     /// How sure `at_least` is.
     pub certainty: Certainty,
     /// How many runs were looked at.
     pub runs: u64,
-    /// How many of them gave the same marks as the run before.
+    /// How many of those runs gave the same marks as the run before.
     pub unchanged: u64,
     /// What the cache expiry is set to.
     pub setting: TimeDelta,

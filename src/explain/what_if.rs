@@ -16,7 +16,7 @@ pub struct MarkDifference {
 }
 
 impl MarkDifference {
-    /// The mark that there is; the second's where there are both.
+    /// The mark by the second rules, or by the first if the second make none.
     pub fn mark(&self) -> Option<&Mark> {
         self.after.as_ref().or(self.before.as_ref())
     }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::setters;
 
-/// What things are called in a management system, and how its settings are changed. A source supplies it, so that
-/// advice names the right screen.
+/// The names of things in a management system, and how to change its settings. A source supplies them, so that advice
+/// names the right screen.
 ///
 /// The default fits any source. All texts are English, in the form that each field asks for.
 ///
@@ -19,16 +19,16 @@ use crate::model::setters;
 #[serde(default)]
 #[non_exhaustive]
 pub struct Wording {
-    /// What gives access to the system: a singular noun whose last word can stand for it (`API key`).
+    /// What gives access to the system: a singular noun whose last word can stand for the whole (`API key`).
     pub access: Cow<'static, str>,
     /// What the list of registration codes is called: a singular noun.
     pub code_table: Cow<'static, str>,
-    /// How to shorten the cache expiry to what is advised: whole sentences.
+    /// How to shorten the cache expiry to the advised time: whole sentences.
     pub cache_advice: Cow<'static, str>,
     /// How to make the system refresh its cache at once: the end of a sentence, without a full stop. Empty if there is
     /// no way.
     pub cache_refresh: Cow<'static, str>,
-    /// How to tell the source which name a field has: words in which `{}` stands for the field
+    /// How to tell the source the name of a field: words in which `{}` stands for the field
     /// (`out_of_school_updated`).
     pub field: Cow<'static, str>,
     /// What to do about a field that may hold a time of update or a code: whole sentences.
@@ -45,7 +45,7 @@ setters!(Wording {
 });
 
 impl Default for Wording {
-    /// Words for any source.
+    /// Wording for any source.
     fn default() -> Self {
         Self {
             access: "account".into(),
@@ -59,7 +59,7 @@ impl Default for Wording {
 }
 
 impl Wording {
-    /// Words for a system with an API key, whose cache is a setting of that key, and whose field names can be given on
+    /// Wording for a system with an API key, whose cache is a setting of that key, and whose field names can be given on
     /// the command line.
     pub fn for_api_key() -> Self {
         Self::default()
@@ -76,12 +76,12 @@ impl Wording {
             )
     }
 
-    /// The last word of what opens the system: "key".
+    /// The last word of what gives access to the system: "key".
     pub(crate) fn key(&self) -> &str {
         self.access.rsplit(' ').next().unwrap_or_default()
     }
 
-    /// How this field is named.
+    /// How to give the name of this field.
     pub(crate) fn named_field(&self, name: &str) -> String {
         self.field.replace("{}", name)
     }

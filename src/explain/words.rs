@@ -8,10 +8,10 @@ use super::{Expected, Wording};
 use crate::model::{Mark, RecordKind, Session, clock_text, time_text};
 use crate::rules::PmRule;
 
-/// So many records or fields are named in one sentence.
+/// The most records or fields that one sentence names.
 const MOST_NAMED: usize = 3;
 
-/// What is said of one session.
+/// The sentences about one session.
 pub(super) struct Words<'a> {
     pub(super) day: &'a SessionDay<'a>,
     pub(super) wording: &'a Wording,
@@ -400,7 +400,7 @@ impl Words<'_> {
         }
     }
 
-    /// What is expected; "the attendance" where nothing is.
+    /// What is expected; "the attendance" if nothing is.
     fn expected(&self) -> &str {
         match &self.day.facts.question.expected {
             Some(Expected::Present) => "present",
@@ -409,7 +409,7 @@ impl Words<'_> {
         }
     }
 
-    /// How the field of a record's time of update is named, and which fields it may be.
+    /// How to name the field with a record's time of update, and which fields it may be.
     fn stamp_field(&self, kind: RecordKind, fields: &[String]) -> String {
         let how = match kind {
             RecordKind::Registration => self.wording.named_field("registration_updated"),
@@ -419,7 +419,7 @@ impl Words<'_> {
         if fields.is_empty() { how } else { format!("{how}; it may be one of: {}", few(fields)) }
     }
 
-    /// The record by its id; with its times where it has none, or where others of the day share it.
+    /// The record by its id, with its times if it has no id or shares it with other records of the day.
     fn short(&self, record: &DayRecord) -> String {
         let own = &record.record;
         let shares = |other: &&DayRecord| other.record.kind == own.kind && other.record.id == own.id;
@@ -435,7 +435,7 @@ impl Words<'_> {
         listed(&names, records.len().saturating_sub(MOST_NAMED))
     }
 
-    /// An instant as the school reads it.
+    /// An instant in the school's own time.
     fn school_time(&self, instant: DateTime<Utc>) -> String {
         clock_text(instant, self.day.facts.rules.zone())
     }

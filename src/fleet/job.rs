@@ -37,18 +37,18 @@ pub enum PmRuleKind {
     /// PM begins at [`SyncJob::pm_start`].
     #[default]
     Time,
-    /// The flag of the registration period says it.
+    /// The flag of the registration period decides.
     Periods,
 }
 
 names!(PmRuleKind, "a PM rule", { Time => "time", Periods => "periods", });
 
-/// One school's sync as data: what a job queue carries, or a table of a portal holds.
+/// One school's sync as data, for a job queue or for a table of a portal.
 ///
 /// As JSON, its keys are those of a school in a file of `rollmark fleet`: the long flags of `rollmark sync`, with underscores.
-/// [`json_schema`](Self::json_schema) describes them. It says where a secret is to be found, an environment variable or a file,
-/// and never holds one. A job that is read is checked: a key that is not known, or settings that contradict each other, are an
-/// error.
+/// [`json_schema`](Self::json_schema) describes them. A job says where a secret is, in an environment variable or a file, and
+/// never holds one. A job is checked when it is read: an unknown key is an error, and so are settings that contradict each
+/// other.
 ///
 /// ```
 /// use rollmark::fleet::SyncJob;
@@ -114,10 +114,10 @@ pub struct SyncJob {
     /// Days after today.
     #[serde(default)]
     pub look_ahead: u32,
-    /// What the key's cache expiry is set to; `None`: 24 hours, over REST none.
+    /// The cache expiry that is set for the key. `None` means 24 hours, or no cache over REST.
     #[serde(default, with = "spelling::duration", skip_serializing_if = "Option::is_none")]
     pub cache_expiry: Option<TimeDelta>,
-    /// The source has no code table: it is not asked for one.
+    /// Whether the source has no code table, so that it is not asked for one.
     #[serde(default)]
     pub no_code_table: bool,
     /// The names under which a field is looked for, such as `out_of_school_updated=SavedAt`.
@@ -129,22 +129,22 @@ pub struct SyncJob {
     /// Dates on which the school was closed.
     #[serde(default)]
     pub closed: Vec<NaiveDate>,
-    /// Students of whom nothing is read any more have left.
+    /// Whether students without any record in the fetch have left.
     #[serde(default)]
     pub leavers: bool,
-    /// Lifts the limits on removals ([R11](crate::guide::rules#r11)), never the proof.
+    /// Whether the limits on removals ([R11](crate::guide::rules#r11)) are lifted, but never the proof.
     #[serde(default)]
     pub allow_removals: bool,
-    /// Lifts the stop on mass change and on vanished codes.
+    /// Whether the stops on mass change and on vanished codes are lifted.
     #[serde(default)]
     pub allow_mass_change: bool,
     /// Whether a slice of the dates before the window is read too, in rotation ([`Sweep`]).
     #[serde(default = "yes")]
     pub sweep: bool,
-    /// The first date that is swept; `None`: the latest 1 September.
+    /// The first date that is swept; `None` means the latest 1 September.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep_from: Option<NaiveDate>,
-    /// In how many nights every older date is read; `None`: 14.
+    /// The number of nights in which every older date is read; `None` means 14.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep_nights: Option<NonZeroU32>,
 }
@@ -193,7 +193,7 @@ setters!(SyncJob {
 });
 
 impl SyncJob {
-    /// A school's sync with the default settings; name its credentials too.
+    /// A school's sync with the default settings. Name its credentials too.
     pub fn new(id: impl Into<SchoolId>, url: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -225,22 +225,22 @@ impl SyncJob {
         }
     }
 
-    /// The JSON Schema (2020-12) of a job, for those who write jobs in another language. It also lies in the sources as
+    /// The JSON Schema (2020-12) of a job, for those who write jobs in another language. In the source code it is the file
     /// `src/fleet/sync_job.schema.json`.
     pub fn json_schema() -> &'static str {
         include_str!("sync_job.schema.json")
     }
 
-    /// The school's sync into this store. Reads the secret and the time zone's rules, from small files or the environment.
+    /// Makes the school's sync into this store. Reads the secret and the time zone's rules from small files or the environment.
     ///
     /// # Errors
-    /// The settings contradict each other, the secret can't be found, or the address can't be one of a tenant. The kind is
+    /// The settings contradict each other, the secret can't be found, or the address can't be a tenant's. The kind is
     /// [`SourceErrorKind::Configuration`].
     pub fn sync(&self, store: impl MarkStore + 'static) -> Result<AttendanceSync, SourceError> {
         Ok(AttendanceSync::new(self.source()?, store, self.id.clone(), self.rules()?))
     }
 
-    /// What a run at this moment asks for: the window that ends today at the school, and older dates in rotation.
+    /// The request for a run at this moment: the window that ends today at the school, and older dates in rotation.
     ///
     /// # Errors
     /// The time zone is not known.
@@ -272,7 +272,7 @@ impl SyncJob {
         Ok(Rules::new(zone).with_pm(pm_rule).with_tie_break(self.tie).with_midnight_end(self.midnight_end))
     }
 
-    /// The tenant, with its secret.
+    /// The source for the tenant, with its secret.
     fn source(&self) -> Result<Arc<dyn AttendanceSource>, SourceError> {
         self.check()?;
         let Some(client_id) = &self.client_id else {
@@ -312,7 +312,7 @@ impl SyncJob {
         })
     }
 
-    /// Whether the settings fit each other.
+    /// Checks that the settings do not contradict each other.
     fn check(&self) -> Result<(), SourceError> {
         let is_rest = self.format == Interface::Rest;
         let keys = usize::from(self.api_key_env.is_some()) + usize::from(self.api_key_file.is_some());
@@ -345,7 +345,7 @@ fn configuration(message: impl Into<String>) -> SourceError {
     SourceError::new(SourceErrorKind::Configuration, message)
 }
 
-/// The secret that a variable holds, or the first line of a file.
+/// The secret from a variable, or from the first line of a file.
 fn secret(name: &str, variable: Option<&str>, file: Option<&Path>) -> Result<String, SourceError> {
     let found = match (variable, file) {
         (Some(variable), _) => std::env::var(variable)
@@ -375,7 +375,7 @@ impl<'de> Deserialize<'de> for SyncJob {
     }
 }
 
-/// Shows the school only: an address can hold what it should not.
+/// Shows only the school: an address can hold secrets that it should not.
 impl fmt::Debug for SyncJob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SyncJob").field("id", &self.id).finish_non_exhaustive()

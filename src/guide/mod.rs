@@ -1,4 +1,4 @@
-//! Pages for people: what the crate decides, how to use it in a portal, and how it is built.
+//! The guide: what the crate decides, how to use it in a portal, and how it is built.
 //!
 //! | page | for whom |
 //! |---|---|
@@ -6,16 +6,16 @@
 //! | [In a portal](embedding) | those who run syncs from a portal, in Rust or in another language |
 //! | [Running every night](every_night) | those who run one school's sync from a timer |
 //! | [Running a fleet](fleet) | those who run many schools |
-//! | [Testing a portal](testing) | those who test that |
+//! | [Testing a portal](testing) | those who test a portal |
 //! | [Your own source](your_own_source) | those who have another management system, or an export |
-//! | [Your own store](crate::store::your_own_store) | those who keep marks in a database of their own |
+//! | [Your own store](crate::store::your_own_store) | those who keep marks in their own database |
 //! | [iSAMS facts](isams_facts) | those who connect a school: what is verified about the iSAMS APIs, and what is only assumed |
-//! | [Costs](costs) | those who plan for time and memory: what a sync costs, and how that grows |
+//! | [Costs](costs) | those who plan time and memory: what a sync costs, and how that grows |
 //! | [Design](design) | those who change this crate, or build on it |
-//! | [Changelog](changelog) | those who update it |
+//! | [Changelog](changelog) | those who update the crate |
 //!
 //! The pages exist only in the documentation; they add nothing to a build.
-// The pages link to every feature, so some links lead nowhere in the documentation of fewer features.
+// The pages link to items of every feature, so some links are broken in documentation built with fewer features.
 #![cfg_attr(not(feature = "__tests"), allow(rustdoc::broken_intra_doc_links))]
 
 #[doc = include_str!("rules.md")]

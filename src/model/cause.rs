@@ -32,7 +32,7 @@ impl Cause {
         self
     }
 
-    /// The operating system's error, by its kind and its number; a text that somebody put into it is left out.
+    /// The operating system's error, by its kind and its number. Any custom text in it is left out.
     #[cfg(feature = "sync")]
     pub(crate) fn of_io(error: &std::io::Error) -> Self {
         let kind = error.kind();
@@ -42,13 +42,13 @@ impl Cause {
         }
     }
 
-    /// What is wrong with JSON, and where.
+    /// What is wrong with a JSON text, and where.
     #[cfg(feature = "sync")]
     pub(crate) fn of_json(error: &serde_json::Error) -> Self {
         Self::of_json_at(error, format_args!("line {}, column {}", error.line(), error.column()))
     }
 
-    /// The same, of JSON whose place is counted by others.
+    /// The same, for JSON whose position the caller counts.
     #[cfg(feature = "sync")]
     pub(crate) fn of_json_at(error: &serde_json::Error, place: impl fmt::Display) -> Self {
         use serde_json::error::Category;
@@ -89,7 +89,7 @@ pub enum Retry {
 }
 
 impl Retry {
-    /// How long to wait at least before another try; `None` if there should be none now.
+    /// The shortest wait before another try; `None` if there should be no other try now.
     pub fn wait(self) -> Option<Duration> {
         match self {
             Self::Now => Some(Duration::ZERO),

@@ -13,11 +13,11 @@ pub enum Issue {
     AbsentWithoutCode,
     /// An optional field can't be read and counts as missing ([R1.6](crate::guide::rules#r1-6)).
     BadValue,
-    /// Two codes or two periods have one id and different content, or an old version of an out-of-school record covers
-    /// other times than the new one ([R1.5](crate::guide::rules#r1-5)).
+    /// Two codes or two periods have the same id and different content, or an old version of an out-of-school record
+    /// covers other times than the new one ([R1.5](crate::guide::rules#r1-5)).
     ConflictingRecord,
     /// A row lost to another row of the same student, date and time ([R4](crate::guide::rules#r4)), or a session mark
-    /// to another of the same session.
+    /// lost to another session mark of the same session.
     DuplicateRegistration,
     /// A last-updated stamp after today or before 1990 ([R1.3](crate::guide::rules#r1-3)).
     ImplausibleTimestamp,
@@ -71,7 +71,7 @@ names!(Issue, "an issue", {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct IssueCount {
-    /// One for each record, or one for each date if it is an issue of the date.
+    /// The number of records with the issue, or of dates if it is an issue of the date.
     pub count: u64,
     /// The first few ids (or dates), in id order; empty if the records have no ids.
     pub examples: Vec<String>,
@@ -89,7 +89,7 @@ impl Issues {
         self.raise_many(issue, 1, example);
     }
 
-    /// Raises an issue so often, with one example.
+    /// Raises an issue `count` times, with one example.
     pub(crate) fn raise_many(&mut self, issue: Issue, count: u64, example: Option<&str>) {
         if count == 0 {
             return;
@@ -112,7 +112,7 @@ impl Issues {
         self.0.get(&issue).map_or(0, |entry| entry.count)
     }
 
-    /// All issues that were raised, in the order of their names.
+    /// All issues that were raised, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (Issue, &IssueCount)> {
         self.0.iter().map(|(issue, count)| (*issue, count))
     }
@@ -124,7 +124,7 @@ impl Issues {
         self
     }
 
-    /// Whether none was raised.
+    /// Whether no issue was raised.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -9,17 +9,17 @@ use super::{PeriodId, RawCode, RecordId, Session, StudentId, Zone, names};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
-    /// There.
+    /// The student was there.
     Present,
-    /// There, but late. [`Mark::minutes_late`] has the minutes, if they are known.
+    /// The student was there, but late. [`Mark::minutes_late`] has the minutes, if they are known.
     Late,
-    /// Not there, and this counts as an absence.
+    /// The student was not there, and this counts as an absence.
     Absent,
-    /// Not there, and not expected.
+    /// The student was not there, and was not expected.
     NotRequired,
     /// Nobody has taken this register yet. Never an absence.
     NotTaken,
-    /// Not there, with a code that the code table does not have.
+    /// The student was not there, with a code that the code table does not have.
     UnknownCode,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// Which kind of record decided.
+/// The kind of a record, such as the one that decided a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RecordKind {
@@ -83,7 +83,7 @@ impl fmt::Display for RecordReference {
 }
 
 impl RecordReference {
-    /// The record in words, its stamp written as the caller likes.
+    /// The record in words. The caller chooses how the stamp is written.
     fn named(&self, stamp: impl Fn(DateTime<Utc>) -> String) -> String {
         let kind = match self.kind {
             RecordKind::Registration => "the registration",
@@ -207,10 +207,10 @@ pub struct Decision {
     pub registration: Option<PickedRegistration>,
     /// The records that did not decide: candidates in the order in which they would have won, then duplicates.
     pub losers: Vec<Loser>,
-    /// How many more losers there are than `losers` lists (at most [`Decision::MOST_LOSERS`]).
+    /// The number of losers that `losers`, which holds at most [`Decision::MOST_LOSERS`], does not list.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more_losers: u64,
-    /// The management system itself gave the verdict, without saying by which record (iSAMS REST, verified).
+    /// The management system itself gave the verdict, without saying which record decided (iSAMS REST, verified).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub judged_by_source: bool,
 }
@@ -221,7 +221,7 @@ impl fmt::Display for Decision {
     }
 }
 
-/// For counts that are left out where there are none.
+/// Whether a count is 0, so that it is left out of the JSON.
 pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
@@ -300,7 +300,7 @@ pub struct Mark {
     pub code_name: Option<Box<str>>,
     /// The code as the source gave it.
     pub raw_code: Option<RawCode>,
-    /// Minutes late: only with [`Status::Late`], and not always there.
+    /// Minutes late: only with [`Status::Late`], and not always known.
     pub minutes_late: Option<u32>,
     /// Why the mark is what it is.
     pub decision: Decision,
@@ -354,7 +354,7 @@ impl Mark {
         self.line().to_json()
     }
 
-    /// What a line of a marks file holds.
+    /// The fields of a line of a marks file.
     pub(crate) fn line(&self) -> MarkLine<'_> {
         MarkLine::new(self.key(), self.content())
     }
@@ -380,7 +380,7 @@ pub struct MarkContent {
     pub code_name: Option<Box<str>>,
     /// The code as the source gave it.
     pub raw_code: Option<RawCode>,
-    /// Minutes late: only with [`Status::Late`], and not always there.
+    /// Minutes late: only with [`Status::Late`], and not always known.
     pub minutes_late: Option<u32>,
     /// The kind of the record that decided.
     pub decided_by: RecordKind,
@@ -393,7 +393,7 @@ pub struct MarkContent {
 }
 
 impl MarkContent {
-    /// What a mark without a code says that had only one record to go by.
+    /// What a mark without a code says if only one record decided it.
     #[cfg(feature = "sync")]
     pub(crate) fn uncoded(
         status: Status,
@@ -424,7 +424,7 @@ impl MarkContent {
 impl fmt::Display for MarkContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.code, &self.raw_code, &self.code_name) {
-            // A registered row's code says nothing of its status (R2).
+            // The code of a registered row does not affect its status (R2).
             _ if self.status.is_there() => write!(f, "{}", self.status)?,
             (Some(letter), _, Some(name)) => write!(f, "{letter} ({})", name.to_lowercase())?,
             (Some(letter), ..) => write!(f, "{letter} ({})", self.status)?,

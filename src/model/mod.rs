@@ -1,5 +1,5 @@
-//! The types that the other modules talk about: ids, times, the records that a source reads, and the marks that a
-//! portal shows.
+//! The types that the other modules share: ids, times, the records that a source reads, and the marks that a portal
+//! shows.
 //!
 //! Nothing here decides anything; the decisions are in [`rules`](crate::rules).
 

@@ -19,8 +19,8 @@ impl UnknownName {
     }
 }
 
-/// Gives an enum of unit variants its names in files: `name`, `FromStr`, `Serialize`, `Deserialize` and, unless it is told not
-/// to, `Display`. With `else`, reading takes a name that a newer version of this library has written for that variant.
+/// Gives an enum of unit variants its names in files: `name`, `FromStr`, `Serialize`, `Deserialize` and, except with `@only`,
+/// `Display`. With `else`, a name that a newer version of this library has written is read as that variant.
 macro_rules! names {
     ($type:ident, $what:literal, { $($variant:ident => $name:literal,)+ } $(else $unknown:ident)?) => {
         names!(@only $type, $what, { $($variant => $name,)+ } $(else $unknown)?);
@@ -71,8 +71,8 @@ macro_rules! names {
     };
 }
 
-/// Setters of fields: `with_thing(thing: Type) => value of the field;`. One without a text of its own says what it sets, and
-/// links to what reads it.
+/// Setters of fields: `with_thing(thing: Type) => value of the field;`. A setter without its own doc comment gets one that
+/// links to the getter or field.
 macro_rules! setters {
     ($type:ident $(<$life:lifetime>)? { $($setters:tt)+ }) => {
         impl $(<$life>)? $type $(<$life>)? {

@@ -37,7 +37,7 @@ pub enum Record {
 pub struct UnreadableField(String);
 
 impl UnreadableField {
-    /// The field of this name.
+    /// The unreadable field of this name.
     pub fn new(name: impl Into<String>) -> Self {
         Self(name.into())
     }
@@ -101,7 +101,7 @@ pub struct Registration {
     pub period: Option<PeriodId>,
     /// The time of the register; a date without a time is an error.
     pub at: FeedTime,
-    /// Whether the student was registered as there.
+    /// Whether the student was registered as present.
     pub registered: bool,
     /// The id of a code in the code table, or its letter.
     pub code: Option<RawCode>,
@@ -125,7 +125,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// A row of a student who is registered, with nothing else set.
+    /// A row for a student who is registered, with nothing else set.
     pub fn new(student: impl Into<StudentId>, at: FeedTime) -> Self {
         Self {
             id: None,
@@ -310,7 +310,7 @@ pub struct SessionMark {
 }
 
 impl SessionMark {
-    /// A mark that nobody has taken yet: not present, and without a code.
+    /// A session mark that nobody has taken yet: not present, and without a code.
     pub fn new(student: impl Into<StudentId>, date: NaiveDate, session: Session) -> Self {
         Self {
             id: None,
@@ -327,7 +327,7 @@ impl SessionMark {
         }
     }
 
-    /// The row that says the same. Its time only stands for the session: the start of the half-day.
+    /// The registration row that says the same. Its time only stands for the session: it is the start of the half-day.
     pub(crate) fn into_row(self) -> Registration {
         let hour = match self.session {
             Session::Am => 0,
@@ -406,7 +406,7 @@ impl RegistrationPeriod {
         Self { id: id.into(), at, session: None, name: None, unreadable: Vec::new() }
     }
 
-    /// The session of the flag; `None` if there is no flag, or one that is neither AM nor PM
+    /// The session that the flag names; `None` if there is no flag, or one that is neither AM nor PM
     /// ([R3](crate::guide::rules#r3)).
     pub fn flag(&self) -> Option<Session> {
         Session::from_flag(self.session.as_deref()?)
@@ -448,7 +448,7 @@ pub struct Code {
 }
 
 impl Code {
-    /// A code that is in use, without a letter or a name. `absence`: whether it counts as an absence.
+    /// A code that is in use, without a letter or a name. `absence` says whether it counts as an absence.
     pub fn new(id: impl Into<CodeId>, absence: bool) -> Self {
         Self { id: id.into(), letter: None, name: None, absence, active: true, unreadable: Vec::new() }
     }

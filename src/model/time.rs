@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Zone, names};
 
-/// The first year whose times are taken for real (R1.3); feeds write 0001 and 1900 for "none" (iSAMS, verified).
+/// The first year whose times are taken as real (R1.3); feeds write 0001 and 1900 for "none" (iSAMS, verified).
 pub(crate) const FIRST_REAL_YEAR: i32 = 1990;
 
 /// The half of the school day that a mark is for. `Am` sorts before `Pm`. Exhaustive: a school day has no third half.
@@ -76,7 +76,7 @@ impl FeedTime {
         }
     }
 
-    /// This time as it is written, without regard to its offset. A date without a time is the start of that date.
+    /// This time as it is written, ignoring its offset. A date without a time is the start of that date.
     pub(crate) fn as_written(self) -> NaiveDateTime {
         match self {
             Self::Date(date) => date.and_time(NaiveTime::MIN),
@@ -96,7 +96,7 @@ impl FeedTime {
     }
 }
 
-/// As sources write it; `FromStr` reads the same time again.
+/// Writes the time as sources do; `FromStr` reads the same time again.
 impl fmt::Display for FeedTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const TIME: &str = "%Y-%m-%dT%H:%M:%S%.f";
@@ -154,11 +154,11 @@ fn parse_clock(text: &str) -> Result<NaiveTime, UnreadableTime> {
     }
     let format = if text.len() == 5 { "%H:%M" } else { "%H:%M:%S%.f" };
     let clock = NaiveTime::parse_from_str(text, format).map_err(|_| UnreadableTime)?;
-    // A leap second has no place on a school's wall.
+    // A leap second has no place on a school's clock.
     if clock.nanosecond() < 1_000_000_000 { Ok(clock) } else { Err(UnreadableTime) }
 }
 
-/// The form that nearly all times have, `08:40:00` with or without a fraction, at a tenth of what a general parser costs.
+/// Reads the form of nearly all times, `08:40:00` with or without a fraction, at a tenth of the cost of a general parser.
 fn usual_clock(text: &[u8]) -> Option<NaiveTime> {
     let (clock, fraction) = text.split_at_checked(8)?;
     let &[h, hh, b':', m, mm, b':', s, ss] = clock else { return None };
@@ -174,13 +174,13 @@ fn parse_date(text: &str) -> Result<NaiveDate, UnreadableTime> {
     let &[y, yy, yyy, yyyy, b'-', m, mm, b'-', d, dd] = text.as_bytes() else { return Err(UnreadableTime) };
     let date = || {
         let year = number(&[y, yy, yyy, yyyy])?;
-        // Without the year 0: a day before any such date exists.
+        // The year 0 is excluded, so that there is a day before any such date.
         NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, number(&[m, mm])?, number(&[d, dd])?).filter(|_| year > 0)
     };
     date().ok_or(UnreadableTime)
 }
 
-/// The number that at most nine digits are.
+/// Reads a number of at most nine digits.
 fn number(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')))
 }

@@ -15,8 +15,8 @@ use super::names;
 /// rules at short notice; a caller that has newer rules can pass them with [`from_tzif`](Self::from_tzif). With feature
 /// `sync`, `source::newest_zone` looks for newer ones on the machine.
 ///
-/// Two zones are equal if their names are equal, and a zone serialises as its name: a school chooses the zone, not the
-/// edition of its rules.
+/// Two zones are equal if their names are equal, and a zone is serialised as its name: a school chooses the zone, not
+/// the edition of its rules.
 ///
 /// ```
 /// use rollmark::model::Zone;
@@ -32,25 +32,25 @@ use super::names;
 pub struct Zone {
     name: Arc<str>,
     rules: TimeZone,
-    /// Sorted. Nearly every time lies in one of these, and the rules need not be asked.
+    /// Sorted. Nearly every time lies in one of these, so the rules need not be consulted.
     steady: Arc<[Steady]>,
     edition: Arc<str>,
     origin: ZoneOrigin,
 }
 
-/// A time of one offset, so far from every change of clocks that no local time in it is in doubt.
+/// A stretch of time with one offset, far enough from every clock change that no local time in it is ambiguous.
 #[derive(Debug)]
 struct Steady {
-    /// Included, as local times: seconds since the start of 1970, which are compared faster than dates.
+    /// Both ends are included, as local times in seconds since the start of 1970, which are compared faster than dates.
     from: i64,
     to: i64,
     offset: TimeDelta,
 }
 
 impl Steady {
-    /// Those of the years in which schools' records lie.
+    /// The stretches of the years in which schools' records lie.
     fn all_of(rules: &TimeZone) -> Arc<[Self]> {
-        // More than a day is nothing that clocks change by.
+        // Clocks never change by more than a day.
         const FAR: i64 = 24 * 60 * 60;
         // 1990 to 2060.
         let ends = [631_152_000, 2_840_140_800].map(jiff::Timestamp::from_second);
@@ -71,7 +71,7 @@ impl Steady {
     }
 }
 
-/// Where the rules of a [`Zone`] come from.
+/// Says where the rules of a [`Zone`] come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ZoneOrigin {
@@ -97,7 +97,7 @@ impl Zone {
         Self { name: "UTC".into(), rules, steady, edition, origin: ZoneOrigin::Bundled }
     }
 
-    /// A zone with rules in the TZif format, as the files below `/usr/share/zoneinfo` hold them. `edition` is that of
+    /// A zone with rules in the TZif format, as in the files below `/usr/share/zoneinfo`. `edition` is the edition of
     /// the database, such as `2026b`. The caller reads the file; this function does no I/O.
     ///
     /// # Errors
@@ -128,7 +128,7 @@ impl Zone {
         self.origin
     }
 
-    /// A local time at the school as an instant ([R1.2](crate::guide::rules#r1-2)). A time that happens twice (clocks
+    /// Converts a local time at the school to an instant ([R1.2](crate::guide::rules#r1-2)). A time that happens twice (clocks
     /// go back) is the earlier instant; a time that never happens (clocks go forward) is moved forward by the gap.
     /// After the year 9999 there are no rules, and UTC is used.
     pub fn instant(&self, time: NaiveDateTime) -> DateTime<Utc> {
@@ -153,7 +153,7 @@ impl Zone {
         utc.unwrap_or(time).and_utc()
     }
 
-    /// An instant as local time at the school.
+    /// Converts an instant to local time at the school.
     pub fn wall_time(&self, instant: DateTime<Utc>) -> NaiveDateTime {
         let timestamp = jiff::Timestamp::from_second(instant.timestamp()).ok();
         let offset = timestamp.map(|timestamp| self.rules.to_offset(timestamp));
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn a_time_that_never_happens_is_moved_forward_by_the_gap() {
         assert_eq!(instant("2026-03-29T01:30:00", "Europe/London"), "2026-03-29T01:30:00+00:00");
-        // A whole day was left out.
+        // Samoa skipped a whole day.
         assert_eq!(instant("2011-12-30T12:00:00", "Pacific/Apia"), "2011-12-30T22:00:00+00:00");
     }
 

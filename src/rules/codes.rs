@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Code, CodeId, RawCode};
 
-/// The code table of one fetch: every distinct record of each id, the greatest by content counts (R1.5).
+/// The code table of one fetch: every distinct record of each id, of which the greatest by content counts (R1.5).
 #[derive(Clone, Debug, Default)]
 pub(super) struct SchoolCodes {
     by_id: BTreeMap<CodeId, BTreeSet<Code>>,
@@ -36,7 +36,7 @@ impl SchoolCodes {
         self.by_id.values().filter_map(BTreeSet::last)
     }
 
-    /// The ids that more than one record has, with the number of records that do not count.
+    /// The ids that several records share, with the number of records that do not count.
     pub(super) fn conflicts(&self) -> impl Iterator<Item = (&CodeId, usize)> {
         self.by_id.iter().filter(|(_, records)| records.len() > 1).map(|(id, records)| (id, records.len() - 1))
     }
@@ -45,7 +45,7 @@ impl SchoolCodes {
         self.by_id.get(&CodeId::new(raw.as_str()))?.last()
     }
 
-    /// By id; if no id fits, by letter where exactly one code has it (R2).
+    /// Finds a code by its id; if no id fits, by its letter where exactly one code has it (R2).
     pub(super) fn find(&self, raw: &RawCode) -> Option<&Code> {
         self.by_id(raw).or_else(|| {
             let ids = self.by_letter.get(raw.as_str()).filter(|ids| ids.len() == 1)?;

@@ -1,4 +1,4 @@
-//! Rows of one register and student: which of them counts (R4).
+//! Which row counts of several for one register and student (R4).
 
 use std::cmp::Ordering;
 

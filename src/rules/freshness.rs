@@ -25,14 +25,14 @@ impl Freshness {
     /// The longest cache expiry that is fine: 6 hours. Anything above is advised against.
     pub const ADVISED: TimeDelta = TimeDelta::hours(6);
 
-    /// For a fetch at this instant from a source with this cache expiry, in whole seconds. A negative expiry counts as
-    /// 0.
+    /// The freshness of a fetch at this instant from a source with this cache expiry, in whole seconds. A negative expiry
+    /// counts as 0.
     pub fn new(fetched_at: DateTime<Utc>, cache_expiry: TimeDelta) -> Self {
         Self { fetched_at, cache_seconds: cache_expiry.num_seconds().try_into().unwrap_or(0), as_of: None }
     }
 
-    /// Sets the time of the data, if the source says it (for example, when an export was made). It then takes the place
-    /// of f − E. A time after the fetch counts as the time of the fetch.
+    /// Sets the time of the data, if the source gives it (for example, when an export was made). It then replaces f − E.
+    /// A time after the fetch counts as the time of the fetch.
     #[must_use]
     pub fn with_as_of(mut self, as_of: Option<DateTime<Utc>>) -> Self {
         self.as_of = as_of;
@@ -44,7 +44,7 @@ impl Freshness {
         self.cache_seconds.try_into().ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX)
     }
 
-    /// The earliest moment that the data can show: what the source says, or else f − E.
+    /// The earliest moment that the data can show: the time that the source gives, or else f − E.
     pub fn as_of_earliest(&self) -> DateTime<Utc> {
         if let Some(as_of) = self.as_of {
             return as_of.min(self.fetched_at);

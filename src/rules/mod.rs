@@ -1,4 +1,4 @@
-//! The decisions, R1 to R10 of [the rules](crate::guide::rules): no clock, no I/O, no async. The result depends neither on
+//! The decisions, R1 to R10 of [the rules](crate::guide::rules): no clock, no I/O, no async. The result does not depend on
 //! the order in which records arrive, nor on a record that arrives twice.
 
 mod codes;
@@ -29,7 +29,7 @@ pub use window::{Scope, SyncWindow, Window, WindowError};
 
 /// How AM and PM registers are distinguished ([R3](crate::guide::rules#r3)).
 ///
-/// As a text: the PM start (`13:30`), or `periods`.
+/// Written as the PM start (`13:30`), or as `periods`.
 ///
 /// ```
 /// use rollmark::rules::PmRule;
@@ -115,7 +115,7 @@ pub enum TieBreak {
 
 names!(TieBreak, "a tie-break", { OutOfSchool => "out_of_school", Registration => "registration", });
 
-/// What is meant when an out-of-school record lasts from a midnight to a later midnight ([R5](crate::guide::rules#r5)).
+/// What it means when an out-of-school record lasts from a midnight to a later midnight ([R5](crate::guide::rules#r5)).
 /// Nothing in the record says whether its last date is included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]

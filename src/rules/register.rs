@@ -21,8 +21,8 @@ use crate::model::{
 /// More rows than one student has in one register.
 const FEW: usize = 16;
 
-/// A row as it is held until marks are made of it, in half of the memory: what few rows have is held separately, and the student
-/// stands once beside all of them.
+/// A row as it is held until marks are made from it, in half of the memory: rare fields are held separately, and the student is
+/// stored once for all rows.
 #[derive(Clone, PartialEq, Eq)]
 struct HeldRow {
     id: Option<RecordId>,
@@ -36,10 +36,10 @@ struct HeldRow {
     rare: Option<Box<Rare>>,
 }
 
-/// What few rows have.
+/// The fields that few rows have.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Rare {
-    /// How the time is written, if not in school time.
+    /// The time as it was written, if not in school time.
     written: Option<FeedTime>,
     code: Option<RawCode>,
     minutes_late: Option<u32>,
@@ -92,16 +92,16 @@ impl HeldRow {
     }
 }
 
-/// Leaves out what can hold medical facts.
+/// Leaves out the fields that can hold medical facts.
 impl fmt::Debug for HeldRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HeldRow").field("id", &self.id).field("at", &self.at).finish_non_exhaustive()
     }
 }
 
-/// One student's rows that may count: of each date and session those at the earliest time, that is the session's
-/// registration and its duplicates. Sorted by date and session; a map's nodes would be many times larger where a student has
-/// few.
+/// One student's rows that may count: for each date and session those at the earliest time, that is, the session's
+/// registration and its duplicates. Sorted by date and session; the nodes of a map would be many times larger for a student
+/// with few rows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StudentDays(Vec<HeldRow>);
 
@@ -119,14 +119,14 @@ impl StudentDays {
 
     pub(super) fn take(&mut self, row: &Registration, at: NaiveDateTime, session: Session) {
         let place = (at.date(), session);
-        // Most feeds come date by date, so the end is looked at first.
+        // Most feeds come date by date, so the end is checked first.
         let end = match self.0.last() {
             Some(last) if last.place() > place => self.0.partition_point(|known| known.place() <= place),
             _ => self.0.len(),
         };
         let known = end.checked_sub(1).and_then(|last| self.0.get(last)).filter(|known| known.place() == place);
         let order = known.map(|known| at.cmp(&known.at));
-        // Most rows are of later registers.
+        // Most rows belong to later registers.
         if order == Some(Ordering::Greater) {
             return;
         }
@@ -140,13 +140,13 @@ impl StudentDays {
                     self.0.drain(begin..end);
                     end = begin;
                 }
-                // Of many, repeats are found when all are there.
+                // If there are many, repeats are found once all have arrived.
                 _ if same.len() < FEW && same.contains(&row) => return,
                 _ => {}
             }
         }
         if self.0.len() == self.0.capacity() {
-            // Doubling would hold twice of what is needed.
+            // Doubling could hold twice the memory that is needed.
             self.0.reserve_exact((self.0.len() / 4).max(2));
         }
         self.0.insert(end, row);
@@ -179,7 +179,7 @@ impl StudentDays {
     }
 }
 
-/// What was read of one student.
+/// What was read about one student.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     /// A record lies in or reaches into the window on a date on which the school was not closed.
@@ -188,7 +188,7 @@ pub(super) struct Seen {
     pub(super) days: StudentDays,
 }
 
-/// What a fetch holds beside what marks are made of.
+/// What a fetch says beyond the records that marks are made from.
 #[derive(Clone, Debug)]
 pub(super) struct FetchFacts {
     pub(super) has_coded_records: bool,
@@ -205,7 +205,7 @@ pub struct Register {
     pub(super) codes: SchoolCodes,
     /// Whether the rows are registrations or session marks.
     pub(super) row_kind: RecordKind,
-    /// All of whom a record lies in or reaches into the window, in scope or not. Shared by the register's clones.
+    /// All students with a record that lies in or reaches into the window, in scope or not. Shared by the register's clones.
     pub(super) students: Arc<BTreeMap<StudentId, Seen>>,
     pub(super) spans: Arc<BTreeMap<StudentId, Vec<Span>>>,
     pub(super) assigned: BTreeSet<(NaiveDate, Session)>,
@@ -238,7 +238,7 @@ impl Register {
         sessions.filter_map(move |(date, session, rows, spans)| self.decide(student, date, session, rows, spans))
     }
 
-    /// What the [`marks`](Self::marks) say, in their order, with less work: most need no decision.
+    /// The contents of the [`marks`](Self::marks), in their order, with less work: most need no decision.
     #[cfg(feature = "sync")]
     pub(crate) fn contents(&self) -> impl Iterator<Item = (&StudentId, NaiveDate, Session, MarkContent)> + '_ {
         self.students().into_iter().flat_map(move |student| {
@@ -252,7 +252,7 @@ impl Register {
         })
     }
 
-    /// What the mark of a row without anything rare says, if there is no other record.
+    /// What the mark says for a row without rare fields, if there is no other record.
     #[cfg(feature = "sync")]
     fn content_of(&self, row: &HeldRow) -> MarkContent {
         let status = status_without_code(row.registered, row.late, None);
@@ -266,7 +266,7 @@ impl Register {
         student: &StudentId,
     ) -> impl Iterator<Item = (NaiveDate, Session, &'a [HeldRow], &'a [Span])> + use<'a> {
         let spans = self.spans_of(student);
-        // Both are sorted.
+        // The sessions and the rows are both sorted.
         let mut rest = self.students.get(student).map_or(&[][..], |seen| &seen.days.0);
         self.in_session.iter().map(move |(date, session)| {
             let place = (*date, *session);
@@ -292,7 +292,7 @@ impl Register {
         with_rows.chain(self.spans.keys()).collect()
     }
 
-    /// The issues: what in the records the school should look at.
+    /// The issues in the records, for the school to look at.
     pub fn issues(&self) -> &Issues {
         &self.issues
     }
@@ -308,10 +308,10 @@ impl Register {
     }
 
     /// The registers of a date that were not taken, or not for every student in scope, lessons included; sorted by time, then
-    /// period (code points). `None` if the resolver was not told to keep the registers of the date
+    /// period (code points). `None` if the resolver did not keep the registers of the date
     /// ([`Resolver::with_registers_of`](super::Resolver::with_registers_of)).
     ///
-    /// Rows of one student at one time and in one period are one register's; the one that counts says whether it was taken
+    /// Rows of one student with the same time and period belong to one register; the row that counts says whether it was taken
     /// ([R4](crate::guide::rules#r4)). There are no registers on a date on which the school was closed.
     pub fn not_taken(&self, date: NaiveDate) -> Option<Vec<UntakenRegister>> {
         if !self.day_registers.are_asked(date) {
@@ -377,7 +377,7 @@ impl Register {
         !self.has_code_table() && self.has_coded_records()
     }
 
-    /// Whether there are both kinds of out-of-school records that end at midnight: whole days from midnight to the same
+    /// Whether there are both kinds of out-of-school record that end at midnight: whole days from midnight to the same
     /// midnight, and records from midnight to a later midnight. The school then evidently includes the later date
     /// ([`MidnightEnd::IncludesDate`](super::MidnightEnd::IncludesDate), [R5](crate::guide::rules#r5)).
     pub fn midnight_ends_are_meant(&self) -> bool {
@@ -502,9 +502,9 @@ impl Register {
         })
     }
 
-    /// Every record of a student that stands beside a session, and why it lost: the winner first, for which there is no
-    /// why, then losing candidates, duplicates and out-of-school records of the date that do not cover the session. None
-    /// where the school was not in session (R7). The rows are those of [`rows`](Self::rows).
+    /// Every record of a student that concerns a session, and why it lost: the winner first, without a reason, then losing
+    /// candidates, duplicates and out-of-school records of the date that do not cover the session. Empty where the school was
+    /// not in session (R7). The rows are those of [`rows`](Self::rows).
     pub(crate) fn contenders<'a>(
         &'a self,
         student: &StudentId,
@@ -571,7 +571,7 @@ impl Register {
         if row.registered { Outcome { status: without_code, ..outcome } } else { outcome }
     }
 
-    /// The status of a code (R2's "no" rows), or the given one where there is no code.
+    /// The status of a code (R2's "no" rows), or the given status if there is no code.
     fn judge_absence(&self, code: Option<&RawCode>, without_code: Status) -> Outcome {
         let Some(raw) = code else {
             return Outcome { status: without_code, letter: None, name: None, raw: None };

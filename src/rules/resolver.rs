@@ -14,7 +14,7 @@ use crate::model::{
     RegistrationPeriod, Session, SessionMark, StudentId, Zone,
 };
 
-/// The records allow no decision.
+/// Why the records allow no decision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
@@ -24,7 +24,7 @@ pub enum ResolveError {
          let the source read the registration periods, or distinguish AM and PM by time"
     )]
     NoPeriods,
-    /// A period was repeated with another flag, after registrations that depend on it.
+    /// A period came again with another flag, after registrations that depend on it.
     #[error(
         "registration period {0} came twice with different sessions, once after the registrations; send periods first"
     )]
@@ -32,7 +32,7 @@ pub enum ResolveError {
     /// A registration or a period has a date but no time.
     #[error("a registration or registration period has a date but no time")]
     BareDate,
-    /// There are both registrations and session marks, and nothing says which of them count.
+    /// There are both registrations and session marks, and nothing says which count.
     #[error("the window holds both registrations and session marks; a source must give one of the two, never both")]
     BothKinds,
 }
@@ -70,13 +70,13 @@ pub struct Resolver {
     has_session_marks: bool,
     students: Students,
     assigned: BTreeSet<(NaiveDate, Session)>,
-    /// The last that was assigned: most rows are of the same register as the row before.
+    /// The last session that was assigned: most rows belong to the same register as the row before.
     last_assigned: Option<(NaiveDate, Session)>,
     /// Dates with rows, under the period rule.
     dates: BTreeSet<NaiveDate>,
     /// Rows whose period is not known (yet), of any student.
     unplaced: HashSet<Registration>,
-    /// Rows in scope that raise, or may raise, an issue of their content.
+    /// Rows in scope whose content raises, or may raise, an issue.
     noted: HashSet<Registration>,
     out_of_school: HashSet<OutOfSchool>,
     /// Whether any record that lies in or reaches into the window has a code.
@@ -84,7 +84,7 @@ pub struct Resolver {
     /// Whether any record is a day written from midnight to the same midnight, and whether any ends at a later one.
     has_whole_days: bool,
     has_later_midnights: bool,
-    /// The dates in the window on which the school was closed and that have registrations all the same.
+    /// The dates in the window on which the school was closed but which have registrations.
     closed_with_rows: BTreeSet<NaiveDate>,
     closed: BTreeSet<NaiveDate>,
     day_registers: DayRegisters,
@@ -141,7 +141,7 @@ impl Resolver {
     /// Takes one record.
     pub fn push(&mut self, record: Record) {
         match record {
-            // By reference: a row is large, and most are looked at and let go.
+            // By reference: a row is large, and most are read and dropped.
             Record::Registration(ref row) => self.push_registration(row),
             Record::OutOfSchool(record) => self.push_out_of_school(record),
             Record::Period(period) => self.push_period(period),
@@ -193,7 +193,7 @@ impl Resolver {
         }
     }
 
-    /// A session mark is the row of its session: neither a time nor a period has to place it.
+    /// Takes a session mark as the row of its session: it needs no time or period to place it.
     fn push_session_mark(&mut self, mark: SessionMark) {
         if !self.scope.window().contains(mark.date) {
             return;
@@ -205,7 +205,7 @@ impl Resolver {
         self.take(&row, at, Some(session));
     }
 
-    /// Takes a row that is in the window: what it says of the school, and of its session if it is a session's.
+    /// Takes a row that is in the window: what it says about the school and, if it has a session, about that session.
     fn take(&mut self, row: &Registration, at: NaiveDateTime, session: Option<Session>) {
         let date = at.date();
         let is_open = !self.closed.contains(&date);
@@ -234,7 +234,7 @@ impl Resolver {
             || self.is_implausible(row.last_updated)
             || (!row.registered
                 && match &row.code {
-                    // A letter can stop being unique, an id stays: rows found by id need no second look.
+                    // A letter can stop being unique, but an id cannot: rows found by id need no second look.
                     Some(code) => self.codes.by_id(code).is_none(),
                     None => row.verdict.is_some(),
                 })
@@ -282,7 +282,7 @@ impl Resolver {
         }
     }
 
-    /// Resolves what was pushed.
+    /// Resolves the records that were pushed.
     ///
     /// # Errors
     /// See [`ResolveError`].
@@ -334,20 +334,20 @@ impl Resolver {
             for span in apart.filter(|span| span.reaches_into(self.scope.window())) {
                 issues.raise(Issue::ConflictingRecord, span.id().map(RecordId::as_str));
             }
-            // One that ends before it begins covers nothing, but a diagnosis shows it.
+            // A record that ends before it begins covers nothing, but a diagnosis shows it.
             let mut counting = versions.counting;
             counting.retain(|span| span.reaches_into(self.scope.window()));
             for span in &counting {
                 self.raise_span_issues(span, &mut issues);
             }
-            // Beside session marks they decide nothing.
+            // With session marks, out-of-school records decide nothing.
             if !counting.is_empty() && !self.has_session_marks {
                 spans.insert(student, counting);
             }
         }
         raise_similar_ids(self.students.places.keys(), &self.scope, &mut issues);
         let zone = self.rules.zone();
-        // Sorted and built at once: inserted one by one, they would be compared far more often.
+        // The map is built in one go: inserting students one by one would need far more comparisons.
         let mut students: BTreeMap<StudentId, Seen> = self.students.seen.into_iter().collect();
         for (student, seen) in &mut students {
             seen.days.settle(student, zone, &mut issues);
@@ -390,7 +390,7 @@ impl Resolver {
             for _ in 1..records.len() {
                 issues.raise(Issue::ConflictingRecord, id);
             }
-            // Only a record that counts raises the issues of its content (R1.5).
+            // Only a record that counts raises issues about its content (R1.5).
             let Some(period) = records.last() else { continue };
             if !period.unreadable.is_empty() {
                 issues.raise(Issue::BadValue, id);
@@ -475,7 +475,7 @@ impl Extend<Record> for Resolver {
     }
 }
 
-/// Once for each pair of which one is in scope (R1.7).
+/// Raises `similar_ids` once for each pair of which one is in scope (R1.7).
 fn raise_similar_ids<'a>(students: impl Iterator<Item = &'a StudentId>, scope: &Scope, issues: &mut Issues) {
     let mut alike: BTreeMap<String, BTreeSet<&StudentId>> = BTreeMap::new();
     for student in students.filter(|student| student.as_str().contains(char::is_alphabetic)) {
@@ -490,12 +490,12 @@ fn raise_similar_ids<'a>(students: impl Iterator<Item = &'a StudentId>, scope: &
     }
 }
 
-/// All students of whom a record lies in or reaches into the window, in scope or not, in the order in which they came.
+/// All students with a record that lies in or reaches into the window, in scope or not, in order of arrival.
 #[derive(Clone, Debug, Default)]
 struct Students {
     seen: Vec<(StudentId, Seen)>,
     places: HashMap<StudentId, usize>,
-    /// Where the student of the next row most likely is: registers list students in one order.
+    /// The likeliest place of the next row's student: registers list students in the same order.
     expected: usize,
 }
 
@@ -516,7 +516,7 @@ impl Students {
     }
 }
 
-/// What the period list says of a row.
+/// What the period list says about a row.
 enum Flag {
     Session(Session),
     None,
@@ -530,12 +530,12 @@ fn flag_of(periods: &BTreeMap<PeriodId, BTreeSet<RegistrationPeriod>>, row: &Reg
     }
 }
 
-/// The stamps that can be: from 1990 on, and before the midnight that ends today (R1.3).
+/// The plausible stamps: from 1990 on, and before the midnight that ends today (R1.3).
 #[derive(Clone, Debug)]
 struct PlausibleStamps {
     from: DateTime<Utc>,
     to: Option<DateTime<Utc>>,
-    /// Dates so far inside that no zone's offset matters. Nearly every stamp is of one, and the zone is not asked.
+    /// Dates so far inside the range that no zone's offset matters. Nearly every stamp is on one, so the zone is not needed.
     surely: Range<NaiveDate>,
 }
 

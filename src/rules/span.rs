@@ -21,12 +21,12 @@ pub(crate) struct Span {
 /// How the end of a span was written (R5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// As a time or a date that leaves no doubt.
+    /// As a time or a date with a clear meaning.
     Plain,
     Missing,
-    /// As the midnight of the date on which it begins: that date is meant whole.
+    /// As the midnight of the date on which it begins: the whole date is meant.
     SameMidnight,
-    /// From midnight to the midnight of a later date: nothing says whether that date is meant.
+    /// From midnight to the midnight of a later date: nothing says whether that date is included.
     LaterMidnight,
 }
 
@@ -77,7 +77,7 @@ impl Span {
         self.from.max(from) < self.to.min(to)
     }
 
-    /// Whether the record lies in or reaches into the window; an invalid one lies where its beginning lies.
+    /// Whether the record lies in or reaches into the window; an invalid record lies where its start lies.
     pub(crate) fn reaches_into(&self, window: Window) -> bool {
         if self.is_valid() {
             self.overlaps(window.from().and_time(NaiveTime::MIN), end_of(window.to()))
@@ -92,7 +92,7 @@ impl Span {
         dates(self.from.date().max(window.from()), last.min(window.to()))
     }
 
-    /// R6.2 between out-of-school records of equal stamps: the greater wins.
+    /// R6.2 between out-of-school records with equal stamps: the greater wins.
     pub(super) fn compare_ties(&self, other: &Self) -> Ordering {
         (self.from, Reverse(self.length()))
             .cmp(&(other.from, Reverse(other.length())))
@@ -119,13 +119,13 @@ pub(crate) struct Versions {
 /// A version of a record that another one has replaced.
 pub(crate) struct Superseded {
     pub(crate) span: Span,
-    /// It is valid and overlaps none that counts.
+    /// It is valid and overlaps no version that counts.
     pub(super) is_apart: bool,
 }
 
 impl Versions {
     pub(crate) fn of(mut spans: Vec<Span>) -> Self {
-        // Ids, then time: every order of arrival gives the same.
+        // By id, then time: every order of arrival gives the same result.
         spans.sort_by(|a, b| (a.id(), a.from, a.to).cmp(&(b.id(), b.from, b.to)).then_with(|| a.compare_versions(b)));
         let mut versions = Self::default();
         let mut spans = spans.into_iter().peekable();
@@ -155,7 +155,7 @@ impl Versions {
             superseded.append(&mut counting);
             counting.extend(newest);
         }
-        // Sorted, and none overlaps another: the first that does not end before a version tells.
+        // They are sorted and none overlaps another, so only the first that does not end before a version has to be checked.
         let valid: Vec<&Span> = counting.iter().filter(|span| span.is_valid()).collect();
         let is_apart = |span: &Span| {
             let at = valid.partition_point(|other| other.to <= span.from);

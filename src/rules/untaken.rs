@@ -18,9 +18,9 @@ pub struct UntakenRegister {
     pub at: NaiveTime,
     /// Its registration period, if its rows have one.
     pub period: Option<PeriodId>,
-    /// The session, if it is the session's registration of any of its students ([R3](crate::guide::rules#r3)).
+    /// The session, if this register is the session's registration for any of its students ([R3](crate::guide::rules#r3)).
     pub session: Option<Session>,
-    /// The students whose row is not taken.
+    /// The students whose row was not taken.
     pub not_taken: u64,
     /// All students in it.
     pub students: u64,
@@ -30,7 +30,7 @@ fn hours_and_minutes<S: Serializer>(at: &NaiveTime, serializer: S) -> Result<S::
     serializer.collect_str(&at.format("%H:%M"))
 }
 
-/// The rows of the dates that were asked about: of each register and student the one that counts (R4).
+/// The rows of the requested dates: for each register and student, the one that counts (R4).
 #[derive(Clone, Debug, Default)]
 pub(super) struct DayRegisters {
     dates: BTreeSet<NaiveDate>,
@@ -56,7 +56,7 @@ impl DayRegisters {
     }
 
     /// The registers of a date that were not taken, or not for every student; sorted by time, then period. The function says
-    /// whether a register of this time and period is a student's registration of the session.
+    /// whether a register with this time and period is a student's registration for the session.
     pub(super) fn not_taken(
         &self,
         date: NaiveDate,

@@ -37,7 +37,7 @@ setters!(SyncWindow {
 });
 
 impl SyncWindow {
-    /// The window as dates, for the "today" that the caller passes. At the ends of the calendar it is cut off.
+    /// The window as dates, for the "today" that the caller passes. It is cut off at the ends of the calendar.
     pub fn ending(self, today: NaiveDate) -> Window {
         Window {
             from: today.checked_sub_days(Days::new(self.days.into())).unwrap_or(NaiveDate::MIN),
@@ -78,7 +78,7 @@ pub struct Window {
     today: Option<NaiveDate>,
 }
 
-/// A window as it is read: from and to can be swapped.
+/// A window as it is deserialised: `from` and `to` can be swapped.
 #[derive(Deserialize)]
 struct WrittenWindow {
     from: NaiveDate,
@@ -146,12 +146,12 @@ impl Window {
     }
 }
 
-/// The dates between two, both included.
+/// The dates between two dates, both included.
 pub(super) fn dates(from: NaiveDate, to: NaiveDate) -> impl Iterator<Item = NaiveDate> {
     from.iter_days().take_while(move |date| *date <= to)
 }
 
-/// What a run may compare and write: the dates of a window, of all students or of named ones.
+/// What a run may compare and write: the dates of a window, for all students or for named ones.
 ///
 /// ```
 /// use rollmark::rules::{Scope, Window};
@@ -186,7 +186,7 @@ impl Scope {
         self.window
     }
 
-    /// The named students; `None` is all.
+    /// The named students; `None` means all.
     pub fn students(&self) -> Option<&BTreeSet<StudentId>> {
         self.students.as_ref()
     }
@@ -205,6 +205,6 @@ impl Scope {
 setters!(Scope {
     /// Limits it to these students.
     with_students(students: impl IntoIterator<Item = impl Into<StudentId>>) => Some(students.into_iter().map(Into::into).collect());
-    /// Sets other dates; the students stay.
+    /// Sets other dates, and keeps the students.
     with_window(window: Window) => window;
 });

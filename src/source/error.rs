@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::model::{Retry, names, opaque_error};
 
-/// The kind of a [`SourceError`], by what a caller can do about it.
+/// The kinds of [`SourceError`], by what a caller can do about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SourceErrorKind {
@@ -18,12 +18,12 @@ pub enum SourceErrorKind {
     Throttled,
     /// The source failed on its side: try later.
     Server,
-    /// The reply is not what was asked for (a web page, half a document, no document).
+    /// The reply is not what was requested (a web page, half a document, no document).
     BadReply,
     /// A record lacks a required field, or the field can't be read: name the field, or correct the record in the
     /// source.
     BadRecord,
-    /// Part of what was asked for is missing from the reply.
+    /// Part of the requested data is missing from the reply.
     Incomplete,
     /// The reply is larger than the limits allow.
     TooLarge,
@@ -65,7 +65,7 @@ impl fmt::Display for SourceErrorKind {
     }
 }
 
-/// A fetch that failed. The message is one line: what happened, and what to do. It never holds a key, the query of a
+/// Why a fetch failed. The message is one line: what happened, and what to do. It never holds a key, the query of a
 /// URL, the body of a reply, or anything about a pupil except ids. The cause is its [`source`](Error::source).
 ///
 /// ```
@@ -95,8 +95,8 @@ impl SourceError {
         Self::new(kind, message).with_retry(Retry::Now)
     }
 
-    /// The same failure after all tries were used up. The message then says what was tried, and a failure that another
-    /// try could avoid becomes [`Retry::Exhausted`].
+    /// The same failure after the last try. The message then says what was tried, and a failure that another try could
+    /// avoid becomes [`Retry::Exhausted`].
     #[must_use]
     pub fn exhausted(mut self, tried: &str) -> Self {
         if self.retry.wait().is_some() || self.kind == SourceErrorKind::TimedOut {

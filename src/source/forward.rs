@@ -1,4 +1,4 @@
-//! What points to a source is a source.
+//! Pointers to a source are sources.
 
 use std::sync::Arc;
 

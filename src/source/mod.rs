@@ -27,7 +27,7 @@ pub use zone::newest_zone;
 pub use crate::explain::Wording;
 use crate::model::setters;
 
-/// What a source can give.
+/// Describes what a source can give.
 ///
 /// ```
 /// use chrono::TimeDelta;
@@ -63,7 +63,7 @@ pub struct Capabilities {
     pub cache_expiry: TimeDelta,
 }
 
-/// A time in whole seconds, as files have it.
+/// A length of time in whole seconds, as files hold it.
 mod seconds {
     use super::{Deserialize, Deserializer, Serializer, TimeDelta};
 
@@ -108,7 +108,7 @@ impl Capabilities {
         Self::default()
     }
 
-    /// What a fetch must have read in full (R11.1).
+    /// The kinds of record that a fetch must have read in full (R11.1).
     pub(crate) fn needed(&self, periods: bool) -> Vec<FetchedKind> {
         let mut needed = Vec::from_iter(self.has_code_table.then_some(FetchedKind::Codes));
         if self.gives_session_marks {
@@ -137,14 +137,14 @@ impl Capabilities {
 ///   was cut short, and none of its records count.
 /// - **Errors** end the stream. [`SourceError::retry`] says whether a new fetch from the start can succeed. A source
 ///   that retries by itself says so only if a new fetch has a better chance.
-/// - **Cancellation**: dropping the stream stops the work, and leaves nothing half done.
+/// - **Cancellation**: dropping the stream stops the work and leaves nothing half done.
 /// - `Debug` and `Display` name the source, without any secret.
 #[async_trait]
 pub trait AttendanceSource: Debug + Display + Send + Sync {
     /// What this source can give. Every call gives the same answer.
     fn capabilities(&self) -> Capabilities;
 
-    /// What things are called in this system, for the sentences of a diagnosis.
+    /// The names of things in this system, for the sentences of a diagnosis.
     fn wording(&self) -> Wording {
         Wording::default()
     }
@@ -152,6 +152,6 @@ pub trait AttendanceSource: Debug + Display + Send + Sync {
     /// Reads a window.
     ///
     /// # Errors
-    /// What fails before the first record. Later failures are items of the stream.
+    /// A failure before the first record. Later failures are items of the stream.
     async fn fetch(&self, request: &FetchRequest) -> Result<RecordStream, SourceError>;
 }

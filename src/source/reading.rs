@@ -11,27 +11,27 @@ use super::{
 use crate::explain::Wording;
 use crate::model::Record;
 
-/// How often a fetch that broke off is started again.
+/// The most tries of one fetch.
 const TRIES: usize = 4;
-/// Rows between two signs of progress.
+/// The number of rows between two progress reports.
 const ROWS_PER_SIGN: u64 = 4_096;
 
-/// How far a reading is.
+/// The progress of a fetch.
 pub(crate) enum Progress {
     /// A fetch begins; tries count from 1.
     Started(u32),
     /// This try has failed.
     Failed(u32, SourceErrorKind),
-    /// So many records were read so far in this try.
+    /// The number of records read so far in this try.
     Read(u64),
-    /// So many records were read, and that was all.
+    /// Everything was read: this many records.
     Complete(u64),
 }
 
-/// Reads a complete fetch into what `start` makes, such as a [`Resolver`](crate::rules::Resolver) or a vector.
+/// Reads a complete fetch into a new value from `start`, such as a [`Resolver`](crate::rules::Resolver) or a vector.
 ///
 /// A fetch that breaks off is discarded and started again, up to four tries in all, with growing waits: no row of a
-/// broken reply ever counts. What the source gives must cover every date of the window, for every kind that its
+/// broken reply ever counts. The records must cover every date of the window, for every kind that the source's
 /// capabilities promise.
 ///
 /// # Errors
@@ -59,7 +59,7 @@ pub async fn read_all<S: Extend<Record>>(
     read_watched(source, request, start, |_| {}).await
 }
 
-/// Like [`read_all`], and tells how far it is.
+/// Like [`read_all`], and reports its progress.
 pub(crate) async fn read_watched<S: Extend<Record>>(
     source: &dyn AttendanceSource,
     request: &FetchRequest,
@@ -105,7 +105,7 @@ pub(crate) async fn read_watched<S: Extend<Record>>(
     }
 }
 
-/// Reads one fetch to its verdict. Nothing of a fetch that breaks off is kept.
+/// Reads one fetch up to its proof of completeness. Nothing is kept from a fetch that breaks off.
 async fn fold<S: Extend<Record>>(
     source: &dyn AttendanceSource,
     request: &FetchRequest,
@@ -139,7 +139,7 @@ async fn fold<S: Extend<Record>>(
             FetchItem::Complete(completeness) => verdict = Some(completeness),
         }
     }
-    // A source that was cut short may well answer in full the next time.
+    // A source whose answer was cut short may answer in full next time.
     let completeness = verdict.ok_or_else(|| {
         SourceError::temporary(
             SourceErrorKind::Incomplete,
@@ -150,13 +150,13 @@ async fn fold<S: Extend<Record>>(
     Ok((state, completeness))
 }
 
-/// An answer that proves nothing, and why.
+/// The error for an answer that proves nothing, and why.
 fn incomplete(why: &str) -> SourceError {
     let message = format!("the source's answer is incomplete ({why}); nothing was written");
     SourceError::new(SourceErrorKind::Incomplete, message)
 }
 
-/// A source that streams what it does not promise: nothing says whether that was read in full.
+/// The error for a source that streams a kind that it does not promise: nothing says whether that kind was read in full.
 fn other_kind(promised: FetchedKind, streamed: FetchedKind) -> SourceError {
     SourceError::new(
         SourceErrorKind::BadRecord,
@@ -168,7 +168,7 @@ fn other_kind(promised: FetchedKind, streamed: FetchedKind) -> SourceError {
 }
 
 /// Refuses a fetch in which records have codes but the source's code table is empty (R11.6): every absence would lose its
-/// letter, every visit would be one.
+/// letter, and every visit would count as an absence.
 pub(crate) fn refuse_if_codes_are_missing(
     source: &dyn AttendanceSource,
     lacks_code_table: bool,

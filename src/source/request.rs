@@ -49,12 +49,12 @@ impl FetchRequest {
         self.periods
     }
 
-    /// What the fetch costs. A source counts here as it goes, even if the fetch fails later.
+    /// The counters of what the fetch costs. A source counts as it goes, even if the fetch fails later.
     pub fn counters(&self) -> &FetchCounters {
         &self.counters
     }
 
-    /// When the request was made, by a monotonic clock.
+    /// The time at which the request was made, by a monotonic clock.
     pub fn began(&self) -> Instant {
         self.began
     }
@@ -67,7 +67,7 @@ setters!(FetchRequest {
     with_periods(periods: bool) => periods;
 });
 
-/// What fetching costs. Clones share their counts, so that those of a repeated fetch add up.
+/// Counts what fetching costs. Clones share their counts, so that the counts of a repeated fetch add up.
 #[derive(Clone, Debug, Default)]
 pub struct FetchCounters(Arc<Counts>);
 
@@ -84,9 +84,9 @@ struct Counts {
 pub struct Tally {
     /// Requests sent, including every attempt and every request for a token.
     pub requests: u64,
-    /// Attempts after the first one of each request.
+    /// Attempts after the first for each request.
     pub retries: u64,
-    /// Bytes of reply bodies, after decompression.
+    /// The size of reply bodies in bytes, after decompression.
     pub bytes: u64,
 }
 
@@ -142,7 +142,7 @@ impl std::fmt::Display for FetchedKind {
     }
 }
 
-/// How much of the school's data one part of a fetch holds.
+/// Says how much of the school's data one part of a fetch holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -182,7 +182,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// A part that holds everything from `from` to `to`, both included, from a reply with this many rows.
+    /// A part that holds everything from `from` to `to`, both included, from a reply with `rows` rows.
     pub fn new(kind: FetchedKind, from: NaiveDate, to: NaiveDate, rows: u64) -> Self {
         Self { kind, from, to, rows, as_of: None, coverage: Coverage::Everything }
     }
@@ -196,7 +196,7 @@ setters!(Part {
     with_coverage(coverage: Coverage) => coverage;
 });
 
-/// The proof that a fetch is complete: which kinds were asked for and read in full, over which dates. A sync decides on
+/// The proof that a fetch is complete: which kinds were requested and read in full, over which dates. A sync accepts
 /// nothing less ([R11.1](crate::guide::rules#r11-1)).
 ///
 /// ```
@@ -257,13 +257,13 @@ impl Completeness {
         &self.undecided_fields
     }
 
-    /// Rows of a kind over all parts.
+    /// The number of rows of a kind in all parts.
     pub fn rows(&self, kind: FetchedKind) -> u64 {
         self.parts.iter().filter(|part| part.kind == kind).map(|part| part.rows).sum()
     }
 
-    /// The time of the data: the earliest of all parts. A part that doesn't say counts as `otherwise`; `None` if no
-    /// part says.
+    /// The time of the data: the earliest of all parts. A part without a time counts as `otherwise`; `None` if no part
+    /// has one.
     pub fn as_of(&self, otherwise: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let says = self.parts.iter().any(|part| part.as_of.is_some());
         self.parts.iter().filter(|_| says).map(|part| part.as_of.unwrap_or(otherwise)).min()

@@ -1,4 +1,4 @@
-//! How long to wait before what failed is tried again.
+//! How long to wait before a new try after a failure.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use super::SourceErrorKind;
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
-/// The waits between this many tries, each about twice the one before, with a random part.
+/// The waits between `tries` tries, each about twice the one before, with a random part.
 pub(crate) fn waits(tries: usize) -> ExponentialBackoff {
     let waits = ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_max_delay(LONGEST_WAIT);
     waits.with_max_times(tries.saturating_sub(1)).with_jitter().build()
 }
 
-/// Says that what failed is tried again, without the error's words: they can name records.
+/// Logs that there was a failure and that there will be another try, without the error's message, which can name records.
 pub(crate) fn warn(failure: SourceErrorKind, wait: Duration) {
     tracing::warn!(?failure, wait_seconds = wait.as_secs_f64(), "failed, and is tried again");
 }

@@ -18,7 +18,7 @@ impl RecordBatch {
         Self::default()
     }
 
-    /// An empty batch with room for this many.
+    /// An empty batch with room for `records` records.
     #[cfg(feature = "isams")]
     pub(crate) fn with_capacity(records: usize) -> Self {
         Self(Vec::with_capacity(records))
@@ -29,12 +29,12 @@ impl RecordBatch {
         self.0.push(record);
     }
 
-    /// How many records it holds.
+    /// The number of records.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether it holds none.
+    /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -61,13 +61,13 @@ impl IntoIterator for RecordBatch {
     }
 }
 
-/// What a source streams: records, and at the end the proof of completeness.
+/// An item that a source streams: records, or at the end the proof of completeness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FetchItem {
     /// Records in any order. Codes and periods should come first.
     Records(RecordBatch),
-    /// What was asked for and read in full. The last item, exactly once.
+    /// What was requested and read in full. The last item, exactly once.
     Complete(Completeness),
 }
 
@@ -91,12 +91,12 @@ pub enum FetchItem {
 pub struct RecordStream(BoxStream<'static, Result<FetchItem, SourceError>>);
 
 impl RecordStream {
-    /// The items as they arrive.
+    /// A fetch whose items are handed on as they arrive.
     pub fn new(items: impl Stream<Item = Result<FetchItem, SourceError>> + Send + 'static) -> Self {
         Self(items.boxed())
     }
 
-    /// A complete fetch whose records are there already.
+    /// A complete fetch whose records are already in memory.
     pub fn of(records: impl IntoIterator<Item = Record>, completeness: Completeness) -> Self {
         let items = [FetchItem::Records(records.into_iter().collect()), FetchItem::Complete(completeness)];
         Self::new(futures::stream::iter(items.map(Ok)))

@@ -9,7 +9,7 @@ use crate::model::{UnknownZone, Zone};
 /// Where Unix systems keep the time-zone database.
 const FOLDER: &str = "/usr/share/zoneinfo";
 
-/// A time zone by its IANA name, with the newest rules there are: the bundled ones, or those of this machine's
+/// Finds a time zone by its IANA name, with the newest rules available: the bundled ones, or those of this machine's
 /// time-zone database (in the folder that `TZDIR` names, or else in `/usr/share/zoneinfo`). The bundled rules are used
 /// if the machine has no database, or one that does not say which edition it is. Reads two small files.
 ///
@@ -30,7 +30,7 @@ fn newest_zone_in(folder: &Path, name: &str) -> Result<Zone, UnknownZone> {
 }
 
 fn machine_zone(folder: &Path, name: &str) -> Option<Zone> {
-    // Such a name stays below the folder.
+    // Names made of these parts stay below the folder.
     let is_part = |part: &str| {
         !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-+".contains(letter))
     };
@@ -41,7 +41,7 @@ fn machine_zone(folder: &Path, name: &str) -> Option<Zone> {
     Zone::from_tzif(name, &fs::read(folder.join(name)).ok()?, &edition).ok()
 }
 
-/// The database says which edition it is in one of two places.
+/// The edition of the database, which can stand in one of two places.
 fn machine_edition(folder: &Path) -> Option<String> {
     let read = |file: &str| fs::read_to_string(folder.join(file)).ok();
     let of_source = || Some(read("tzdata.zi")?.lines().next()?.strip_prefix("# version ")?.trim().to_owned());

@@ -9,11 +9,11 @@ use super::{LeaseToken, MarkKey, Run};
 use crate::model::{Mark, MarkContent, Session, StudentId, names, setters};
 use crate::rules::{Scope, Window};
 
-/// One change of a change set. A mark is put or removed, so this can't grow.
+/// One change of a change set. Exhaustive: a mark is put or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a mark is put or removed")]
 pub enum Write {
-    /// Adds a mark or replaces the one at its place.
+    /// Adds a mark, or replaces the one at its place.
     Put(Arc<Mark>),
     /// Removes the mark at this place; its history stays.
     Remove(MarkKey),
@@ -28,29 +28,29 @@ impl Write {
         }
     }
 
-    /// The mark that will be there, with its decision; `None` if it is removed.
+    /// The mark after the change, with its decision; `None` if it is removed.
     pub fn after(&self) -> Option<&Arc<Mark>> {
         if let Self::Put(mark) = self { Some(mark) } else { None }
     }
 }
 
-/// Why a change was not written ([R11](crate::guide::rules#r11)), in the order in which they are looked at.
+/// Why a change was not written ([R11](crate::guide::rules#r11)). The reasons are checked in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum WithheldReason {
-    /// Too many students have no record in the fetch any more ([R11.4](crate::guide::rules#r11-4)).
+    /// Too many students no longer have a record in the fetch ([R11.4](crate::guide::rules#r11-4)).
     StudentsVanished,
     /// Nothing proves that the mark is gone ([R11.4](crate::guide::rules#r11-4)).
     Unproven,
     /// More removals than the limit allows ([R11.5](crate::guide::rules#r11-5)).
     TooMany,
-    /// The source has no out-of-school record at all any more ([R11.6](crate::guide::rules#r11-6)).
+    /// The source no longer has any out-of-school record ([R11.6](crate::guide::rules#r11-6)).
     OutOfSchoolVanished,
     /// The code table has lost the mark's code ([R11.6](crate::guide::rules#r11-6)).
     CodeVanished,
     /// The reply can be older than what the store holds ([R11.7](crate::guide::rules#r11-7)).
     MayBeStale,
-    /// One that a newer version of this library has written and this one does not know.
+    /// A reason that a newer version of this library wrote and this one does not know.
     Unknown,
 }
 
@@ -63,7 +63,7 @@ names!(WithheldReason, "a reason to withhold", {
     MayBeStale => "may_be_stale",
 } else Unknown);
 
-/// A change that is withheld, and why.
+/// A change that was withheld, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WithheldChange {
@@ -74,17 +74,17 @@ pub struct WithheldChange {
 }
 
 impl WithheldChange {
-    /// Of how many runs of a school a store keeps the withheld changes at least: the newest that withheld anything. More
-    /// would let nights that withhold a whole school fill the disk; a run's counts stay as long as the run.
+    /// The number of runs of a school, the newest that withheld anything, for which a store keeps at least the withheld
+    /// changes. With more, nights that withhold a whole school could fill the disk. A run's counts stay as long as the run.
     pub const RUNS_KEPT: usize = 10;
 
-    /// A change of this place, withheld for this reason.
+    /// A change at this place, withheld for this reason.
     pub fn new(key: MarkKey, reason: WithheldReason) -> Self {
         Self { key, reason }
     }
 }
 
-/// What one run writes, whole or not at all.
+/// Everything that one run writes. It is applied as a whole or not at all.
 ///
 /// ```
 /// use chrono::{TimeDelta, Utc};
@@ -108,11 +108,11 @@ pub struct ChangeSet {
     lease: Option<LeaseToken>,
 }
 
-/// What a change set writes.
+/// The changes that a change set writes.
 #[derive(Clone)]
 enum Writes {
     Held(Vec<Write>),
-    /// So many, each made when it is asked for: all at once would be most of the memory of a first sync.
+    /// A number of changes, each made when it is requested: together they would take most of the memory of a first sync.
     Made(usize, Arc<dyn Fn(usize) -> Option<Write> + Send + Sync>),
 }
 
@@ -142,12 +142,12 @@ setters!(ChangeSet {
 });
 
 impl ChangeSet {
-    /// What a run writes that was planned from this revision of the school.
+    /// An empty change set for a run that was planned from this revision of the school.
     pub fn new(revision: u64, run: Run) -> Self {
         Self { revision, run, writes: Writes::Held(Vec::new()), withheld: Vec::new(), lease: None }
     }
 
-    /// Sets this many changes, of which each is made when it is read.
+    /// Sets `count` changes, each of which is made when it is read.
     #[must_use]
     pub(crate) fn with_writes_made(
         mut self,
@@ -163,18 +163,18 @@ impl ChangeSet {
         self.revision
     }
 
-    /// The run, recorded also where nothing changes.
+    /// The run, which is recorded even if nothing changes.
     pub fn run(&self) -> &Run {
         &self.run
     }
 
-    /// The changes, each place at most once. A mark is made when its change is read, so take one after another: collected,
-    /// those of a first sync are tens of megabytes.
+    /// The changes, each place at most once. A mark is made when its change is read, so take them one by one: collected, the
+    /// changes of a first sync take tens of megabytes.
     pub fn writes(&self) -> impl Iterator<Item = Write> + '_ {
         self.writes.iter()
     }
 
-    /// The changes that were not written, and why: [`MarkStore::withheld`](super::MarkStore::withheld) gives them back.
+    /// The changes that were not written, and why. [`MarkStore::withheld`](super::MarkStore::withheld) returns them later.
     pub fn withheld(&self) -> &[WithheldChange] {
         &self.withheld
     }
@@ -257,17 +257,17 @@ pub struct Change {
     pub run: u64,
     /// When that run fetched: from then on the store shows `after`.
     pub seen_at: DateTime<Utc>,
-    /// When it was written, by the store's own clock, whatever the run took for now. Changes that a version before this field
-    /// has written say when they were seen.
+    /// When it was written, by the store's own clock, whatever time was set for the run. For changes that were written before
+    /// this field existed, it is the time at which they were seen.
     pub applied_at: DateTime<Utc>,
-    /// What the mark said; `None` if there was none, or where the history before was pruned.
+    /// What the mark said; `None` if there was no mark, or if the history before was pruned.
     pub before: Option<Arc<MarkContent>>,
     /// What it became, with its decision; `None` if it was removed.
     pub after: Option<Arc<Mark>>,
 }
 
 impl Change {
-    /// A change as a store gives it, from no mark to no mark until the setters say otherwise.
+    /// A change as a store returns it. Unless set otherwise, there is no mark before or after it.
     pub fn new(
         key: MarkKey,
         cursor: ChangeCursor,
@@ -284,25 +284,25 @@ setters!(Change {
     with_after(after: Option<Arc<Mark>>) => after;
 });
 
-/// What the store showed at an instant, by a mark's history (oldest first, as [`MarkStore::history`](super::MarkStore::history)
-/// gives it).
+/// What the store showed at an instant, from a mark's history (oldest first, as returned by
+/// [`MarkStore::history`](super::MarkStore::history)).
 pub fn as_of(history: &[Change], instant: DateTime<Utc>) -> Option<&Arc<Mark>> {
     history.iter().rev().find(|change| change.seen_at <= instant)?.after.as_ref()
 }
 
-/// What has happened to a school's marks, one thing after another.
+/// One entry in the feed of what has happened to a school's marks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FeedEntry {
     /// A mark was added, changed or removed.
     Changed(Change),
-    /// Everything of a student was erased: forget what came before of this student. What comes after is new.
+    /// Everything about a student was erased: forget all earlier entries about this student. Later entries are new.
     Erased {
         /// The entry's place in the feed.
         cursor: ChangeCursor,
-        /// Whose marks and history are gone.
+        /// The student whose marks and history are gone.
         student: StudentId,
-        /// When, by the store's own clock.
+        /// When it was erased, by the store's own clock.
         applied_at: DateTime<Utc>,
     },
 }
@@ -342,7 +342,7 @@ impl HistoryQuery {
         Self { scope: scope.into(), session: None }
     }
 
-    /// Sets the session to which it is narrowed.
+    /// Narrows the query to this session.
     #[must_use]
     pub fn with_session(mut self, session: Session) -> Self {
         self.session = Some(session);
@@ -354,12 +354,12 @@ impl HistoryQuery {
         &self.scope
     }
 
-    /// The session; `None` is both.
+    /// The session; `None` means both.
     pub fn session(&self) -> Option<Session> {
         self.session
     }
 
-    /// Whether the mark at this place is meant.
+    /// Whether the query includes the mark at this place.
     pub fn contains(&self, key: &MarkKey) -> bool {
         self.scope.contains(&key.student, key.date) && self.session.is_none_or(|session| session == key.session)
     }
@@ -372,7 +372,7 @@ impl From<&MarkKey> for HistoryQuery {
     }
 }
 
-/// What was pruned.
+/// The numbers of what was pruned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Pruned {
@@ -383,7 +383,7 @@ pub struct Pruned {
 }
 
 impl Pruned {
-    /// So many changes and runs.
+    /// These numbers of changes and runs.
     pub fn new(changes: u64, runs: u64) -> Self {
         Self { changes, runs }
     }

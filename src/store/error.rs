@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use crate::model::{Retry, names, opaque_error};
 
-/// What kind of failure a [`StoreError`] is, by what a caller can do about it.
+/// The kinds of [`StoreError`], by what a caller can do about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
@@ -42,8 +42,8 @@ names!(StoreErrorKind, "a kind of failure", {
     Failed => "failed",
 });
 
-/// A store that failed. One line that says what happened, to which store, and what to do; what lies behind it is its
-/// [`source`](Error::source). Neither holds anything of a mark.
+/// Why a store failed. The message is one line: what happened, to which store, and what to do. The cause is its
+/// [`source`](Error::source). Neither holds any data of a mark.
 #[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,

@@ -1,4 +1,4 @@
-//! Pointers to a store are stores: every call goes to what they point at, also where the trait has a default.
+//! Pointers to a store are stores: every call goes to the store that they point to, even if the trait has a default.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

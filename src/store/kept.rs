@@ -1,4 +1,4 @@
-//! Changes and marks as the store in memory keeps them: in a third of their size.
+//! Changes and marks as the store in memory keeps them, at a third of their size.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::model::{
     RecordReference, Status,
 };
 
-/// A change, without what its run says.
+/// A change without the data of its run.
 #[derive(Clone, Debug)]
 pub(super) struct KeptChange {
     pub(super) key: MarkKey,
@@ -21,13 +21,13 @@ pub(super) struct KeptChange {
 }
 
 impl KeptChange {
-    /// The whole change, of a run that fetched and was applied then.
+    /// The whole change, for a run that fetched and was applied at these times.
     pub(super) fn change(&self, seen_at: DateTime<Utc>, applied_at: DateTime<Utc>) -> Change {
         let change = Change::new(self.key.clone(), self.cursor, self.run, seen_at, applied_at);
         change.with_before(self.before.clone()).with_after(self.mark())
     }
 
-    /// What the mark says that it made.
+    /// The content of the mark that it made.
     pub(super) fn content(&self) -> Option<MarkContent> {
         Some(match self.after.as_ref()? {
             KeptMark::Usual(usual) => usual.content(),
@@ -44,7 +44,7 @@ impl KeptChange {
     }
 }
 
-/// What a mark of a known place says.
+/// A mark without its place.
 #[derive(Clone, Debug)]
 pub(super) enum KeptMark {
     Usual(UsualMark),
@@ -60,7 +60,7 @@ impl KeptMark {
     }
 }
 
-/// What nearly every mark is: one without a code, decided by the session's registration, which is the only record.
+/// The form of nearly every mark: without a code, decided by the session's registration, which is the only record.
 #[derive(Clone, Debug)]
 pub(super) struct UsualMark {
     status: Status,
@@ -72,7 +72,7 @@ pub(super) struct UsualMark {
 }
 
 impl UsualMark {
-    /// What is left of a mark, if all else follows from it and from the mark's place.
+    /// The usual form of a mark, if everything else follows from it and from the mark's place.
     fn of(mark: &Mark) -> Option<Self> {
         let picked = mark.decision.registration.as_ref()?;
         let usual = Self {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::codes::CodedMark;
 use crate::model::{Decision, Mark, MarkContent, MarkLine, Session, StudentId};
 
-/// A place of a mark within a school. Keys sort by student (code points), date and session.
+/// The place of a mark within a school. Keys sort by student (code points), date and session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct MarkKey {
@@ -42,7 +42,7 @@ impl From<&Mark> for MarkKey {
     }
 }
 
-/// A live mark in a store: what it says. Why it says so is in its last [`Change`](super::Change).
+/// A live mark in a store, without its decision. The decision is in its last [`Change`](super::Change).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StoredMark {
@@ -50,14 +50,14 @@ pub struct StoredMark {
     pub key: MarkKey,
     /// What it says.
     pub content: Arc<MarkContent>,
-    /// When the run that last wrote it fetched ([R9](crate::guide::rules#r9)'s f).
+    /// When the run that last wrote the mark fetched (f of [R9](crate::guide::rules#r9)).
     pub fetched_at: DateTime<Utc>,
-    /// The earliest moment that this fetch can show ([R9](crate::guide::rules#r9)'s f − E).
+    /// The earliest moment that this fetch can show (f − E of [R9](crate::guide::rules#r9)).
     pub as_of_earliest: DateTime<Utc>,
 }
 
 impl StoredMark {
-    /// A mark, as a store gives it.
+    /// A mark as a store returns it.
     pub fn new(
         key: MarkKey,
         content: impl Into<Arc<MarkContent>>,

@@ -13,7 +13,7 @@ use super::{
 use crate::model::{MarkContent, SchoolId, Session, StudentId};
 use crate::rules::{Freshness, Scope};
 
-/// Marks in memory, for tests and for runs that need no memory of the last one. Clones share their marks.
+/// Keeps marks in memory, for tests and for runs that do not need the marks of the last run. Clones share their marks.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -30,8 +30,8 @@ use crate::rules::{Freshness, Scope};
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore(Arc<Mutex<HashMap<SchoolId, School>>>);
 
-/// A student's live marks, sorted by place, each with the change that made it what it is. The feed holds what it says, so
-/// that is held once.
+/// A student's live marks, sorted by place, each with the cursor of the change that made it. The content is held only in the
+/// feed.
 type LiveMarks = Vec<((NaiveDate, Session), ChangeCursor)>;
 
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ struct School {
     runs: Vec<Run>,
     /// When each run was applied.
     applied: BTreeMap<u64, DateTime<Utc>>,
-    /// By run, of those that withheld anything.
+    /// By run, for the runs that withheld anything.
     withheld: BTreeMap<u64, Vec<WithheldChange>>,
     last_token: u64,
     lease_until: Option<Instant>,
@@ -80,7 +80,7 @@ impl School {
 
     /// The change in the feed that has this cursor.
     fn change(&self, cursor: ChangeCursor) -> Option<&KeptChange> {
-        // Where nothing was deleted, cursors count the entries.
+        // If nothing was deleted, cursors count the entries.
         let counted = usize::try_from(cursor.number().saturating_sub(1)).ok()?;
         let place = match self.feed.get(counted) {
             Some(entry) if entry.cursor() == cursor => counted,
@@ -89,7 +89,7 @@ impl School {
         if let Entry::Changed(change) = self.feed.get(place)? { Some(change) } else { None }
     }
 
-    /// What the live mark at a place says.
+    /// The content of the live mark at a place.
     fn content(&self, key: &MarkKey) -> Option<MarkContent> {
         let marks = self.live.get(&key.student)?;
         let place = marks.binary_search_by_key(&(key.date, key.session), |(place, _)| *place).ok()?;
@@ -103,13 +103,13 @@ impl School {
         Some(StoredMark::new(change.key.clone(), change.content()?, fetched_at, as_of))
     }
 
-    /// That of the change's run, which is there as long as the change.
+    /// The freshness of the change's run, which exists as long as the change does.
     fn freshness_of(&self, change: &KeptChange) -> Option<Freshness> {
         let run = self.runs.binary_search_by_key(&change.run, |run| run.number).ok()?;
         Some(self.runs.get(run)?.freshness)
     }
 
-    /// The change as others see it.
+    /// The change as callers see it.
     fn told(&self, change: &KeptChange) -> Option<Change> {
         Some(change.change(self.freshness_of(change)?.fetched_at, *self.applied.get(&change.run)?))
     }
@@ -155,7 +155,7 @@ impl MemoryStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SchoolId, School>> {
-        // Every change is made in one go below, so a panic elsewhere leaves no half of one.
+        // Every change below is made in one go, so a panic elsewhere can't leave a change half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -38,7 +38,7 @@ pub use sqlite::SqliteStore;
 use crate::model::{SchoolId, Session, StudentId};
 use crate::rules::{Scope, Window};
 
-/// Proof of holding a school's lease. Tokens of one school grow; an older one can no longer write.
+/// Proof of holding a school's lease. The tokens of one school grow, and an older token can no longer write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseToken(u64);
 
@@ -54,22 +54,22 @@ impl LeaseToken {
     }
 }
 
-/// As good as for ever, and the sum of it and now is still a time.
+/// As good as for ever, and the sum of this and the current time is still a valid time.
 const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 3_600);
 
-/// A portal's marks. [Your own store](your_own_store) says how to write one.
+/// A store of a portal's marks. [Your own store](your_own_store) says how to write one.
 ///
 /// `Arc`, `Box` and references to a store are stores too.
 ///
 /// # Contract
-/// - Every call concerns one school; nothing of another school is read or changed.
-/// - [`read`](Self::read) sees one moment: never half of a change set.
+/// - Every call concerns one school; no data of another school is read or changed.
+/// - [`read`](Self::read) sees one moment, and never half of a change set.
 /// - [`apply`](Self::apply) is one transaction: all of the writes, their history, the run, what it withheld and the new
 ///   revision, or nothing. So are [`erase`](Self::erase) and [`prune`](Self::prune).
-/// - Runs and erasures of a school take turns, also when several processes write; schools do not wait for each other's
+/// - Runs and erasures of a school take turns, even if several processes write; schools do not wait for each other's
 ///   revision.
 /// - Times are kept to the microsecond at least. Finer parts may get lost.
-/// - Dropping a call's future leaves all or nothing.
+/// - Dropping a call's future leaves all of its changes or none.
 #[async_trait]
 pub trait MarkStore: Debug + Send + Sync {
     /// The live marks in scope, and the school's revision (0 for a school that was never written).
@@ -85,7 +85,7 @@ pub trait MarkStore: Debug + Send + Sync {
     /// revision grows if any mark changed.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Moved`] if the school's revision is another than the change set's,
+    /// [`StoreErrorKind::Moved`] if the school's revision is not the change set's,
     /// [`StoreErrorKind::LeaseLost`] if its lease is not the newest, was given back or has run out; otherwise, the store can't
     /// be written.
     async fn apply(&self, school: &SchoolId, changes: &ChangeSet) -> Result<u64, StoreError>;
@@ -96,10 +96,10 @@ pub trait MarkStore: Debug + Send + Sync {
     /// The store can't be read.
     async fn history(&self, school: &SchoolId, query: &HistoryQuery) -> Result<Vec<Change>, StoreError>;
 
-    /// What has happened after a cursor (`None`: from the beginning), `limit` entries at most, in the order in which it was
-    /// applied (within a run, in the order of its change set). What follows is read with the last entry's cursor. No entry is
-    /// left out or given twice, also where entries were erased or pruned meanwhile. Nothing comes after a cursor beyond the
-    /// end.
+    /// The entries of the feed after a cursor (`None`: from the beginning), `limit` entries at most, in the order in which they
+    /// were applied (within a run, in the order of its change set). Pass the last entry's cursor to read the next ones. No
+    /// entry is left out or given twice, even if entries were erased or pruned meanwhile. Nothing comes after a cursor beyond
+    /// the end.
     ///
     /// # Errors
     /// The store can't be read.
@@ -116,9 +116,9 @@ pub trait MarkStore: Debug + Send + Sync {
     /// The store can't be read.
     async fn runs(&self, school: &SchoolId, query: &RunQuery) -> Result<Vec<Run>, StoreError>;
 
-    /// The newest run that could touch this student's marks of this date: what the store shows of them is as of its fetch.
+    /// The newest run that could touch this student's marks of this date: the store shows them as of its fetch.
     ///
-    /// The default reads every run; a query of your own stops at the first that fits.
+    /// The default reads every run; a query of your own can stop at the first run that fits.
     ///
     /// # Errors
     /// The store can't be read.
@@ -133,10 +133,10 @@ pub trait MarkStore: Debug + Send + Sync {
     }
 
     /// The changes that a run withheld ([R11](crate::guide::rules#r11)), with their reasons, by student (code points), date
-    /// and session. Empty if it withheld nothing; `None` if there is no such run, or its list is no longer kept. A store
+    /// and session. Empty if the run withheld nothing; `None` if there is no such run, or its list is no longer kept. A store
     /// keeps the lists of the newest [`WithheldChange::RUNS_KEPT`] runs of a school that withheld anything, or more.
     ///
-    /// The default keeps none and says so. That is enough for a double in a test; what every store promises
+    /// The default keeps no lists and says so. That is enough for a test double; what every store promises
     /// (`testing::conformance`) includes the lists.
     ///
     /// # Errors
@@ -146,10 +146,10 @@ pub trait MarkStore: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// The sessions that the school held in these dates: those in which anybody has a mark
+    /// The sessions that the school held on these dates: those in which any student has a mark
     /// ([R7](crate::guide::rules#r7)).
     ///
-    /// The default reads the marks of these dates; a query of your own needs the places only.
+    /// The default reads the marks of these dates; a query of your own needs only the places.
     ///
     /// # Errors
     /// The store can't be read.
@@ -162,13 +162,13 @@ pub trait MarkStore: Debug + Send + Sync {
         Ok(snapshot.marks().iter().map(|stored| (stored.key.date, stored.key.session)).collect())
     }
 
-    /// Erases a student: the marks, their history, what runs withheld of them, and every text that came with them. Returns how
-    /// many places (date and session) held a mark or had a history.
+    /// Erases a student: the marks, their history, the student's withheld changes, and every text that came with them. Returns
+    /// how many places (date and session) held a mark or had a history.
     ///
     /// Runs keep their counts, but no scope names the student any more, and no run keeps examples of issues, since those can
     /// be the student's records ([`Run::without_student`]). The revision grows, so a plan that was made before is outdated.
-    /// The feed yields [`FeedEntry::Erased`] at a new cursor, also where nothing was there: a reader of the feed may still
-    /// hold something. That entry is all that still names the student; it takes the place of an earlier one.
+    /// The feed yields [`FeedEntry::Erased`] at a new cursor, even if there was nothing to erase: a reader of the feed may
+    /// still hold data. Only that entry still names the student; it replaces an earlier one.
     ///
     /// A later sync adds marks of the student again as long as the source yields them: take the student out of the source
     /// first.
@@ -179,30 +179,30 @@ pub trait MarkStore: Debug + Send + Sync {
 
     /// Deletes history from before a date, that is, seen before its midnight in UTC ([`Change::seen_at`]): every change that
     /// was followed by another one before that midnight, and removals. So [`as_of`] still answers for that midnight and
-    /// every moment after, and what the store shows stays. The first change that is left of a mark has no
+    /// every later moment, and what the store shows stays the same. The first change that is left of a mark has no
     /// [`before`](Change::before), unless a removal before the date was the reason that there was none. Entries of erased
-    /// students go if they were made before the date, and runs that fetched before it with what they withheld, unless a
-    /// remaining change refers to them or they are the school's newest.
+    /// students are deleted if they were made before the date. So are runs that fetched before it, with what they withheld,
+    /// unless a remaining change refers to them or they are the school's newest.
     ///
-    /// The revision stays. Cursors stay valid, but a reader of the feed that has not come so far misses what was pruned.
+    /// The revision stays the same. Cursors stay valid, but a reader of the feed that is further behind misses what was pruned.
     ///
     /// # Errors
     /// The store can't be written.
     async fn prune(&self, school: &SchoolId, before: NaiveDate) -> Result<Pruned, StoreError>;
 
-    /// Takes the school's lease for this long, from now by the real clock; `None` while another holds it.
+    /// Takes the school's lease for `ttl`, from now by the real clock; `None` while another caller holds it.
     ///
     /// # Errors
     /// The store can't be written.
     async fn acquire_lease(&self, school: &SchoolId, ttl: Duration) -> Result<Option<LeaseToken>, StoreError>;
 
-    /// Extends a held lease to this long from now.
+    /// Extends a held lease to `ttl` from now.
     ///
     /// # Errors
-    /// [`StoreErrorKind::LeaseLost`] if it is not the newest, was given back or has run out.
+    /// [`StoreErrorKind::LeaseLost`] if the lease is not the newest, was given back or has run out.
     async fn renew_lease(&self, school: &SchoolId, token: LeaseToken, ttl: Duration) -> Result<(), StoreError>;
 
-    /// Gives a lease back; one that was lost already is not an error.
+    /// Gives a lease back; a lease that was already lost is not an error.
     ///
     /// # Errors
     /// The store can't be written.

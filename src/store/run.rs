@@ -8,7 +8,7 @@ use crate::explain::ReplyAge;
 use crate::model::{Issues, StudentId, names, setters};
 use crate::rules::{Freshness, Rules, Scope};
 
-/// How many marks a run added, changed and so on.
+/// Counts the marks that a run added, changed and so on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -23,11 +23,11 @@ pub struct MarkCounts {
     pub removed: u64,
     /// Changes that were not written.
     pub withheld: u64,
-    /// Marks of students of whom nothing is read any more, kept as they are ([R11.4](crate::guide::rules#r11-4)).
+    /// Marks of students without any record in the fetch, kept as they are ([R11.4](crate::guide::rules#r11-4)).
     pub kept: u64,
 }
 
-/// What a run was for.
+/// The purpose of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum RunPurpose {
@@ -38,7 +38,7 @@ pub enum RunPurpose {
     Targeted,
     /// A slice of older dates, one after another, so that no correction is missed for long.
     Sweep,
-    /// One that a newer version of this library has written and this one does not know.
+    /// A purpose that a newer version of this library wrote and this one does not know.
     Unknown,
 }
 
@@ -52,36 +52,36 @@ names!(RunPurpose, "a purpose of a run", {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Run {
-    /// The run's number within the school, from 1; a store sets it when the run is applied. 0 until then.
+    /// The run's number within the school, from 1. A store sets it when the run is applied; until then it is 0.
     pub number: u64,
     /// What it was for.
     #[serde(default)]
     pub purpose: RunPurpose,
     /// When it fetched, and how old the replies could be.
     pub freshness: Freshness,
-    /// What it could touch.
+    /// The students and dates that it could touch.
     pub scope: Scope,
-    /// By which rules it decided.
+    /// The rules by which it decided.
     pub rules: Rules,
-    /// The edition of the time-zone database by which it read the school's times, where the run said so.
+    /// The edition of the time-zone database by which it read the school's times, if the run recorded it.
     #[serde(default)]
     pub zone_edition: Option<String>,
     /// The dates on which the caller said that the school was closed ([R11.4](crate::guide::rules#r11-4)).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub closed: BTreeSet<NaiveDate>,
-    /// What it did.
+    /// The counts of marks.
     pub marks: MarkCounts,
-    /// What it withheld, by reason.
+    /// The number of withheld changes, by reason.
     #[serde(deserialize_with = "by_reason")]
     pub withheld: BTreeMap<WithheldReason, u64>,
-    /// What it found in the records.
+    /// The issues in the records.
     pub issues: Issues,
-    /// What it showed of how old the replies are.
+    /// What it revealed about the age of the replies.
     #[serde(default)]
     pub reply_age: ReplyAge,
 }
 
-/// Reasons that this version does not know count together.
+/// Reads the counts by reason; reasons that this version does not know are counted together.
 fn by_reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<WithheldReason, u64>, D::Error> {
     let written = BTreeMap::<String, u64>::deserialize(deserializer)?;
     let mut counts = BTreeMap::new();
@@ -92,7 +92,7 @@ fn by_reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<With
 }
 
 impl Run {
-    /// A run of the last days ([`RunPurpose::Window`]) that did nothing yet.
+    /// A run of the last days ([`RunPurpose::Window`]) that has done nothing yet.
     pub fn new(freshness: Freshness, scope: Scope, rules: Rules) -> Self {
         Self {
             number: 0,
@@ -138,7 +138,7 @@ setters!(Run {
     with_reply_age(reply_age: ReplyAge) => reply_age;
 });
 
-/// Which runs to read; all of them unless it is narrowed.
+/// Says which runs to read: all of them, unless the query is narrowed.
 ///
 /// ```
 /// use rollmark::store::{RunPurpose, RunQuery};
@@ -159,7 +159,7 @@ impl RunQuery {
         Self::default()
     }
 
-    /// The runs that show how old replies are. A sweep looks at other dates from night to night, so it says nothing of that.
+    /// The runs that show how old replies are. A sweep reads other dates every night, so it says nothing about that.
     pub(crate) fn measuring() -> Self {
         Self::all().with_purposes([RunPurpose::Window, RunPurpose::Targeted])
     }
@@ -179,7 +179,7 @@ impl RunQuery {
         self.newest
     }
 
-    /// Whether a run fits, but for the limit on their number.
+    /// Whether a run fits, apart from the limit on the number of runs.
     pub fn fits(&self, run: &Run) -> bool {
         self.since.is_none_or(|since| run.freshness.fetched_at >= since)
             && self.purposes.as_ref().is_none_or(|purposes| purposes.contains(&run.purpose))
@@ -191,6 +191,6 @@ setters!(RunQuery {
     with_since(since: DateTime<Utc>) => Some(since);
     /// Sets the purposes.
     with_purposes(purposes: impl IntoIterator<Item = RunPurpose>) => Some(purposes.into_iter().collect());
-    /// Sets how many at most: of those that fit, the newest by number.
+    /// Sets the most runs to read: of those that fit, the newest by number.
     with_newest(newest: usize) => Some(newest);
 });

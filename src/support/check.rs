@@ -16,7 +16,7 @@ use crate::source::{Capabilities, Completeness};
 use crate::store::{Run, RunPurpose, RunQuery};
 use crate::sync::{SyncError, narrow_to_today};
 
-/// What is checked of a school's settings.
+/// Names the parts of a school's settings that are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum CheckName {
@@ -28,7 +28,7 @@ pub enum CheckName {
     Pm,
     /// Sessions in which an out-of-school record lost to a registration ([R6](crate::guide::rules#r6)).
     Precedence,
-    /// How many days later the school still corrects registers, compared with the window
+    /// How many days after their date the school still corrects registers, compared with the window
     /// ([R8](crate::guide::rules#r8)).
     Window,
     /// Codes that the code table does not have ([R2](crate::guide::rules#r2)).
@@ -53,7 +53,7 @@ names!(CheckName, "a check", {
     Students => "students",
 });
 
-/// The result of a check. Sorts from the best to the worst. Exhaustive: there are only these three.
+/// The result of a check. Results sort from the best to the worst. Exhaustive: there are only these three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(clippy::exhaustive_enums, reason = "right, doubtful and wrong are all there is")]
 pub enum Verdict {
@@ -72,61 +72,61 @@ names!(Verdict, "a verdict", { Ok => "ok", Look => "look", Wrong => "wrong", });
 #[serde(untagged)]
 #[non_exhaustive]
 pub enum CheckEvidence {
-    /// Of [`CheckName::Access`].
+    /// Evidence of [`CheckName::Access`].
     #[non_exhaustive]
     Access {
-        /// What was asked for and not answered.
+        /// What the source did not answer.
         refused: Vec<String>,
-        /// By how many seconds the source's clock is ahead of this machine's, where it says.
+        /// By how many seconds the source's clock is ahead of this machine's, if it is known.
         clock_difference_seconds: Option<i64>,
     },
-    /// Of [`CheckName::Cache`].
+    /// Evidence of [`CheckName::Cache`].
     #[non_exhaustive]
     Cache {
         /// The cache expiry that is set.
         setting_seconds: i64,
-        /// A reply was so old or older, over the store's runs of the last two weeks.
+        /// At least one reply was this old or older, over the store's runs of the last two weeks.
         at_least_seconds: Option<i64>,
-        /// The runs that were looked at.
+        /// The number of those runs.
         runs: u64,
     },
-    /// Of [`CheckName::Pm`].
+    /// Evidence of [`CheckName::Pm`].
     #[non_exhaustive]
     Pm {
-        /// The rule in use: a PM start, or none under the period rule.
+        /// The PM start in use; `None` under the period rule.
         pm_start: Option<NaiveTime>,
-        /// The start that agrees best with the flags; none where no period has a flag.
+        /// The start that agrees best with the flags; `None` if no period has a flag.
         best: Option<NaiveTime>,
-        /// Marks that the rule in use decides otherwise than the flags do, by weekday.
+        /// Marks that the rule in use decides differently from the flags, by weekday.
         differing: BTreeMap<String, u64>,
         /// Dates on which a weekday's registers changed.
         changes: Vec<NaiveDate>,
     },
-    /// Of [`CheckName::Precedence`]: sessions in which an out-of-school record lost to a registration that says otherwise.
+    /// Evidence of [`CheckName::Precedence`]: sessions in which an out-of-school record lost to a registration that differs.
     #[non_exhaustive]
     Precedence {
-        /// To a newer registration.
+        /// They lost to a newer registration.
         older: u64,
-        /// Since it has no time of update.
+        /// They lost because the out-of-school record has no time of update.
         no_timestamp: u64,
-        /// By the rule for ties.
+        /// They lost by the rule for ties.
         tie: u64,
         /// Records of any kind without a time of update.
         missing_stamps: u64,
     },
-    /// Of [`CheckName::Window`].
+    /// Evidence of [`CheckName::Window`].
     #[non_exhaustive]
     Window {
         /// The days before today that the window holds.
         days: i64,
-        /// The latest that a record of the fetch was updated, in days after its date.
+        /// The latest update of any record of the fetch, in days after its date.
         latest_correction_days: i64,
-        /// Records that were updated when their date lay a week before the window's end or further back.
+        /// Records whose update came in the last week before their date would have left the window, or later.
         late_corrections: u64,
-        /// Marks from before the window that sweeps of the last 14 days have changed or removed, by the store.
+        /// Marks from before the window that sweeps of the last 14 days changed or removed, according to the store.
         swept_changes: u64,
     },
-    /// Of [`CheckName::Codes`].
+    /// Evidence of [`CheckName::Codes`].
     #[non_exhaustive]
     Codes {
         /// Marks with a code that the table does not know, by the code as it was read.
@@ -135,35 +135,35 @@ pub enum CheckEvidence {
         has_code_table: bool,
         /// Marks whose letter the statutory table does not have, by letter. Empty if there is none to compare with.
         unmapped: BTreeMap<String, u64>,
-        /// Marks whose letter counts the opposite way by the statutory table, by letter. Likewise.
+        /// Marks whose letter counts the opposite way by the statutory table, by letter. Empty if there is none to compare with.
         contradicting: BTreeMap<String, u64>,
     },
-    /// Of [`CheckName::Fields`].
+    /// Evidence of [`CheckName::Fields`].
     #[non_exhaustive]
     Fields {
-        /// Fields that no list of names has and that may hold a time of update or a code.
+        /// Fields that are in no list of names and may hold a time of update or a code.
         undecided: Vec<String>,
-        /// Settings for required fields of which no listed name was found.
+        /// Settings for required fields for which no listed name was found.
         unmatched: Vec<String>,
-        /// Which field each setting reads, where the source tells.
+        /// Which field each setting reads, if the source says.
         read_by: BTreeMap<String, String>,
     },
-    /// Of [`CheckName::Completeness`].
+    /// Evidence of [`CheckName::Completeness`].
     #[non_exhaustive]
     Completeness {
-        /// School days with less than half of the students that such a weekday usually has.
+        /// School days with less than half of the students that the weekday usually has.
         thin_dates: Vec<NaiveDate>,
-        /// Marks of past dates whose register was not taken.
+        /// Marks on past dates whose register was not taken.
         not_taken: u64,
-        /// The dates that have any, the oldest first.
+        /// The dates of these marks, the oldest first.
         not_taken_dates: Vec<NaiveDate>,
     },
-    /// Of [`CheckName::Students`].
+    /// Evidence of [`CheckName::Students`].
     #[non_exhaustive]
     Students {
-        /// Pairs of ids that differ in the case of letters only.
+        /// Pairs of ids that differ only in the case of letters.
         similar: u64,
-        /// Students with a mark in the store of whom nothing is read, at most ten of them.
+        /// Students with a mark in the store but no record in the fetch; at most ten of them.
         vanished: Vec<StudentId>,
         /// How many there are.
         vanished_students: u64,
@@ -178,9 +178,9 @@ pub struct Check {
     pub name: CheckName,
     /// The result.
     pub verdict: Verdict,
-    /// What was found, as sentences.
+    /// The finding, as sentences.
     pub summary: String,
-    /// What to do, as sentences; empty where there is nothing to do.
+    /// What to do, as sentences; empty if there is nothing to do.
     pub advice: String,
     /// What the result is based on.
     pub evidence: CheckEvidence,
@@ -197,9 +197,9 @@ impl Check {
         self
     }
 
-    /// The check of a source's access: what it did not answer, and how far its clock is ahead of this machine's.
+    /// The check of a source's access: what it did not answer, and how many seconds its clock is ahead of this machine's.
     pub fn access(refused: Vec<String>, clock_difference_seconds: Option<i64>) -> Self {
-        /// More than networks and schedules explain.
+        /// More seconds than networks and schedules explain.
         const FAR: i64 = 120;
         let clock = match clock_difference_seconds {
             None => String::new(),
@@ -289,7 +289,7 @@ impl Support<'_> {
         if let Some((store, school)) = self.store {
             let since = now.checked_sub_signed(TimeDelta::days(14)).unwrap_or(now);
             runs = store.runs(school, &RunQuery::measuring().with_since(since)).await?;
-            // What a sweep adds is what it reads for the first time.
+            // The marks that a sweep adds are those that it reads for the first time.
             let sweeps = RunQuery::all().with_purposes([RunPurpose::Sweep]).with_since(since);
             let sweeps = store.runs(school, &sweeps).await?;
             swept_changes = sweeps.iter().map(|run| run.marks.changed + run.marks.removed).sum();
@@ -347,7 +347,7 @@ fn pm(rules: &Rules, audit: &PmAudit, capabilities: &Capabilities) -> Check {
     let marks = in_use.map_or(0, |start| start.differing);
     let mut weekdays = Vec::new();
     let mut differing: BTreeMap<String, u64> = BTreeMap::new();
-    // The cells come by weekday.
+    // The cells are sorted by weekday.
     for cell in in_use.into_iter().flat_map(|start| &start.cells) {
         let weekday = cell.weekday.to_string();
         if weekdays.last() != Some(&weekday) {
@@ -416,7 +416,7 @@ fn precedence(register: &Register, missing_stamps: u64, has_stamps: bool) -> Che
         if mark.decision.losers.is_empty() {
             continue;
         }
-        // One that says what the registration says is not missed.
+        // A record that says the same as the registration is not missed.
         let says_otherwise = |candidate: &Candidate<'_>| {
             let outcome = register.outcome(candidate);
             (outcome.status, outcome.letter) != (mark.status, mark.code.clone())
@@ -472,7 +472,7 @@ struct Corrections {
 }
 
 impl Corrections {
-    /// So many days before the end of the window's reach, corrections show that others come later.
+    /// Corrections within this many days of the end of the window's reach show that others come later.
     const NEAR: i64 = 7;
 
     fn new(zone: &Zone, window: Window) -> Self {
@@ -489,7 +489,7 @@ impl Corrections {
             return;
         };
         let updated = updated.school_time(&self.zone).date();
-        // What was updated before the window or after its today says nothing of what syncs of this length miss.
+        // An update before the window or after its today says nothing about what syncs of this length miss.
         if updated < self.window.from() || updated > self.window.today().unwrap_or(self.window.to()) {
             return;
         }
@@ -545,7 +545,7 @@ impl Extend<Record> for Corrections {
                         self.take(date, row.last_updated);
                     }
                 }
-                // The look-back days bring some that lie before the window, which is what syncs no longer correct.
+                // The look-back days bring some records from before the window, which syncs no longer correct.
                 Record::OutOfSchool(record) => {
                     let end = record.to.unwrap_or(record.from).school_time(&self.zone).date();
                     self.take(end, record.last_updated);

@@ -1,5 +1,5 @@
-//! For the support desk: answers about one school, from a fetch and from the portal's store if there is one. It reads,
-//! and never writes.
+//! For the support desk: answers about one school, from a fetch and, if there is one, from the portal's store. It only
+//! reads, and never writes.
 
 mod check;
 
@@ -19,7 +19,7 @@ use crate::source::{
 use crate::store::{MarkKey, MarkStore, RunQuery};
 use crate::sync::{SyncError, narrow_to_today};
 
-/// Answers "why is this mark wrong?" now and without a store. See [`Support::diagnose`].
+/// Answers "why is this mark wrong?" as of now and without a store. See [`Support::diagnose`].
 ///
 /// # Errors
 /// See [`SyncError`].
@@ -60,7 +60,7 @@ pub struct Support<'a> {
 }
 
 impl<'a> Support<'a> {
-    /// Answers without a store.
+    /// The support desk of a school without a store.
     pub fn new(source: &'a dyn AttendanceSource, rules: &'a Rules) -> Self {
         Self { source, rules, store: None, codes: None, now: None }
     }
@@ -72,10 +72,10 @@ impl<'a> Support<'a> {
         self
     }
 
-    /// Answers "why is this mark wrong?" from a fetch of the date, also if that is outside the window.
+    /// Answers "why is this mark wrong?" from a fetch of the date, even if it is outside the window.
     ///
-    /// The store is compared if it has recorded a run of this school. If the last run that covered the student and date
-    /// was told that the school was closed then, no mark is expected. Registration periods are read too, if the source
+    /// The store is compared if it has recorded a run of this school. If the caller of the last run that covered the student
+    /// and date stated that the school was closed then, no mark is expected. Registration periods are read too, if the source
     /// has them, so that both PM rules can be tried.
     ///
     /// # Errors
@@ -112,8 +112,8 @@ impl<'a> Support<'a> {
         Ok(diagnosis)
     }
 
-    /// Finds out which PM start fits the school, from a fetch of these dates; see [`PmAuditor`]. A source that can read
-    /// only today can be asked for today alone.
+    /// Finds out which PM start fits the school, from a fetch of these dates; see [`PmAuditor`]. For a source that can read
+    /// only today, ask for today alone.
     ///
     /// # Errors
     /// See [`SyncError`].
@@ -124,8 +124,8 @@ impl<'a> Support<'a> {
         Ok(audit)
     }
 
-    /// "What if?": the marks of these dates that other rules would decide differently. A source that can read only
-    /// today can be asked for today alone.
+    /// "What if?": finds the marks of these dates that other rules would decide differently. For a source that can read
+    /// only today, ask for today alone.
     ///
     /// # Errors
     /// See [`SyncError`].
@@ -140,9 +140,9 @@ impl<'a> Support<'a> {
         Ok(differences(&before, &after))
     }
 
-    /// The registers that were not taken, or not for everybody, by date: a school's office asks for them daily. Only dates
-    /// that have any are listed. A source that can read only today can be asked for today alone; one that gives session
-    /// marks instead of registers yields none.
+    /// The registers that were not taken, or not for every student, by date: a school's office asks for them daily. Only dates
+    /// that have any are listed. For a source that can read only today, ask for today alone. A source that gives session marks
+    /// instead of registers yields none.
     ///
     /// # Errors
     /// See [`SyncError`].
@@ -159,7 +159,7 @@ impl<'a> Support<'a> {
         self.now.unwrap_or_else(Utc::now)
     }
 
-    /// Reads registration periods too, if the source gives them: the time rule works without.
+    /// Reads registration periods too, if the source gives them: the time rule works without them.
     async fn read_with_periods<S: Extend<Record>>(
         &self,
         window: Window,
@@ -205,7 +205,7 @@ async fn shown_marks(
     Ok(shown)
 }
 
-/// Two that take the same records.
+/// Two collectors that take the same records.
 struct Both<A, B>(A, B);
 
 impl<A: Extend<Record>, B: Extend<Record>> Extend<Record> for Both<A, B> {

@@ -1,4 +1,4 @@
-//! What a school should know or set, in sentences.
+//! Sentences that say what a school should know or set.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::rules::{Freshness, Register, Scope};
 use crate::source::Completeness;
 use crate::store::{Snapshot, WithheldReason};
 
-/// Where ends at midnight are evidently meant otherwise than they are read (R5).
+/// For ends at midnight whose meaning is evidently not the one that is set (R5).
 pub(super) const MIDNIGHTS: &str = "Some out-of-school records end at 00:00 of the day on which they begin, so the whole day \
                                     is meant. Others end at 00:00 of a later day, which is then probably meant too: \
                                     include it (--midnight-end included).";
@@ -38,12 +38,12 @@ pub(super) fn on_closed_dates(closed: &BTreeSet<NaiveDate>, register: &Register)
     advice
 }
 
-/// What to do about replies that can be older than is advised.
+/// What to do about replies that can be older than advised.
 pub(super) fn on_freshness(freshness: Freshness, wording: &Wording) -> Option<String> {
     freshness.is_advised_against().then(|| format!("{} {}", risk(freshness.cache_expiry()), wording.cache_advice))
 }
 
-/// What to do about fields that may decide.
+/// What to do about fields that may affect decisions.
 pub(super) fn on_undecided_fields(completeness: &Completeness, wording: &Wording) -> Option<String> {
     let fields = completeness.undecided_fields();
     (!fields.is_empty()).then(|| {
@@ -55,7 +55,7 @@ pub(super) fn on_undecided_fields(completeness: &Completeness, wording: &Wording
     })
 }
 
-/// What to know about students of whom nothing was read.
+/// What to know about students without records.
 pub(super) fn on_students(
     plan: &Plan,
     scope: &Scope,

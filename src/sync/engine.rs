@@ -23,9 +23,9 @@ use crate::store::{
     StoredMark,
 };
 
-/// How often a plan whose store has moved is made anew.
+/// The most tries of a plan whose store changes in between.
 const TRIES: usize = 4;
-/// The runs by which a key's cache is judged.
+/// The age of the runs by which a key's cache is judged.
 const RECENT: TimeDelta = TimeDelta::days(14);
 
 /// What a run is doing, for progress displays and logs.
@@ -43,10 +43,10 @@ pub enum SyncEvent {
     FetchFailed {
         /// The number of that attempt.
         attempt: u32,
-        /// Why.
+        /// Why it broke off.
         failure: SourceErrorKind,
     },
-    /// How many records were read so far in this attempt.
+    /// Records were read in this attempt.
     #[non_exhaustive]
     Read {
         /// Records of any kind.
@@ -121,7 +121,7 @@ pub struct Planned {
     pub report: SyncReport,
     /// The changes.
     pub plan: Plan,
-    /// What the store holds in scope.
+    /// The marks in scope in the store.
     pub snapshot: Snapshot,
     /// The run as the store will record it, without a number yet.
     pub run: Run,
@@ -138,7 +138,7 @@ impl Planned {
     }
 }
 
-/// What a complete fetch gave.
+/// The result of a complete fetch.
 struct Resolved {
     register: Arc<Register>,
     scope: Scope,
@@ -216,7 +216,7 @@ impl AttendanceSync {
         under_lease(&self.store, &self.school, self.wait_for_other_run, &self.stop, |lease| async move {
             let resolved = unless_stopped(&self.stop, self.resolve(&request)).await?;
             let (planned, run) = self.write(&request, &resolved, started, lease, &mut prepare).await?;
-            // Not needed any more, and as large as what the sweep reads.
+            // It is no longer needed, and is as large as the data that the sweep reads.
             drop(resolved);
             let outside_window = self.sweep(&request, Some(lease)).await;
             let report = SyncReport { run: Some(run), outside_window, ..planned.report };
@@ -225,7 +225,7 @@ impl AttendanceSync {
         .await
     }
 
-    /// Plans and writes what was read, anew if the store has moved in between.
+    /// Plans and writes what was read, and does so again if the store has changed in between.
     async fn write(
         &self,
         request: &SyncRequest,
@@ -253,8 +253,8 @@ impl AttendanceSync {
         }
     }
 
-    /// Reads a slice of older dates, if the request asks for it and there are any. It is written if there is a lease. What
-    /// goes wrong does not undo the run of the window.
+    /// Reads a slice of older dates, if the request asks for it and there are any. It is written if there is a lease. A failure
+    /// does not undo the run of the window.
     async fn sweep(&self, request: &SyncRequest, lease: Option<LeaseToken>) -> Option<OutsideWindow> {
         let sweep = request.sweep.filter(|_| !self.source.capabilities().today_only)?;
         let slice = sweep.slice(request.scope.window())?;
@@ -320,7 +320,7 @@ impl AttendanceSync {
         Ok(Resolved { register, scope, freshness, completeness, tally: fetch.counters().tally(), advice })
     }
 
-    /// Reads a complete fetch into what `start` makes, and tells the listener.
+    /// Reads a complete fetch into a new value from `start`, and informs the listener.
     async fn read<S: Extend<Record>>(
         &self,
         fetch: &FetchRequest,
@@ -366,7 +366,7 @@ impl AttendanceSync {
         Ok(planned)
     }
 
-    /// Compares what was read with what the store holds.
+    /// Compares the records that were read with the marks in the store.
     async fn compare(
         &self,
         request: &SyncRequest,
@@ -387,7 +387,7 @@ impl AttendanceSync {
         let since = freshness.fetched_at.checked_sub_signed(RECENT).unwrap_or(DateTime::<Utc>::MIN_UTC);
         let recent = self.newest_runs(&RunQuery::measuring(), since).await?;
         let reply_age = self.reply_age(&plan, recent.last(), freshness);
-        // What the key did before its settings were changed says nothing of today.
+        // How the key behaved before its settings were changed says nothing about today.
         let is_so_set =
             |run: &&Run| run.freshness.fetched_at >= since && run.freshness.cache_expiry() == freshness.cache_expiry();
         let ages = recent.iter().filter(is_so_set).map(|run| run.reply_age).chain([reply_age]);
@@ -441,7 +441,7 @@ impl AttendanceSync {
         Ok(Planned { report, plan, snapshot, run })
     }
 
-    /// The newest runs of a query, at least those since then. Years of older ones are left in the store.
+    /// The newest runs of a query, at least those since `since`. Years of older runs are not read.
     async fn newest_runs(&self, query: &RunQuery, since: DateTime<Utc>) -> Result<Vec<Run>, StoreError> {
         let mut most = 32;
         loop {
@@ -454,7 +454,7 @@ impl AttendanceSync {
         }
     }
 
-    /// What the plan shows of how old the replies are. A change proves something about the run before only if that run
+    /// What the plan shows about the age of the replies. A change proves something about the run before only if that run
     /// would have written it: by the same rules, with the date in scope, nothing withheld, and a newer record now.
     fn reply_age(&self, plan: &Plan, previous: Option<&Run>, freshness: Freshness) -> ReplyAge {
         let previous = previous.filter(|run| run.rules == self.rules && run.withheld.is_empty());
@@ -482,7 +482,7 @@ setters!(AttendanceSync {
     /// [`SyncErrorKind::Stopped`](super::SyncErrorKind::Stopped) and gives its lease back before it returns. A commit
     /// that has begun is finished.
     with_stop(stop: impl Future<Output = ()> + Send + 'static) => stop.boxed().shared();
-    /// Sets a function that is told what a run is doing, and for which school.
+    /// Sets a function that is called with each event of a run, and the school.
     with_listener(listener: impl Fn(&SchoolId, SyncEvent) + Send + Sync + 'static) => Some(Box::new(listener));
 });
 
@@ -515,7 +515,7 @@ pub(super) async fn apply(
     store.apply(school, &changes).instrument(span).await
 }
 
-/// Does long work on a thread of its own, so that the lease is renewed meanwhile.
+/// Does long work on a separate thread, so that the lease is renewed meanwhile.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     spawn_blocking(work).await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
 }

@@ -7,11 +7,11 @@ use crate::rules::ResolveError;
 use crate::source::SourceError;
 use crate::store::StoreError;
 
-/// The kind of a [`SyncError`].
+/// The kinds of [`SyncError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SyncErrorKind {
-    /// The source failed, or what it gave is incomplete.
+    /// The source failed, or its answer is incomplete.
     Source,
     /// The records can't be resolved.
     Resolve,
@@ -43,7 +43,7 @@ names!(SyncErrorKind, "a kind of failure", {
     Prepare => "prepare",
 });
 
-/// A sync that did not happen. The store is as it was.
+/// Why a sync did not happen. The store is as it was.
 ///
 /// ```
 /// use rollmark::model::Retry;

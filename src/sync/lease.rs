@@ -12,15 +12,15 @@ use super::SyncError;
 use crate::model::SchoolId;
 use crate::store::{LeaseToken, MarkStore};
 
-/// A run that was killed holds up the next by this long at most.
+/// The longest time by which a killed run delays the next.
 pub(super) const TTL: Duration = Duration::from_secs(30);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
-/// Becomes ready when a run is asked to stop.
+/// A future that becomes ready when a run is asked to stop.
 pub(super) type Stop = Shared<BoxFuture<'static, ()>>;
 
-/// The work's result, unless the run is asked to stop before.
+/// The work's result, unless the run is asked to stop first.
 pub(super) async fn unless_stopped<T>(
     stop: &Stop,
     work: impl Future<Output = Result<T, SyncError>>,
@@ -31,7 +31,7 @@ pub(super) async fn unless_stopped<T>(
     }
 }
 
-/// Runs the work under the school's lease, renewing it all the while, and gives it back afterwards.
+/// Does the work under the school's lease, renews the lease meanwhile, and gives it back afterwards.
 pub(super) async fn under_lease<T, F: Future<Output = Result<T, SyncError>>>(
     store: &Arc<dyn MarkStore>,
     school: &SchoolId,
@@ -60,7 +60,7 @@ pub(super) async fn under_lease<T, F: Future<Output = Result<T, SyncError>>>(
         Either::Left((result, _)) => result,
         Either::Right((lost, _)) => Err(lost),
     };
-    // The result stands either way: a lease that can't be given back runs out by itself.
+    // The result is valid either way: a lease that can't be given back runs out by itself.
     let _ = store.release_lease(school, token).await;
     held.lease = None;
     result

@@ -17,7 +17,7 @@
 //!
 //! A run with a sweep has the spans below `rollmark.sync` twice: for the window, then for the slice.
 //!
-//! A field that is not known (yet) is left out. Events at level WARN report a retry (`failure`, `wait_seconds`),
+//! A field that is not (yet) known is left out. Events at level WARN report a retry (`failure`, `wait_seconds`),
 //! withheld changes (`reason`, `changes`), and replies that can be or were stale (`cache_seconds`, `at_least_seconds`).
 //! A run's error is not an event: the call returns it.
 //!
@@ -50,7 +50,7 @@ use crate::model::{StudentId, setters};
 use crate::rules::{Scope, SyncWindow, Window};
 use crate::store::RunPurpose;
 
-/// What a run should do.
+/// Says what a run should do.
 ///
 /// ```
 /// use rollmark::sync::SyncRequest;
@@ -76,7 +76,7 @@ impl SyncRequest {
         Self::of_window(SyncWindow::default(), today)
     }
 
-    /// The same with another window around today.
+    /// The same for another window around today.
     pub fn of_window(window: SyncWindow, today: NaiveDate) -> Self {
         Self { purpose: RunPurpose::Window, ..Self::targeted(window.ending(today)) }
     }
@@ -120,14 +120,13 @@ impl SyncRequest {
 setters!(SyncRequest {
     /// Sets the limits, and which of them are lifted.
     with_guards(guards: Guards) => guards;
-    /// Plans and reports, but writes nothing.
+    /// Sets whether the run only plans and reports, and writes nothing.
     with_dry_run(dry_run: bool) => dry_run;
-    /// Also reads a slice of the dates before the window again, as a second run under the same lease, with a plan and guards
-    /// of its own. The window is written first. What becomes of the slice is in
-    /// [`SyncReport::outside_window`]: if it fails, the run of the window has succeeded all the same. A source that can read
-    /// only today has no slice.
+    /// Also reads a slice of the dates before the window again, as a second run under the same lease, with its own plan and
+    /// guards. The window is written first. The result of the slice is in
+    /// [`SyncReport::outside_window`]: even if it fails, the run of the window has succeeded. A source that can read only
+    /// today has no slice.
     with_sweep(sweep: Sweep) => Some(sweep);
-    /// Sets the time of the run instead of reading the clock: fetch time, freshness and history go by it. Tests need
-    /// it.
+    /// Sets the time of the run, so that the clock is not read. Fetch time, freshness and history go by it. Tests need it.
     with_now(now: DateTime<Utc>) => Some(now);
 });

@@ -13,8 +13,8 @@ use crate::store::{MarkCounts, MarkKey, Snapshot, StoredMark, WithheldChange, Wi
 /// The limits of a run ([R11.4](crate::guide::rules#r11-4)-R11.6, [R11.8](crate::guide::rules#r11-8)), and which of
 /// them the caller has lifted.
 ///
-/// Nothing lifts the proof that a removal needs ([R11.4](crate::guide::rules#r11-4)), nor that stale never overwrites
-/// fresh ([R11.7](crate::guide::rules#r11-7)).
+/// Nothing lifts the proof that a removal needs ([R11.4](crate::guide::rules#r11-4)), nor the rule that old data never
+/// overwrites newer data ([R11.7](crate::guide::rules#r11-7)).
 ///
 /// ```
 /// use rollmark::sync::{Guards, SyncRequest};
@@ -39,7 +39,7 @@ pub struct Guards {
     /// More removals than `removals` are too many if they are more than this percentage of the marks.
     /// [R11](crate::guide::rules#r11): 10.
     pub removals_percent: u64,
-    /// Removing every mark in scope is too much if there are at least this many. [R11](crate::guide::rules#r11): 10.
+    /// Removing every mark in scope is too many removals if there are at least this many. [R11](crate::guide::rules#r11): 10.
     pub removals_of_all: u64,
     /// If at least this many marks were decided by out-of-school records, a fetch without any such record is
     /// suspicious. [R11](crate::guide::rules#r11): 20.
@@ -49,12 +49,12 @@ pub struct Guards {
     /// More changes than `mass_change` are a mass change if they are more than this percentage of the marks.
     /// [R11](crate::guide::rules#r11): 50.
     pub mass_change_percent: u64,
-    /// Says that the students who vanished from the source have left: their marks are kept, however many students there
-    /// are.
+    /// Whether the students who vanished from the source have left: their marks are then kept, however many students
+    /// there are.
     pub leavers: bool,
-    /// Lifts the limits on removals, on vanished out-of-school records and on vanished students.
+    /// Whether the limits on removals, on vanished out-of-school records and on vanished students are lifted.
     pub allow_removals: bool,
-    /// Lifts the stop on mass change and on vanished codes.
+    /// Whether the stops on mass change and on vanished codes are lifted.
     pub allow_mass_change: bool,
 }
 
@@ -93,7 +93,7 @@ impl Default for Guards {
     }
 }
 
-/// Many more marks would change than a day at school explains (R11.8).
+/// The figures of a mass change: many more marks would change than a day at school explains (R11.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{changed} of {marks} marks would change in status or code: a wrong PM time, time zone or code table looks like this. \
@@ -107,7 +107,7 @@ pub struct MassChange {
     pub marks: u64,
 }
 
-/// A planned change: what a mark is, and what it becomes.
+/// A planned change: what a mark is, and what it will be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PlannedChange {
@@ -128,8 +128,8 @@ impl PlannedChange {
     }
 }
 
-/// The changes of a plan. Each is made when it is looked at, from the register that the plan was made from, since all marks of
-/// a first sync would take tens of megabytes. A clone shares them. Serialises as a list.
+/// The changes of a plan. Each is made when it is read, from the register that the plan was made from, because all marks of a
+/// first sync together would take tens of megabytes. Clones share the changes. They are serialised as a list.
 #[derive(Clone, Default)]
 pub struct PlannedChanges(Arc<Changes>);
 
@@ -169,7 +169,7 @@ impl PlannedChanges {
         Self(Arc::new(Changes::Made(places, Box::new(register.clone()))))
     }
 
-    /// How many there are.
+    /// The number of changes.
     pub fn len(&self) -> usize {
         match &*self.0 {
             Changes::Read(changes) => changes.len(),
@@ -177,7 +177,7 @@ impl PlannedChanges {
         }
     }
 
-    /// Whether nothing changes.
+    /// Whether there are no changes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -190,12 +190,12 @@ impl PlannedChanges {
         }
     }
 
-    /// The changes, in their order.
+    /// All changes, in order.
     pub fn iter(&self) -> impl Iterator<Item = PlannedChange> + '_ {
         (0..self.len()).filter_map(|place| self.get(place))
     }
 
-    /// Those of marks that the store has.
+    /// The changes of marks that the store has.
     pub(super) fn of_known_marks(&self) -> impl Iterator<Item = PlannedChange> + '_ {
         let is_known = |place: &usize| match &*self.0 {
             Changes::Read(changes) => changes.get(*place).is_some_and(|change| change.before.is_some()),
@@ -281,7 +281,7 @@ impl Plan {
         out_of_school_rows: u64,
         guards: &Guards,
     ) -> Result<Self, MassChange> {
-        // On closed dates every mark goes, before anything else is looked at (R11.4).
+        // On closed dates every mark is removed, before anything else is checked (R11.4).
         let is_closed = |stored: &StoredMark| register.is_closed(stored.key.date);
         let closed: Vec<&StoredMark> = snapshot.marks().iter().filter(|stored| is_closed(stored)).collect();
         let open = || snapshot.marks().iter().filter(|stored| !is_closed(stored));
@@ -424,7 +424,7 @@ impl Plan {
     }
 }
 
-/// The students with marks of whom the fetch holds no record (R11.4).
+/// The students with marks for whom the fetch holds no record (R11.4).
 fn vanished_students<'a>(students: &[&'a StudentId], register: &Register, guards: &Guards) -> BTreeSet<&'a StudentId> {
     if guards.allow_removals || register.dates_with_registrations() < guards.vanished_students_dates {
         return BTreeSet::new();
@@ -432,12 +432,12 @@ fn vanished_students<'a>(students: &[&'a StudentId], register: &Register, guards
     students.iter().copied().filter(|student| !register.has_records_of(student)).collect()
 }
 
-/// The raw code is the same, and the code table that had a letter for it has none now (R11.6).
+/// Whether the raw code is the same, but the code table no longer has a letter for it (R11.6).
 fn loses_its_letter(stored: &MarkContent, given: &MarkContent) -> bool {
     stored.code.is_some() && given.code.is_none() && stored.raw_code == given.raw_code
 }
 
-/// What the register says of a mark.
+/// A mark by the register.
 type Given<'a> = (&'a StudentId, NaiveDate, Session, MarkContent);
 
 /// Walks two sequences in key order side by side.

@@ -11,24 +11,24 @@ use crate::explain::words::counted;
 use crate::model::{Issue, IssueCount, Issues, Zone, ZoneOrigin, clock_text, stamp_text};
 use crate::store::{MarkCounts, WithheldReason};
 
-/// What was read.
+/// Counts what a run read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Fetched {
     /// Rows of registers in the accepted replies, before rows outside the window are dropped.
     pub registrations: u64,
-    /// Session marks, likewise, from a source that gives them instead of registers.
+    /// Session marks, counted likewise, from a source that gives them instead of registers.
     #[serde(skip_serializing_if = "crate::model::is_zero")]
     pub session_marks: u64,
-    /// Out-of-school records, likewise.
+    /// Out-of-school records, counted likewise.
     pub out_of_school: u64,
-    /// Registration periods, likewise; 0 if they were not asked for.
+    /// Registration periods, counted likewise; 0 if they were not requested.
     pub periods: u64,
     /// Requests, including every attempt and every request for a token.
     pub requests: u64,
-    /// Attempts after the first one of each request or fetch.
+    /// Attempts after the first for each request or fetch.
     pub retries: u64,
-    /// Bytes of reply bodies, after decompression.
+    /// The size of reply bodies in bytes, after decompression.
     pub bytes: u64,
 }
 
@@ -42,7 +42,7 @@ pub struct ReportWindow {
     pub to: NaiveDate,
 }
 
-/// The time zone of a run.
+/// The time zone of a run and the edition of its rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ReportZone {
@@ -50,7 +50,7 @@ pub struct ReportZone {
     pub name: String,
     /// The edition of the time-zone database that its rules are from, such as `2026b`.
     pub edition: String,
-    /// Whether that is the bundled database or the machine's.
+    /// Whether the rules come from the bundled database or the machine's.
     pub origin: ZoneOrigin,
 }
 
@@ -60,8 +60,8 @@ impl From<&Zone> for ReportZone {
     }
 }
 
-/// What a run did, or what a dry run would do. Serialises to one JSON object; `Display` is a summary of a few lines for
-/// people.
+/// Says what a run did, or what a dry run would do. It is serialised as one JSON object; `Display` is a summary of a few
+/// lines for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SyncReport {
@@ -89,10 +89,10 @@ pub struct SyncReport {
     /// The earliest moment that the data can show ([R9](crate::guide::rules#r9)).
     #[serde(serialize_with = "stamp")]
     pub as_of_earliest: DateTime<Utc>,
-    /// What a sweep of older dates found ([`SyncRequest::with_sweep`](super::SyncRequest::with_sweep)); `None` without one, and
-    /// where there was nothing older to read.
+    /// The result of a sweep of older dates ([`SyncRequest::with_sweep`](super::SyncRequest::with_sweep)); `None` without a
+    /// sweep, or if there were no older dates to read.
     pub outside_window: Option<OutsideWindow>,
-    /// What the school should know or change, in sentences.
+    /// What the school should know or change, as sentences.
     pub advice: Vec<String>,
     /// How long the run took, in milliseconds by a monotonic clock.
     pub duration_ms: u64,

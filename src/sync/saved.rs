@@ -16,18 +16,18 @@ use crate::store::{MarkStore, Run, Snapshot, StoreErrorKind};
 /// A plan that can be saved as JSON, shown to somebody, and applied later.
 ///
 /// It only fits the state that it was made from: the school, the rules, the store's revision of the school, and the
-/// marks in its scope. Any change to the school's marks makes it outdated, also if a student is erased.
+/// marks in its scope. Any change to the school's marks makes it outdated, and so does erasing a student.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedPlan {
     basis: String,
     /// The run as the store will record it, without a number yet.
     pub run: Run,
-    /// What it writes, and what it withholds.
+    /// The changes that it writes, and those that it withholds.
     pub plan: Plan,
 }
 
 impl AttendanceSync {
-    /// Makes a plan that can be saved from a run (usually a dry run).
+    /// Makes a saveable plan from a run (usually a dry run).
     pub fn save_plan(&self, planned: &Planned) -> SavedPlan {
         SavedPlan {
             basis: basis(&self.school, &self.rules, &planned.snapshot),
@@ -39,8 +39,8 @@ impl AttendanceSync {
 
 impl SavedPlan {
     /// Applies the plan and returns the run's number. `wait_for_other_run` is how long to wait for another run of the
-    /// school; when `stop` completes, it ends without writing (pass [`std::future::pending`] for never). A plan can be
-    /// applied only once: after that the store has changed.
+    /// school; when `stop` completes, the call ends without writing (pass [`std::future::pending`] for never). A plan can
+    /// be applied only once: after that the store has changed.
     ///
     /// # Errors
     /// [`SyncErrorKind::PlanOutdated`](super::SyncErrorKind::PlanOutdated) if the school or its marks are not those that the
@@ -73,7 +73,7 @@ impl SavedPlan {
 /// A hash of the school, the rules, the revision and the marks in scope.
 fn basis(school: &SchoolId, rules: &Rules, snapshot: &Snapshot) -> String {
     let mut hash = Sha256::new();
-    // As JSON, whose form is kept; what `Debug` prints is not.
+    // The JSON form is stable; the output of `Debug` is not.
     let rules = serde_json::to_string(rules).unwrap_or_default();
     hash.update(format!("{school}\n{rules}\n{}\n", snapshot.revision()));
     for stored in snapshot.marks() {

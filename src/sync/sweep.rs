@@ -7,11 +7,11 @@ use super::Plan;
 use crate::model::setters;
 use crate::rules::Window;
 
-/// How dates before the window are read again, so that a correction of them is found: one slice a night, in rotation.
+/// Reads dates before the window again, one slice a night, in rotation, so that later corrections of them are found.
 ///
-/// A run of the window never reads what lies further back, so a later correction there stays unknown
-/// ([R8](crate::guide::rules#r8)). A sweep reads a slice beside the window. Which one follows from the date of the run alone:
-/// after as many nightly runs as the sweep has nights, every date from its first one to the day before the window was read.
+/// A run of the window never reads older dates, so a later correction there stays unknown
+/// ([R8](crate::guide::rules#r8)). A sweep also reads a slice of the older dates. Which slice depends only on the date of the
+/// run: after as many nightly runs as the sweep has nights, every date from its first one to the day before the window was read.
 ///
 /// ```
 /// use rollmark::rules::SyncWindow;
@@ -46,20 +46,20 @@ impl Sweep {
         self.from
     }
 
-    /// In how many nights every date is read.
+    /// The number of nights in which every date is read.
     pub fn nights(&self) -> NonZeroU32 {
         self.nights
     }
 
-    /// The dates that are read beside this window, both ends included; `None` if there are none before it. Without
-    /// [`Window::today`], the window's last date is taken for it.
+    /// The dates that are read in addition to this window, both ends included; `None` if there are none before it. Without
+    /// [`Window::today`], the window's last date counts as today.
     pub fn slice(&self, window: Window) -> Option<Window> {
         let today = window.today().unwrap_or(window.to());
         let first = self.from.unwrap_or_else(|| latest_september(today));
         let days = u64::try_from((window.from() - first).num_days()).ok().filter(|days| *days > 0)?;
         let nights = u64::from(self.nights.get());
         let turn = u64::from(today.num_days_from_ce().unsigned_abs()) % nights;
-        // The dates in equal parts, one for each turn. The range grows by a day a night, so from one turn to the next a
+        // The dates in equal parts, one for each turn. The range grows by one day each night, so from one turn to the next a
         // bound moves by up to a day: each part begins a day early, and no date is skipped.
         let from = (turn * days / nights).saturating_sub(1);
         let to = ((turn + 1) * days).div_ceil(nights) - 1;
@@ -73,7 +73,7 @@ fn latest_september(today: NaiveDate) -> NaiveDate {
     NaiveDate::from_ymd_opt(year, 9, 1).unwrap_or(today)
 }
 
-/// What a [`Sweep`] found.
+/// The result of a [`Sweep`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct OutsideWindow {
@@ -89,9 +89,9 @@ pub struct OutsideWindow {
     pub removed: u64,
     /// Changes that were not written.
     pub withheld: u64,
-    /// Why nothing of it was written, in one line. The window was written before.
+    /// Why nothing of the slice was written, in one line. The window was written before.
     pub error: Option<String>,
-    /// How many days before today the oldest change is.
+    /// The number of days from the date of the oldest change to today.
     pub oldest_change_days: Option<i64>,
 }
 

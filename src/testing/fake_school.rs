@@ -7,7 +7,7 @@ use crate::model::{
     StudentId,
 };
 
-/// A made-up school, readable enough to be a test's opening paragraph.
+/// A made-up school for tests, with methods that make a test's setup easy to read.
 ///
 /// Times are texts as feeds write them. A text that can't be read as a time panics: it is a mistake in the test.
 ///
@@ -36,7 +36,7 @@ fn time(text: &str) -> FeedTime {
 }
 
 impl FakeSchool {
-    /// A school without a record.
+    /// A school without records.
     pub fn new() -> Self {
         Self::default()
     }
@@ -64,7 +64,7 @@ impl FakeSchool {
         });
     }
 
-    /// Adds a row of a register that nobody has taken yet; the returned row can be edited on.
+    /// Adds a row of a register that nobody has taken yet; the returned row can be edited further.
     #[expect(clippy::indexing_slicing, reason = "it was pushed just now")]
     pub fn registration(&mut self, id: &str, student: &str, at: &str) -> RegistrationBuilder<'_> {
         let mut row = Registration::new(student, time(at));
@@ -75,8 +75,8 @@ impl FakeSchool {
         RegistrationBuilder(&mut self.registrations[last])
     }
 
-    /// Adds an out-of-school record; the returned record can be edited on. The end is not included, unless it is a bare
-    /// date ([R5](crate::guide::rules#r5)).
+    /// Adds an out-of-school record; the returned record can be edited further. The end is not included, unless it is a
+    /// date without a time ([R5](crate::guide::rules#r5)).
     #[expect(clippy::indexing_slicing, reason = "it was pushed just now")]
     pub fn out_of_school(&mut self, id: &str, student: &str, from: &str, to: &str) -> OutOfSchoolBuilder<'_> {
         let mut record = OutOfSchool::new(student, time(from), Some(time(to)));
@@ -109,12 +109,12 @@ impl FakeSchool {
         self.out_of_school.iter_mut().find(|record| record.id.as_ref() == Some(&id)).map(OutOfSchoolBuilder)
     }
 
-    /// Removes every registration that the test picks.
+    /// Removes every registration for which the function returns `true`.
     pub fn remove_registrations(&mut self, mut which: impl FnMut(&Registration) -> bool) {
         self.registrations.retain(|row| !which(row));
     }
 
-    /// Removes every out-of-school record that the test picks.
+    /// Removes every out-of-school record for which the function returns `true`.
     pub fn remove_out_of_school(&mut self, mut which: impl FnMut(&OutOfSchool) -> bool) {
         self.out_of_school.retain(|record| !which(record));
     }
@@ -124,22 +124,22 @@ impl FakeSchool {
         &self.codes
     }
 
-    /// The registration periods, likewise.
+    /// The registration periods, in the order in which they were added.
     pub fn periods(&self) -> &[RegistrationPeriod] {
         &self.periods
     }
 
-    /// The registrations, likewise.
+    /// The registrations, in the order in which they were added.
     pub fn registrations(&self) -> &[Registration] {
         &self.registrations
     }
 
-    /// The out-of-school records, likewise.
+    /// The out-of-school records, in the order in which they were added.
     pub fn all_out_of_school(&self) -> &[OutOfSchool] {
         &self.out_of_school
     }
 
-    /// The session marks, likewise.
+    /// The session marks, in the order in which they were added.
     pub fn session_marks(&self) -> &[SessionMark] {
         &self.session_marks
     }
@@ -157,7 +157,7 @@ impl FakeSchool {
 
 /// A row of a register in a [`FakeSchool`], to be filled in.
 ///
-/// It stands for the record, whose fields can be read and set through it.
+/// It dereferences to the record, whose fields can be read and set through it.
 #[derive(Debug)]
 pub struct RegistrationBuilder<'a>(&'a mut Registration);
 
@@ -182,19 +182,19 @@ impl RegistrationBuilder<'_> {
         self
     }
 
-    /// Marks the student as there.
+    /// Marks the student as present.
     pub fn present(&mut self) -> &mut Self {
         (self.registered, self.code, self.late) = (true, None, false);
         self
     }
 
-    /// Marks the student as late, by this many minutes if they are known.
+    /// Marks the student as late, by `minutes` if they are known.
     pub fn late(&mut self, minutes: Option<u32>) -> &mut Self {
         (self.registered, self.code, self.late, self.minutes_late) = (true, None, true, minutes);
         self
     }
 
-    /// Marks the student as not there, with a code's id or letter.
+    /// Marks the student as not present, with a code's id or letter.
     pub fn absent(&mut self, code: impl Into<RawCode>) -> &mut Self {
         (self.registered, self.code, self.late) = (false, Some(code.into()), false);
         self
@@ -209,7 +209,7 @@ impl RegistrationBuilder<'_> {
 
 /// An out-of-school record in a [`FakeSchool`], to be filled in.
 ///
-/// It stands for the record, whose fields can be read and set through it.
+/// It dereferences to the record, whose fields can be read and set through it.
 #[derive(Debug)]
 pub struct OutOfSchoolBuilder<'a>(&'a mut OutOfSchool);
 
@@ -242,9 +242,9 @@ impl OutOfSchoolBuilder<'_> {
 }
 
 const DEMO_STUDENTS: u64 = 40;
-/// So many students' PM register of today is taken only in the second act.
+/// The number of students whose PM register of today is taken only in the second act.
 const DEMO_NOT_TAKEN: u64 = 6;
-/// Registers of a day: start, minutes until it is taken, session flag.
+/// The registers of a day: start, minutes until the register is taken, session flag.
 const DEMO_REGISTERS: [(&str, &str, Option<&str>); 4] = [
     ("08:40:00", "08:52:00", Some("am")),
     ("10:05:00", "10:11:00", None),
@@ -252,7 +252,7 @@ const DEMO_REGISTERS: [(&str, &str, Option<&str>); 4] = [
     ("13:30:00", "13:41:00", Some("pm")),
 ];
 
-/// So many days earlier, but no earlier than the first date that a feed can hold.
+/// The date `days` days earlier, but no earlier than the first date that a feed can hold.
 fn days_before(date: NaiveDate, days: u64) -> NaiveDate {
     let first = NaiveDate::from_ymd_opt(1, 1, 1).unwrap_or_default();
     date.checked_sub_days(Days::new(days)).unwrap_or(first).max(first)
@@ -273,7 +273,7 @@ fn demo_student(number: u64) -> StudentId {
 }
 
 impl FakeSchool {
-    /// A school for demonstrations, which follows from today alone: forty students, four registers a day, AM at 08:40
+    /// A school for demonstrations, which depends only on today: forty students, four registers a day, AM at 08:40
     /// and PM at 13:30, some absences and out-of-school records. Today's PM register is not taken yet for some.
     pub fn demo(today: NaiveDate) -> Self {
         let mut school = Self::new();
@@ -324,8 +324,8 @@ impl FakeSchool {
         school
     }
 
-    /// What happens in the demonstration's second act: a late correction of a morning, an out-of-school record of today
-    /// that is saved again, and today's PM register, taken.
+    /// Performs the demonstration's second act: a late correction of a morning, an out-of-school record of today that is
+    /// saved again, and today's PM register, which is now taken.
     pub fn demo_changes(&mut self, today: NaiveDate) {
         let morning = NaiveTime::from_hms_opt(9, 0, 0).unwrap_or_default();
         let is_am = |row: &Registration| matches!(row.at, FeedTime::School(at) if at.time() < morning);

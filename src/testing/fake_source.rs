@@ -13,7 +13,7 @@ use crate::source::{
     AttendanceSource, Capabilities, Completeness, FetchItem, FetchRequest, FetchedKind, RecordStream, SourceError,
 };
 
-/// A source in memory with the real rules of the game. Clones are the same source.
+/// A source in memory that behaves like a real one. Clones are the same source.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -46,7 +46,7 @@ struct State {
     faults: VecDeque<Fault>,
 }
 
-/// When it was made, and what it says.
+/// The time at which a reply was made, and its items.
 type CachedReply = (DateTime<Utc>, Vec<FetchItem>);
 
 #[derive(Debug)]
@@ -87,29 +87,29 @@ impl FakeSource {
         self
     }
 
-    /// Answers the same request with the same reply for this long by the test's clock.
+    /// Sets a cache: for the length of `expiry` by the test's clock, the same request gets the same reply.
     #[must_use]
     pub fn with_cache(self, expiry: TimeDelta, clock: &TestClock) -> Self {
         self.lock().cache = Some((expiry, clock.clone()));
         self
     }
 
-    /// Changes the school. Replies that are cached stay as they are.
+    /// Changes the school. Cached replies stay as they are.
     pub fn change(&self, change: impl FnOnce(&mut FakeSchool)) {
         change(&mut self.lock().school);
     }
 
-    /// The next fetch fails. Faults queue up, one for each fetch.
+    /// Makes the next fetch fail. Faults queue up, one for each fetch.
     pub fn fail_next(&self, error: SourceError) {
         self.lock().faults.push_back(Fault::Fail(error));
     }
 
-    /// The next fetch ends after this many records, without a verdict.
+    /// Makes the next fetch end after `records` records, without a verdict.
     pub fn cut_next_after(&self, records: usize) {
         self.lock().faults.push_back(Fault::CutAfter(records));
     }
 
-    /// The next fetch breaks off with an error after this many records.
+    /// Makes the next fetch break off with an error after `records` records.
     pub fn break_next_after(&self, records: usize, error: SourceError) {
         self.lock().faults.push_back(Fault::BreakAfter(records, error));
     }
@@ -196,7 +196,7 @@ fn may_overlap(record: &OutOfSchool, window: Window) -> bool {
     !starts_after && !ends_before
 }
 
-/// The same order for the same seed, on every machine (a linear congruential generator and Fisher–Yates).
+/// Shuffles into the same order for the same seed, on every machine (a linear congruential generator and Fisher–Yates).
 pub(super) fn shuffle<T>(rows: &mut [T], mut seed: u64) {
     for last in (1..rows.len()).rev() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

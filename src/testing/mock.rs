@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::source::{AttendanceSource, Capabilities, FetchRequest, RecordStream, SourceError};
 
 mockall::mock! {
-    /// A source that does what a test tells it, call by call: for one precise fault.
+    /// A source whose calls a test scripts one by one, to test one precise fault.
     #[derive(Debug)]
     pub AttendanceSource {}
 

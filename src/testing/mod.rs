@@ -1,10 +1,10 @@
-//! Doubles for tests: a school and a source in memory, a mock, an iSAMS tenant on a loopback port, and what every source
+//! Test doubles: a school and a source in memory, a mock, an iSAMS tenant on a loopback port, and tests of what every source
 //! and every store must do.
 //!
-//! - [`FakeSchool`] and [`FakeSource`] have the real rules of the game: for the behaviour of your own code.
+//! - [`FakeSchool`] and [`FakeSource`] behave like real ones. They test the behaviour of your own code.
 #![cfg_attr(feature = "mock", doc = "- [`MockAttendanceSource`] is for one precise fault.")]
 #![cfg_attr(feature = "simulator", doc = "- The [`simulator`] serves a `FakeSchool` over HTTP as iSAMS would.")]
-//! - [`conformance`] puts a source or a store of your own to the test.
+//! - [`conformance`] tests a source or a store of your own.
 
 pub mod conformance;
 mod fake_school;

@@ -1,7 +1,7 @@
 //! Every school's sync as a job of a queue in PostgreSQL, for fleets that outgrow one machine. README.md says how to run it.
 //!
-//! The queue says when and where a school is synced. That a school is not synced twice at once does not depend on it:
-//! rollmark's own lease sees to that.
+//! The queue decides when and where a school is synced. It need not prevent two syncs of a school at once: rollmark's own
+//! lease does that.
 
 use std::env;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use rollmark::store::PostgresStore;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::NoTls;
 
-/// What ends the program, or a job.
+/// An error that ends the program, or a job.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Another worker that was killed may hold a school's lease for so long at most.
+/// The longest time for which a killed worker may hold a school's lease.
 const LEASE_OF_THE_DEAD: Duration = Duration::from_secs(60);
 
 /// One school's sync, as the queue carries it.
@@ -31,7 +31,7 @@ impl TaskHandler for SyncSchool {
     const IDENTIFIER: &'static str = "sync_school";
 
     async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
-        // What is returned here stays with the job, and the queue tries again, later each time.
+        // The error that is returned here stays with the job, and the queue tries again, with growing waits.
         sync(self.0, &context).await.map_err(|failure| failure.to_string())
     }
 }
@@ -55,7 +55,7 @@ async fn work(pool: Pool) -> Result<(), Failure> {
     let store = PostgresStore::new(pool.clone());
     store.migrate().await?;
     let at_once = setting("FLEET_AT_ONCE", 4)?;
-    // A worker that gives no sign of life for so long is taken for dead, and its jobs go to others.
+    // A worker that gives no sign of life for this long counts as dead, and its jobs go to others.
     let dead_after = Duration::from_secs(setting("FLEET_DEAD_AFTER", 120)?);
     let recovery = WorkerRecoveryConfig::default()
         .heartbeat_interval(dead_after / 4)
@@ -73,7 +73,7 @@ async fn work(pool: Pool) -> Result<(), Failure> {
     Ok(worker.run().await?)
 }
 
-/// Adds a job for each school of a file, a JSON array. A school that has a job already keeps one: the key is the school.
+/// Adds a job for each school of a file, a JSON array. A school never has more than one waiting job: its key is the school.
 async fn add(pool: Pool, file: &str) -> Result<(), Failure> {
     let jobs: Vec<SyncJob> = serde_json::from_str(&std::fs::read_to_string(file)?)?;
     let worker = WorkerOptions::default().database(pool).define_job::<SyncSchool>().init().await?;

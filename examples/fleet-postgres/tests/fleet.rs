@@ -18,9 +18,9 @@ use tokio_postgres::{Client, Config, NoTls};
 const SCHOOLS: usize = 200;
 const WORKERS: usize = 3;
 const AT_ONCE: usize = 4;
-/// Its key is refused each time.
+/// The school whose key is refused each time.
 const FAILS: &str = "school-7";
-/// Its tenant shows a login page twice, and answers then.
+/// The school whose tenant shows a login page twice, and then answers.
 const FAILS_TWICE: &str = "school-9";
 const LONGEST: Duration = Duration::from_secs(180);
 
@@ -70,7 +70,7 @@ impl Program {
     }
 }
 
-/// Asks until the answer is as wanted.
+/// Repeats a query until its answer is the expected one.
 async fn until(client: &Client, sql: &str, mut is_wanted: impl FnMut(i64) -> bool) {
     let started = Instant::now();
     loop {
@@ -120,12 +120,12 @@ async fn every_school_ends_right_though_a_worker_is_killed() {
     let options = end.split_once('?').map(|(_, options)| format!("?{options}")).unwrap_or_default();
     let program = Program { url: format!("{start}/{name}{options}"), key: tenants[0].api_key() };
     assert!(program.run(&["add", file.to_str().unwrap()]).wait().unwrap().success());
-    // Any language adds jobs by SQL. The key keeps a school to one job.
+    // Any language can add jobs by SQL. The key limits a school to one job.
     let again = "SELECT graphile_worker.add_job('sync_school', $1::json, job_key => $2)";
     let payload = serde_json::to_value(&jobs[3]).unwrap();
     client.execute(again, &[&payload, &"school-3"]).await.unwrap();
     until(&client, "SELECT count(*) FROM graphile_worker.jobs", |jobs| jobs == SCHOOLS as i64).await;
-    // Without a key the queue runs these beside each other, and rollmark's lease keeps them apart.
+    // Without a key the queue runs these at the same time, and rollmark's lease separates them.
     for _ in 0..3 {
         let without = "SELECT graphile_worker.add_job('sync_school', $1::json)";
         client.execute(without, &[&serde_json::to_value(&jobs[1]).unwrap()]).await.unwrap();
@@ -141,7 +141,7 @@ async fn every_school_ends_right_though_a_worker_is_killed() {
     workers[0].kill().unwrap();
     until(&client, "SELECT count(*) FROM graphile_worker.jobs", |jobs| jobs == 1).await;
 
-    // The one that fails stays, with its error.
+    // The job that fails stays, with its error.
     let left = client.query_one("SELECT key, last_error, attempts FROM graphile_worker.jobs", &[]).await.unwrap();
     assert_eq!(left.get::<_, &str>(0), FAILS);
     assert!(left.get::<_, &str>(1).contains("iSAMS refuses the API key"), "{}", left.get::<_, &str>(1));
@@ -162,7 +162,7 @@ async fn every_school_ends_right_though_a_worker_is_killed() {
         }
         assert_eq!(contents(&store, id).await, contents(&expected, id).await, "{id}");
     }
-    // What the killed worker had under way ran twice at most, and no other school ran again.
+    // The killed worker's jobs ran twice at most, and no other school ran again.
     let twice =
         "SELECT count(*) FROM (SELECT school FROM rollmark.runs WHERE purpose = 'window' AND school <> 'school-1'
                  GROUP BY school HAVING count(*) > 1) again";

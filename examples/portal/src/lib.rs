@@ -1,4 +1,4 @@
-//! What a portal built on rollmark looks like: a sync, a store, a page for a student's parents and one for the office.
+//! An example of a portal built on rollmark: a sync, a store, a page for a student's parents and one for the office.
 //!
 //! A real portal signs people in, and shows parents only their own children. That is left out here.
 
@@ -26,7 +26,7 @@ use rollmark::sync::{AttendanceSync, SyncReport, SyncRequest};
 use rollmark::testing::{FakeSchool, simulator::Simulator};
 use tokio::sync::RwLock;
 
-/// Whatever went wrong.
+/// An error of any kind.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// A portal of one made-up school.
@@ -43,14 +43,14 @@ pub struct Portal {
     office: RwLock<Option<Arc<Office>>>,
 }
 
-/// What the last sync left for the office.
+/// What the office should know from the last sync.
 struct Office {
     report: SyncReport,
     untaken: Vec<UntakenRegister>,
     checks: Vec<Check>,
 }
 
-/// A student's marks with their reasons, by date and session, and since when each is known.
+/// A student's marks with their reasons, by date and session, and the earliest moment that each can show.
 type Marks = BTreeMap<(NaiveDate, Session), (Arc<Mark>, DateTime<Utc>)>;
 
 impl Portal {
@@ -73,7 +73,7 @@ impl Portal {
         Ok(portal)
     }
 
-    /// What a portal does every night, and when the office asks for it.
+    /// Syncs, as a portal does every night, and when the office asks for it.
     pub async fn sync(&self) -> Result<(), Failure> {
         let request = SyncRequest::overnight(self.today()).with_now((self.now)());
         let window = request.scope().window();
@@ -106,7 +106,7 @@ impl Portal {
     }
 }
 
-/// What the store and the source say of a failure names no pupil, so it can be shown.
+/// A failure, which can be shown: neither the store nor the source names a pupil in it.
 struct Problem(Failure);
 
 impl<E: Into<Failure>> From<E> for Problem {

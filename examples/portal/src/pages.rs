@@ -1,4 +1,4 @@
-//! The pages: server-rendered, without scripts, fonts or anything else from elsewhere.
+//! The pages: server-rendered, without scripts, external fonts or anything else from elsewhere.
 
 use chrono::{Datelike, Days, Months, NaiveDate, Weekday};
 use maud::{DOCTYPE, Markup, html};
@@ -40,7 +40,7 @@ pub fn month(portal: &Portal, student: &StudentId, summary: &Summary, marks: &Ma
         ("code without an agreed meaning", sums.unclassified.values().sum()),
         ("no mark", summary.no_mark().values().sum()),
     ];
-    // Weekends only where there is school.
+    // Weekends are shown only if there was school.
     let days = if marks.keys().any(|(date, _)| date.weekday().num_days_from_monday() > 4) { 7 } else { 5 };
     let weeks = first.week(Weekday::Mon).first_day().iter_weeks().take_while(|monday| *monday <= last);
     let (previous, next) = (first - Months::new(1), first + Months::new(1));

@@ -1,4 +1,4 @@
-//! Looks at the pages in headless Chromium, as the people who use them would.
+//! Tests the pages in headless Chromium, as the people who use them would see them.
 //!
 //! Needs `chromedriver` in the path, and the accessibility checker axe: `npm install --no-save axe-core`.
 
@@ -17,7 +17,7 @@ fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_795_197_600, 0).expect("2026-11-20T18:00:00Z")
 }
 
-/// Ends with the test, whatever becomes of that.
+/// A process that ends with the test, however the test ends.
 struct Driver(Child);
 
 impl Drop for Driver {
@@ -49,7 +49,7 @@ async fn serve(portal: &Arc<Portal>) -> Result<String, Failure> {
     Ok(url)
 }
 
-/// What axe finds against the page as it is shown now.
+/// The problems that axe finds in the page as it is shown now.
 async fn complaints(page: &WebDriver) -> Result<Vec<String>, Failure> {
     let axe = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/node_modules/axe-core/axe.min.js"))?;
     page.execute(axe, Vec::new()).await?;
@@ -57,7 +57,7 @@ async fn complaints(page: &WebDriver) -> Result<Vec<String>, Failure> {
     Ok(page.execute_async(run, Vec::new()).await?.convert()?)
 }
 
-/// A phone's width, or a desk's; light or dark; the screen or paper.
+/// The width of a phone or of a desktop; light or dark; screen or paper.
 async fn look(page: &WebDriver, width: u32, scheme: &str, media: &str) -> Result<(), Failure> {
     let size = json!({"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": false});
     page.cdp().send_raw("Emulation.setDeviceMetricsOverride", size).await?;
@@ -66,7 +66,7 @@ async fn look(page: &WebDriver, width: u32, scheme: &str, media: &str) -> Result
     Ok(())
 }
 
-/// What the page says once it says this: a click does not wait for the page that it leads to.
+/// The text of the page once it contains the expected text: a click does not wait for the page that it leads to.
 async fn text_with(page: &WebDriver, expected: &str) -> Result<String, Failure> {
     let asked = std::time::Instant::now();
     loop {
@@ -106,7 +106,7 @@ async fn parents_see_a_month_with_reasons_and_the_office_what_to_do() -> Result<
     let text = page.find(By::Tag("main")).await?.text().await?;
     assert!(text.contains("1 left out: register not taken"), "{text}");
 
-    // Reasons show when a mark is chosen, also by keyboard.
+    // Reasons show when a mark is chosen, including by keyboard.
     let absence = page.find(By::Css("td button.authorised")).await?;
     let name = absence.attr("aria-label").await?.unwrap_or_default();
     let reason = page.find(By::Id(absence.attr("popovertarget").await?.unwrap_or_default())).await?;
@@ -118,7 +118,7 @@ async fn parents_see_a_month_with_reasons_and_the_office_what_to_do() -> Result<
     assert_eq!(complaints(&page).await?, Vec::<String>::new());
     absence.click().await?;
 
-    // What is not confirmed says nothing else.
+    // A mark that is not confirmed says nothing else.
     let open = page.find(By::Css("td button.unconfirmed")).await?;
     assert_eq!(open.text().await?, "?");
     assert_eq!(open.attr("aria-label").await?.as_deref(), Some("PM, 20 November: not confirmed yet"));
@@ -142,7 +142,7 @@ async fn parents_see_a_month_with_reasons_and_the_office_what_to_do() -> Result<
     assert!(page.find(By::Css("td button.authorised")).await?.is_displayed().await?);
     look(&page, 1000, "light", "").await?;
 
-    // The office sees which registers are missing, and that they are there after the next sync.
+    // The office sees which registers were not taken, and that they are taken after the next sync.
     page.goto(&url).await?;
     let main = page.find(By::Tag("main")).await?.text().await?;
     assert!(main.contains("13:30 (PM): not taken for 6 of 40 students"), "{main}");

@@ -1,4 +1,4 @@
-//! What replaces the ids and texts of pupils in masked replies.
+//! Replaces the ids and texts of pupils in masked replies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -10,21 +10,21 @@ use crate::model::{PeriodId, RawCode, Record, RecordId, Session, StudentId, comp
 /// The masked id of each student.
 pub(super) type Masks = Arc<Mutex<BTreeMap<StudentId, StudentId>>>;
 
-/// What one student's records hold. Ids and texts decide ties between records of one student (R1.4, R4, R6.2), so their
-/// order stays within a student; across students it would be the order of the roll.
+/// The ids and texts of one student's records. They decide ties between records of one student (R1.4, R4, R6.2), so their
+/// order is kept within a student; across students it would show the order of the roll.
 #[derive(Default)]
 struct Held {
     ids: BTreeSet<RecordId>,
     texts: BTreeSet<Box<str>>,
 }
 
-/// What replaces what of one student's records.
+/// The replacements in one student's records.
 struct Own {
     ids: BTreeMap<RecordId, RecordId>,
     texts: BTreeMap<Box<str>, Box<str>>,
 }
 
-/// What replaces what.
+/// The replacements in all records.
 pub(super) struct Mask {
     students: BTreeMap<StudentId, StudentId>,
     own: BTreeMap<StudentId, Own>,
@@ -36,7 +36,7 @@ pub(super) struct Mask {
 }
 
 impl Mask {
-    /// The records, masked, in an order that says nothing, and the masked id of each student.
+    /// The masked records in an order that reveals nothing, and the masked id of each student.
     pub(super) fn apply_to(records: Vec<Record>) -> (Vec<Record>, BTreeMap<StudentId, StudentId>) {
         let mask = Self::of(&records);
         let mut masked: Vec<Record> = records.into_iter().map(|record| mask.apply(record)).collect();
@@ -163,8 +163,8 @@ fn shuffled<T>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     items
 }
 
-/// Numbers students as chance has it. Ids that differ only in case still do: `student-00000001-x`, `student-00000001-X`
-/// (R1.7).
+/// Numbers students at random. Ids that differ only in case still differ only in case: `student-00000001-x`,
+/// `student-00000001-X` (R1.7).
 fn mask_students<'a>(students: impl Iterator<Item = &'a StudentId>) -> BTreeMap<StudentId, StudentId> {
     let mut alike: BTreeMap<String, Vec<StudentId>> = BTreeMap::new();
     for student in students {
@@ -172,7 +172,7 @@ fn mask_students<'a>(students: impl Iterator<Item = &'a StudentId>) -> BTreeMap<
     }
     let mut masks = BTreeMap::new();
     for (number, group) in (1_u64..).zip(shuffled(alike.into_values())) {
-        // As many letters as tell the group's members apart by their case.
+        // Enough letters to distinguish the group's members by case.
         let letters = usize::BITS - (group.len() - 1).leading_zeros();
         for (member, student) in shuffled(group).into_iter().enumerate() {
             let case = |letter| if member >> letter & 1 == 0 { 'x' } else { 'X' };
@@ -184,8 +184,8 @@ fn mask_students<'a>(students: impl Iterator<Item = &'a StudentId>) -> BTreeMap<
     masks
 }
 
-/// Numbers the texts that must not stay. In the order of code points, which decides between records that are equal
-/// otherwise, each keeps its place among those that stay: it begins with the one before it.
+/// Numbers the texts that must not stay. The order of code points decides between records that are otherwise equal, so each
+/// text keeps its place among those that stay: its replacement begins with the text before it.
 fn mask_others(texts: BTreeSet<Box<str>>, stays: impl Fn(&str) -> bool) -> BTreeMap<Box<str>, Box<str>> {
     // Two spaces sort before what may follow in a longer text that stays; alone they would be trimmed.
     let mut prefix = "!".to_owned();

@@ -1,4 +1,4 @@
-//! Replies that are kept in files, and read again without the management system.
+//! Replies that are saved in files, and read again without the management system.
 
 mod mask;
 
@@ -26,30 +26,30 @@ use crate::model::{Cause, FeedTime, Record, StudentId};
 
 /// A century.
 const LONGEST_CACHE: TimeDelta = TimeDelta::days(100 * 366);
-/// Records that are read together.
+/// The number of records that are read together.
 const BATCH: usize = 256;
-/// No record that a source may keep is longer.
+/// The greatest length in bytes of a saved record.
 const LONGEST_LINE: usize = 16 << 20;
 const LONGEST_MANIFEST: u64 = 16 << 20;
-/// How the names of files of records end, and of files that are still written.
+/// The ends of file names: of files of records, and of files that are still being written.
 const RECORDS: &str = ".records.jsonl";
 const UNFINISHED: &str = ".part";
 
-/// The form of what is kept, of manifests and records alike.
+/// The version of the file format, for manifests and records alike.
 const FORMAT: u32 = 1;
 
-/// What is kept of a complete fetch beside its records.
+/// What is saved about a complete fetch in addition to its records.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Manifest {
     fetched_at: DateTime<Utc>,
     #[serde(flatten)]
     capabilities: Capabilities,
     records: u64,
-    /// Of the file of records.
+    /// The hash of the file of records.
     records_sha256: String,
     parts: Vec<Part>,
     undecided_fields: Vec<String>,
-    /// What the source's things are called; replies that were kept before this field are iSAMS's.
+    /// The names of things in the source; replies that were saved before this field existed are from iSAMS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wording: Option<Wording>,
 }
@@ -59,14 +59,14 @@ struct Manifest {
 struct Sealed {
     format: u32,
     fetch: Manifest,
-    /// Of the manifest, so that a count that was altered shows.
+    /// The hash of the manifest, so that an altered count is noticed.
     sha256: String,
 }
 
-/// All that is read of a manifest before its form is known.
+/// The part of a manifest that is read before its format is known.
 #[derive(Deserialize)]
 struct Form {
-    /// There was none at first.
+    /// The first version did not have this field.
     format: Option<u32>,
 }
 
@@ -106,7 +106,7 @@ impl Manifest {
     }
 }
 
-/// A cache expiry as a manifest keeps it: in whole seconds, from zero to a century.
+/// A cache expiry as a manifest holds it: in whole seconds, from zero to a century.
 fn kept_expiry(expiry: TimeDelta) -> TimeDelta {
     TimeDelta::seconds(expiry.clamp(TimeDelta::zero(), LONGEST_CACHE).num_seconds())
 }
@@ -136,7 +136,7 @@ fn is_real(date: NaiveDate) -> bool {
     (1..=9999).contains(&date.year())
 }
 
-/// Opens a regular file: a pipe or a device in its place could go on without an end.
+/// Opens a regular file: a pipe or a device in its place could go on forever.
 fn open_regular(path: &Path) -> Result<File, SourceError> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => File::open(path).map_err(|error| failed("read", path, &error)),
@@ -152,8 +152,8 @@ fn open_regular(path: &Path) -> Result<File, SourceError> {
 ///
 /// It keeps every record as it was read, before any rule, and not the bytes that were sent. So it works for every kind
 /// of source, and holds nothing that rollmark does not read. The records are pupils' data, unless they are
-/// [masked](Self::with_masking). On Unix, only their owner can read the files. A fetch that fails leaves no files; what
-/// a killed run left unfinished is removed by the next run.
+/// [masked](Self::with_masking). On Unix, only their owner can read the files. A fetch that fails leaves no files; the
+/// next run removes what a killed run left unfinished.
 ///
 /// ```no_run
 /// # fn example(source: std::sync::Arc<dyn rollmark::source::AttendanceSource>) -> Result<(), rollmark::source::SourceError> {
@@ -222,7 +222,7 @@ impl SavingSource {
 
     /// Sets whether to mask the records: ids of students, records and periods, comments, reasons, names of periods and
     /// codes, session flags that are neither `am` nor `pm`, and codes that the code table does not have are replaced by
-    /// numbered ones. Every decision and every issue stays the same. Students and records are put in a random order, so
+    /// numbered ones. Every decision and every issue stays the same. Students and records are put in random order, so
     /// that a class list does not show who is who. Times, code ids and letters stay as they are. A fetch is held in
     /// memory until it is complete.
     #[must_use]
@@ -231,13 +231,13 @@ impl SavingSource {
         self
     }
 
-    /// The id of a student in the masked replies of the last fetch, once that is complete.
+    /// The id of a student in the masked replies of the last fetch, once that fetch is complete.
     pub fn masked_student(&self, student: &StudentId) -> Option<StudentId> {
         self.masks.lock().unwrap_or_else(PoisonError::into_inner).get(student).cloned()
     }
 }
 
-/// Without the masks: they are the key to masked replies.
+/// Leaves out the masks, which are the key to masked replies.
 impl fmt::Debug for SavingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SavingSource")
@@ -273,7 +273,7 @@ impl AttendanceSource for SavingSource {
     }
 }
 
-/// What a run that has ended left unfinished. One that still writes holds a lock on its file.
+/// Removes a file that an ended run left unfinished. A run that is still writing holds a lock on its file.
 fn remove_leftover(entry: &DirEntry) {
     let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
     if is_file && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
@@ -281,14 +281,14 @@ fn remove_leftover(entry: &DirEntry) {
     }
 }
 
-/// Writes one fetch; its files get their names when it is complete, and go away otherwise.
+/// Writes one fetch; its files get their final names when it is complete, and are removed otherwise.
 struct Recorder {
     file: BufWriter<File>,
     hash: Sha256,
     records_path: PathBuf,
     manifest_path: PathBuf,
     manifest: Manifest,
-    /// What waits to be masked.
+    /// The records that wait to be masked.
     waiting: Option<Vec<Record>>,
     masks: Masks,
 }
@@ -306,7 +306,7 @@ fn create_private(path: &Path) -> Result<File, SourceError> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path).map_err(|error| failed("create", path, &error))?;
-    // Where a file system has no locks, a run that starts meanwhile takes the file for a leftover; this one then fails.
+    // If the file system has no locks, a run that starts meanwhile treats the file as a leftover; this run then fails.
     let _ = file.try_lock();
     Ok(file)
 }
@@ -390,7 +390,7 @@ impl Recorder {
         let sealed = Sealed { format: FORMAT, fetch: self.manifest.clone(), sha256 };
         let mut manifest = create_private(&unfinished(&self.manifest_path))?;
         serde_json::to_writer_pretty(&mut manifest, &sealed).map_err(|error| write_failed(error.into()))?;
-        // Another run can have been faster.
+        // Another run may have been faster.
         if self.manifest_path.exists() {
             return Err(in_use(self.manifest_path.parent().unwrap_or(&self.manifest_path)));
         }
@@ -410,7 +410,7 @@ impl Drop for Recorder {
     }
 }
 
-/// The replies that a [`SavingSource`] has kept, as a source. It can be asked for any part of what they cover.
+/// The replies that a [`SavingSource`] has saved, as a source. It can be asked for any part of what they cover.
 #[derive(Clone, Debug)]
 pub struct ReplaySource {
     folder: PathBuf,
@@ -419,7 +419,7 @@ pub struct ReplaySource {
 }
 
 impl ReplaySource {
-    /// Opens a folder of kept replies.
+    /// Opens a folder of saved replies.
     ///
     /// # Errors
     /// The folder holds no replies, or they can't be read.
@@ -451,14 +451,14 @@ impl ReplaySource {
         self.fetches.first().map(|(_, manifest)| manifest)
     }
 
-    /// Sets how old the replies could be when they were fetched. The default is what the original source said.
+    /// Sets how old the replies could be when they were fetched. The default is the original source's value.
     #[must_use]
     pub fn with_cache_expiry(mut self, expiry: TimeDelta) -> Self {
         self.fetches.iter_mut().for_each(|(_, manifest)| manifest.capabilities.cache_expiry = kept_expiry(expiry));
         self
     }
 
-    /// Sets whether the original source has a code table. The default is what that source said.
+    /// Sets whether the original source has a code table. The default is the original source's value.
     #[must_use]
     pub fn with_code_table(mut self, has: bool) -> Self {
         self.fetches.iter_mut().for_each(|(_, manifest)| manifest.capabilities.has_code_table = has);
@@ -478,7 +478,7 @@ fn altered(path: &Path) -> SourceError {
     )
 }
 
-/// Whether the file holds what was kept. That is looked at before any record counts.
+/// Checks that the file holds what was saved, before any record counts.
 fn check_records(path: &Path, manifest: &Manifest) -> Result<(), SourceError> {
     let mut file = open_regular(path)?;
     let mut hash = Sha256::new();
@@ -494,7 +494,7 @@ fn check_records(path: &Path, manifest: &Manifest) -> Result<(), SourceError> {
     if hex(hash) == manifest.records_sha256 { Ok(()) } else { Err(altered(path)) }
 }
 
-/// Reads one line; `None` for one that holds no record.
+/// Reads one line; `None` if it does not hold a record.
 fn read_record(line: &[u8]) -> Option<Record> {
     let record = serde_json::from_slice(line.strip_suffix(b"\n")?).ok()?;
     let times: Vec<FeedTime> = match &record {
@@ -509,7 +509,7 @@ fn read_record(line: &[u8]) -> Option<Record> {
     times.into_iter().all(is_possible).then_some(record)
 }
 
-/// Whether a feed can hold this time. The end of a day is kept as the next date's midnight, which can be in the year 10000.
+/// Whether a feed can hold this time. The end of a day is held as the next date's midnight, which can be in the year 10000.
 fn is_possible(time: FeedTime) -> bool {
     let date = time.as_written().date();
     let written = if time.is_end_of_day() { date.pred_opt() } else { Some(date) };

@@ -7,8 +7,8 @@ use super::failure::{Failure, Outcome};
 use super::rows::Value;
 use super::schema::{self, Schema};
 
-/// A connection that goes back into the pool only where its call succeeds. One whose call was dropped can still have work
-/// before it, and poolers mix that up with what comes next.
+/// A connection that goes back into the pool only if its call succeeds. A connection whose call was dropped can still have
+/// pending work, which poolers confuse with what comes next.
 pub(super) struct Connection(Option<Client>);
 
 impl Drop for Connection {
@@ -20,9 +20,9 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// A connection that works, and what it shows of the schema.
+    /// A connection that works, and the state of the schema.
     async fn get(pool: &Pool) -> Outcome<(Self, Schema)> {
-        // Connections that the server closed while they waited in the pool are taken out of it.
+        // Connections that the server closed while they waited in the pool are removed from it.
         let mut left = pool.status().max_size;
         loop {
             let mut connection = Self(Some(pool.get().await?));
@@ -33,7 +33,7 @@ impl Connection {
         }
     }
 
-    /// To read with; `None` where the schema is not there, so that there is nothing to read.
+    /// A connection for reading; `None` if the schema does not exist, so that there is nothing to read.
     pub(super) async fn to_read(pool: &Pool) -> Outcome<Option<Self>> {
         let (connection, schema) = Self::get(pool).await?;
         if schema == Schema::Missing {
@@ -43,7 +43,7 @@ impl Connection {
         Ok(Some(connection))
     }
 
-    /// To write with, after the schema is made or migrated.
+    /// A connection for writing, after the schema was made or migrated.
     pub(super) async fn to_write(pool: &Pool) -> Outcome<Self> {
         let (mut connection, schema) = Self::get(pool).await?;
         if schema != Schema::Current {
@@ -59,11 +59,11 @@ impl Connection {
     }
 
     fn client(&mut self) -> Outcome<&mut Client> {
-        // It is there until it is given back.
+        // The client is present until the connection is given back.
         self.0.as_mut().ok_or(Failure::Damaged)
     }
 
-    /// Begins to write. What others commit while this waits for a lock is seen by the next statement.
+    /// Begins a transaction. If a statement waits for a lock, the next one sees what others committed meanwhile.
     pub(super) async fn begin(&mut self) -> Outcome<Transaction<'_>> {
         let client: &mut tokio_postgres::Client = self.client()?;
         Ok(client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?)
@@ -80,7 +80,7 @@ impl Connection {
         Ok(rows)
     }
 
-    /// How many rows a call's only statement changes.
+    /// The number of rows that a call's only statement changes.
     pub(super) async fn execute(mut self, sql: &str, values: &[Value<'_>]) -> Outcome<u64> {
         let count = self.client()?.execute_typed(sql, values).await?;
         self.give_back();

@@ -1,4 +1,4 @@
-//! What goes wrong, and what is said of it.
+//! Failures and their messages.
 
 use std::error::Error;
 use std::io;
@@ -9,16 +9,16 @@ use tokio_postgres::error::SqlState;
 use crate::model::Cause;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// What goes wrong inside, before it is told.
+/// A failure inside, before it becomes a [`StoreError`].
 pub(super) enum Failure {
-    /// No connection could be had.
+    /// There was no connection.
     Pool(PoolError),
     /// A statement failed.
     Statement(tokio_postgres::Error),
     /// The commit itself failed.
     Commit(tokio_postgres::Error),
     Store(StoreError),
-    /// What the tables hold is not what was written.
+    /// The tables do not hold what was written.
     Damaged,
     /// A text in the tables can't be read.
     Unreadable(Cause),
@@ -125,7 +125,7 @@ fn is_of_lost_connection(code: &SqlState) -> bool {
         || [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::DATABASE_DROPPED].contains(code)
 }
 
-/// What PostgreSQL itself reports.
+/// The message for an error that PostgreSQL itself reports.
 fn of_code(code: &SqlState) -> (StoreErrorKind, &'static str) {
     use StoreErrorKind::{Busy, CannotOpen, Damaged, Failed, Full, ReadOnly, Unreachable};
     match code {
@@ -177,7 +177,7 @@ fn of_code(code: &SqlState) -> (StoreErrorKind, &'static str) {
     }
 }
 
-/// Why there is no connection, where the server did not say so.
+/// Why there is no connection, if the server did not say so.
 fn of_no_connection(error: &tokio_postgres::Error) -> (StoreErrorKind, &'static str) {
     // The kind of the error is only in its text, which holds no value.
     match error.to_string().as_str() {

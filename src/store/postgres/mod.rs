@@ -27,8 +27,8 @@ use super::{
 use crate::model::{SchoolId, Session, StudentId};
 use crate::rules::{Scope, Window};
 
-/// Marks, their history and the runs of any number of schools in a PostgreSQL database, in a schema `rollmark` of its own.
-/// It takes your pool of connections, so that TLS, timeouts and limits are yours. Clones share it.
+/// Keeps marks, their history and the runs of any number of schools in a PostgreSQL database, in its own schema `rollmark`.
+/// It uses your pool of connections, so that TLS, timeouts and limits are yours. Clones share the pool.
 ///
 /// ```no_run
 /// use deadpool_postgres::tokio_postgres::NoTls;
@@ -46,10 +46,10 @@ use crate::rules::{Scope, Window};
 /// ```
 ///
 /// # What a portal's SQL reads
-/// These views are a contract: columns are added, none is taken away. `school` is the [`SchoolId`]. Students, statuses and
+/// These views are a contract: columns can be added, but none is removed. `school` is the [`SchoolId`]. Students, statuses and
 /// the other ids compare by bytes (`COLLATE "C"`), so students sort by code point in any database. Times are to the microsecond.
 ///
-/// `rollmark.marks`, a row a live mark:
+/// `rollmark.marks`, one row for each live mark:
 ///
 /// | columns | hold |
 /// |---|---|
@@ -62,13 +62,14 @@ use crate::rules::{Scope, Window};
 /// | `run`, `seen_at`, `as_of_earliest`, `applied_at` | the run that last wrote it, when that run fetched, the earliest moment that the fetch can show, when it was written |
 /// | `cursor` | the change's place in the feed ([`ChangeCursor`]) |
 ///
-/// `rollmark.history`, a row a change: `cursor`, the columns of `marks` without `as_of_earliest` for what the mark became
-/// (null where `removed`), and `status_before`, `code_before`, `raw_code_before`, `minutes_late_before`.
+/// `rollmark.history`, one row for each change: `cursor`, the columns of `marks` without `as_of_earliest` for what the mark
+/// became (null where `removed`), and `status_before`, `code_before`, `raw_code_before`, `minutes_late_before`.
 ///
-/// `rollmark.runs`, a row a run: `school`, `run`, `purpose`, `fetched_at`, `as_of_earliest`, `applied_at`, `from_date`,
-/// `to_date`, `students` (null: all), and the counts `added`, `changed`, `unchanged`, `removed`, `withheld`, `kept`.
+/// `rollmark.runs`, one row for each run: `school`, `run`, `purpose`, `fetched_at`, `as_of_earliest`, `applied_at`,
+/// `from_date`, `to_date`, `students` (null: all), and the counts `added`, `changed`, `unchanged`, `removed`, `withheld`, `kept`.
 ///
-/// `rollmark.withheld`, a row a withheld change of the newest runs: `school`, `run`, `student`, `date`, `session`, `reason`.
+/// `rollmark.withheld`, one row for each withheld change of the newest runs: `school`, `run`, `student`, `date`, `session`,
+/// `reason`.
 ///
 /// ```sql
 /// -- What changed since yesterday?
@@ -79,12 +80,12 @@ use crate::rules::{Scope, Window};
 /// The tables behind the views can change with any version: neither read nor write them.
 ///
 /// # Making the schema
-/// The first call that writes makes the schema or brings an older one up to this version; [`migrate`](Self::migrate) does it
+/// The first call that writes makes the schema or brings an older one up to this version; [`migrate`](Self::migrate) does so
 /// at a time of your choice, and [`MIGRATIONS`](Self::MIGRATIONS) is the SQL for a tool of your own. Reading changes nothing: a
-/// database without the schema reads as empty. A schema that a newer version has made is refused.
+/// database without the schema reads as empty. A schema from a newer version is refused.
 ///
 /// # Rights
-/// Who migrates needs `CREATE` on the database, or owns an empty schema `rollmark`. Who syncs needs
+/// The user who migrates needs `CREATE` on the database, or owns an empty schema `rollmark`. The user who syncs needs
 /// `GRANT USAGE ON SCHEMA rollmark` and `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA rollmark`; a portal that
 /// only reads needs `USAGE` and `SELECT` on the views.
 ///
@@ -92,27 +93,27 @@ use crate::rules::{Scope, Window};
 /// - PostgreSQL 12 or later, in an encoding that has the texts of your source: UTF-8.
 /// - It works behind poolers in transaction mode: no statement has a name, and nothing is kept in the session. A lease is a row
 ///   with a token that grows; it goes by the server's clock.
-/// - A call takes one connection. Give a run two, so that it renews its lease while it writes; a pool of one works, as long as
-///   no write takes as long as a lease. A connection whose call failed or was dropped is closed; one that the server has closed
-///   meanwhile is replaced.
-/// - A replica can be read. Writing there is refused with [`ReadOnly`](crate::store::StoreErrorKind::ReadOnly).
+/// - A call takes one connection. Give a run two, so that it can renew its lease while it writes; a pool of one works, as long
+///   as no write takes as long as a lease. A connection whose call failed or was dropped is closed; a connection that the server
+///   has closed is replaced.
+/// - A replica can be read. Writing to it is refused with [`ReadOnly`](crate::store::StoreErrorKind::ReadOnly).
 /// - Schools write side by side; runs of one school take turns at its row, and no two runs can wait for each other.
-/// - Where the connection breaks during the commit, nobody knows whether it was done: the error says so, and the next run sees
-///   which.
+/// - If the connection breaks during the commit, it is not known whether the commit was done: the error says so, and the next
+///   run finds out.
 ///
 /// # Deleting
-/// What [`erase`](MarkStore::erase) and [`prune`](MarkStore::prune) delete is in no table and no view any more. The server
-/// overwrites the space at its next `VACUUM`; its write-ahead log and your backups keep it as long as you keep them.
+/// Data that [`erase`](MarkStore::erase) and [`prune`](MarkStore::prune) delete is no longer in any table or view. The server
+/// overwrites the space at its next `VACUUM`; its write-ahead log and your backups hold the data as long as you keep them.
 ///
 /// # Cost
-/// Of 93,000 marks, a first load takes less time than one plain insert of the same columns, a second, identical sync spends a
-/// tenth of a second in the store, and one student's month is read in a millisecond (`cargo bench --bench postgres`).
+/// With 93,000 marks, a first load takes less time than one plain insert of the same columns, a second, identical sync spends
+/// a tenth of a second in the store, and one student's month is read in a millisecond (`cargo bench --bench postgres`).
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: Pool,
 }
 
-/// Nothing of the pool: that knows the address and the user.
+/// Shows nothing of the pool, which knows the address and the user.
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresStore").finish_non_exhaustive()
@@ -120,8 +121,8 @@ impl fmt::Debug for PostgresStore {
 }
 
 impl PostgresStore {
-    /// The SQL of every migration with its number, for those who make the schema with a tool of their own. A text is one
-    /// transaction's work, and notes its number itself; [`migrate`](Self::migrate) then finds it done.
+    /// The SQL of every migration with its number, for those who make the schema with their own tool. Run each text in one
+    /// transaction. It records its number itself, so that [`migrate`](Self::migrate) finds it done.
     pub const MIGRATIONS: &[(i32, &str)] = schema::MIGRATIONS;
 
     /// The store in the database that this pool connects to. Nothing is read or written yet.
@@ -145,7 +146,7 @@ impl PostgresStore {
         Ok(self.to_read().await?.map(Connection::give_back).is_some())
     }
 
-    /// `None` where there is nothing to read.
+    /// `None` if there is nothing to read.
     async fn to_read(&self) -> Outcome<Option<Connection>> {
         Connection::to_read(&self.pool).await
     }
@@ -160,7 +161,7 @@ fn seconds(ttl: Duration) -> f64 {
     ttl.min(LONGEST_LEASE).as_secs_f64()
 }
 
-/// What of a scope a statement is narrowed by.
+/// The parts of a scope that narrow a statement.
 struct Narrowed<'a> {
     school: &'a str,
     from: NaiveDate,
@@ -176,7 +177,7 @@ impl<'a> Narrowed<'a> {
         Self { school: school.as_str(), from, to, students }
     }
 
-    /// `$1` to `$3`, and `$4` where students are named.
+    /// `$1` to `$3`, and `$4` if students are named.
     fn values(&self) -> Vec<Value<'_>> {
         let mut values: Vec<Value<'_>> =
             vec![(&self.school, Type::TEXT), (&self.from, Type::DATE), (&self.to, Type::DATE)];
@@ -187,8 +188,8 @@ impl<'a> Narrowed<'a> {
     }
 }
 
-/// The marks of everybody, and of named students: one text for both would make the planner read everything. Each is one
-/// statement, so that the revision and the marks are of one moment.
+/// The marks of all students, and of named students: with one text for both, the planner would read everything. Each is one
+/// statement, so that the revision and the marks are from the same moment.
 const READ_ALL: &str = concat!(
     "SELECT s.revision, c.student, c.date, c.session, ",
     content_columns!("c"),
@@ -209,7 +210,7 @@ const READ_NAMED: &str = concat!(
      WHERE s.school = $1"
 );
 
-/// Takes a lease that is free. One that ends later than its length from now was written before the clock was set back.
+/// Takes a free lease. A lease that ends later than its length from now was written before the clock was set back.
 const ACQUIRE: &str = "
     INSERT INTO rollmark.leases AS held (school, token, ends_at, length)
     VALUES ($1, 1, clock_timestamp() + make_interval(secs => $2), make_interval(secs => $2))
@@ -218,7 +219,7 @@ const ACQUIRE: &str = "
     WHERE held.ends_at <= clock_timestamp() OR held.ends_at > clock_timestamp() + held.length
     RETURNING token";
 
-/// `now()` is when the statement began: that it then waited takes the lease from nobody.
+/// `now()` is when the statement began: a caller does not lose its lease because the statement then waited.
 const RENEW: &str = "
     UPDATE rollmark.leases
     SET ends_at = clock_timestamp() + make_interval(secs => $3), length = make_interval(secs => $3)
@@ -250,7 +251,7 @@ impl PostgresStore {
         let transaction = connection.begin().await?;
         let mut row = SchoolRow::lock_or_add(&transaction, school.as_str()).await?;
         if let Some(token) = changes.lease() {
-            // Not in the statement that waits for the lock: that one sees the leases as they were before.
+            // This is a statement of its own: the one that waits for the lock sees the leases as they were before.
             let values: [Value<'_>; 2] = [(&school.as_str(), Type::TEXT), (&bigint(token.number()), Type::INT8)];
             if !transaction.query_typed_one(IS_HELD, &values).await?.try_get::<_, bool>(0)? {
                 return Err(StoreError::lease_lost().into());
@@ -294,7 +295,7 @@ impl PostgresStore {
 
     async fn read_feed(&self, school: &SchoolId, after: Option<ChangeCursor>, limit: usize) -> Outcome<Vec<FeedEntry>> {
         let Some(connection) = self.to_read().await? else { return Ok(Vec::new()) };
-        // One statement, so that nothing is committed between the reading of changes and of erasures.
+        // One statement, so that nothing is committed between reading the changes and reading the erasures.
         let sql = format!(
             "SELECT {CHANGE_COLUMNS}, e.entry, e.student, e.applied_at
              FROM rollmark.schools s
@@ -421,8 +422,8 @@ impl PostgresStore {
         let Some(row) = SchoolRow::lock(&transaction, school.as_str()).await? else { return Ok(Pruned::default()) };
         let midnight = moment(before.and_time(NaiveTime::MIN).and_utc());
         let values: [Value<'_>; 2] = [(&row.id, Type::INT4), (&midnight, Type::TIMESTAMPTZ)];
-        // The last change of a mark that was seen before says what the store showed at midnight. What follows a change that
-        // is gone has nothing before it.
+        // The last change of a mark that was seen before midnight says what the store showed then. A change whose previous
+        // change is gone has nothing before it.
         let changes = "
             WITH last AS (
                 SELECT student, date, session, max(entry) AS entry

@@ -12,7 +12,7 @@ use super::failure::{Failure, Outcome};
 use crate::model::{Decision, DecisionRule, MarkContent, RawCode, RecordId, RecordKind, StudentId};
 use crate::store::{Change, ChangeCursor, FeedEntry, MarkKey, Run, StoredMark, WithheldChange, WithheldReason, Write};
 
-/// A value for a statement, with its type: statements are not prepared under a name, since that breaks behind poolers.
+/// A value for a statement, with its type: statements are not prepared under a name, because that breaks behind poolers.
 pub(super) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// The columns of a mark's content, of the table `c`.
@@ -42,14 +42,14 @@ macro_rules! content_columns {
 }
 pub(super) use content_columns;
 
-/// How many columns `content_columns` are.
+/// The number of columns in `content_columns`.
 const OF_CONTENT: usize = 9;
 
-/// How many rows a statement writes: enough that the way to the server counts little, and few enough that a first load needs
+/// The number of rows that a statement writes: enough that round trips cost little, and few enough that a first load needs
 /// little memory.
 const ROWS: usize = 5_000;
 
-/// A date that PostgreSQL takes.
+/// The date, clamped to years that PostgreSQL accepts.
 pub(super) fn date_in_range(date: NaiveDate) -> NaiveDate {
     date.with_year(date.year().clamp(1, 9999)).unwrap_or(date)
 }
@@ -60,7 +60,7 @@ pub(super) fn moment(moment: DateTime<Utc>) -> DateTime<Utc> {
     in_range.trunc_subsecs(6)
 }
 
-/// A number of a row that is never negative.
+/// Reads a number of a row that is never negative.
 pub(super) fn count(number: i64) -> Outcome<u64> {
     u64::try_from(number).map_err(|_| Failure::Damaged)
 }
@@ -70,14 +70,14 @@ pub(super) fn bigint(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The mark's place, in three columns from this one on.
+/// The mark's place, from the three columns that start at `first`.
 fn key(row: &Row, first: usize) -> Outcome<MarkKey> {
     let session: &str = row.try_get(first + 2)?;
     let session = session.parse().map_err(|_| Failure::Damaged)?;
     Ok(MarkKey::new(row.try_get::<_, &str>(first)?, row.try_get(first + 1)?, session))
 }
 
-/// What a mark says, in the columns from this one on; `None` if it was removed or there is no row.
+/// What a mark says, from the columns that start at `first`; `None` if it was removed or there is no row.
 fn content(row: &Row, first: usize) -> Outcome<Option<MarkContent>> {
     let Some(status) = row.try_get::<_, Option<&str>>(first)? else { return Ok(None) };
     let text = |at: usize| row.try_get::<_, Option<&str>>(first + at);
@@ -95,7 +95,7 @@ fn content(row: &Row, first: usize) -> Outcome<Option<MarkContent>> {
     }))
 }
 
-/// A live mark: its place, its content, when its run fetched and what that can show at the earliest.
+/// A live mark: its place, its content, when its run fetched and the earliest moment that this fetch can show.
 pub(super) fn stored_mark(row: &Row, first: usize) -> Outcome<StoredMark> {
     let content = content(row, first + 3)?.ok_or(Failure::Damaged)?;
     let times = first + 3 + OF_CONTENT;
@@ -139,7 +139,7 @@ pub(super) fn feed_entry(row: &Row) -> Outcome<FeedEntry> {
 pub(super) struct SchoolRow {
     pub(super) id: i32,
     pub(super) revision: i64,
-    /// The last entry of its feed, also where that was pruned: no number is given twice.
+    /// The last entry of its feed, even if that was pruned: no number is given twice.
     pub(super) last_entry: i64,
     pub(super) last_run: i64,
 }
@@ -153,7 +153,7 @@ impl SchoolRow {
         Ok(Some(Self { id, revision, last_entry: row.try_get(2)?, last_run: row.try_get(3)? }))
     }
 
-    /// A row that is not there can't be locked, so it is added first; of two that add it, one waits for the other here.
+    /// A row that does not exist can't be locked, so it is added first; if two runs add it, one waits for the other here.
     pub(super) async fn lock_or_add(transaction: &Transaction<'_>, school: &str) -> Outcome<Self> {
         if let Some(row) = Self::lock(transaction, school).await? {
             return Ok(row);
@@ -183,7 +183,7 @@ pub(super) struct NewChange<'a> {
 }
 
 impl<'a> NewChange<'a> {
-    /// Those of the writes that change something.
+    /// The writes that change something.
     pub(super) async fn of(
         transaction: &Transaction<'_>,
         school: &SchoolRow,
@@ -212,7 +212,7 @@ impl<'a> NewChange<'a> {
         Ok(changes)
     }
 
-    /// Writes all of them, as the school's next entries.
+    /// Writes all changes, as the school's next entries.
     pub(super) async fn add_all(
         transaction: &Transaction<'_>,
         school: &SchoolRow,
@@ -226,7 +226,7 @@ impl<'a> NewChange<'a> {
             transaction.execute_typed(sql, &values).await?;
         }
         let starts = (school.last_entry + 1..).step_by(ROWS);
-        // While the server writes some, the next ones are on their way.
+        // While the server writes some rows, the next ones are on their way.
         futures::stream::iter(starts.zip(changes.chunks(ROWS)))
             .map(Ok)
             .try_for_each_concurrent(2, async |(first, changes)| {
@@ -236,7 +236,7 @@ impl<'a> NewChange<'a> {
     }
 }
 
-/// The latest change of each of these places that has any, and what it made of the mark.
+/// The latest change of each of these places, if it has any, and the mark after it.
 async fn latest(
     transaction: &Transaction<'_>,
     school: &SchoolRow,
@@ -348,7 +348,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Writes a run. Whether its withheld changes are kept is false where there are some that nobody listed.
+/// Writes a run. `keeps_withheld` is false if the run withheld changes that are not listed.
 pub(super) async fn add_run(
     transaction: &Transaction<'_>,
     school: i32,
@@ -388,7 +388,7 @@ fn students_of(run: &Run) -> Option<Vec<&str>> {
     Some(run.scope.students()?.iter().map(StudentId::as_str).collect())
 }
 
-/// Writes what of a run an erasure changes.
+/// Writes the parts of a run that an erasure changes.
 pub(super) async fn update_run(transaction: &Transaction<'_>, school: i32, run: &Run) -> Outcome<()> {
     let values: [Value<'_>; 4] = [
         (&school, Type::INT4),
@@ -448,7 +448,7 @@ pub(super) async fn add_withheld(
     Ok(())
 }
 
-/// A withheld change, in the columns from the second on; `None` where there is none.
+/// A withheld change, from the columns that start at the second; `None` if there is none.
 pub(super) fn withheld(row: &Row) -> Outcome<Option<WithheldChange>> {
     let Some(reason) = row.try_get::<_, Option<&str>>(4)? else { return Ok(None) };
     Ok(Some(WithheldChange::new(key(row, 1)?, reason.parse().unwrap_or(WithheldReason::Unknown))))

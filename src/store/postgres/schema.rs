@@ -9,14 +9,14 @@ use crate::store::{StoreError, StoreErrorKind};
 /// Every migration with its number, which it writes into `rollmark.migrations` itself.
 pub(super) const MIGRATIONS: &[(i32, &str)] = &[(1, include_str!("migration_1.sql"))];
 
-/// Any number that no other program is likely to lock; "rollmark" in ASCII.
+/// A number that no other program is likely to lock: "rollmark" in ASCII.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(x'726F6C6C6D61726B'::bigint)";
 
 fn newest() -> i32 {
     MIGRATIONS.last().map_or(0, |(number, _)| *number)
 }
 
-/// What a database holds of ours.
+/// The state of rollmark's schema in a database.
 #[derive(PartialEq, Eq)]
 pub(super) enum Schema {
     Missing,
@@ -54,8 +54,8 @@ impl Schema {
 /// Makes or changes the schema, one program at a time.
 pub(super) async fn migrate(transaction: &Transaction<'_>) -> Outcome<()> {
     transaction.batch_execute(MIGRATION_LOCK).await?;
-    // Another program may have been faster. What it made shows in the catalogue's own tables: to_regclass answers from a cache
-    // that does not hear of it while this waits for the lock.
+    // Another program may have been faster. What it made is visible in the catalogue's own tables, but not to to_regclass, whose
+    // cache is not updated while this waits for the lock.
     let is_there = "SELECT EXISTS (
         SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'rollmark' AND c.relname = 'migrations')";

@@ -1,4 +1,4 @@
-//! What goes wrong, and what is said of it.
+//! Failures and their messages.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use rusqlite::{ErrorCode, ffi};
 use crate::model::Cause;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// What goes wrong inside, before it is told with the file's name.
+/// A failure inside, before it becomes a [`StoreError`] with the file's name.
 pub(super) enum Failure {
     Sqlite(rusqlite::Error),
     Store(StoreError),
-    /// What the file holds is not what was written.
+    /// The file does not hold what was written.
     Damaged,
     /// A text in the file can't be read.
     Unreadable(Cause),
@@ -76,7 +76,7 @@ impl Failure {
                 Some(ErrorCode::CannotOpen) => {
                     (StoreErrorKind::CannotOpen, "can't be opened; check the path and the permissions")
                 }
-                // Without a code of SQLite's, a row is missing or holds another kind of value.
+                // If there is no SQLite code, a row is missing or holds another kind of value.
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => damaged,
                 _ => (StoreErrorKind::Failed, "has failed; nothing was written"),
             },
@@ -89,7 +89,7 @@ impl Failure {
     }
 }
 
-/// SQLite's codes and its name for them; never the text of an error, which can quote a value.
+/// SQLite's codes and the name of the error; never its text, which can quote a value.
 fn cause_of(error: &rusqlite::Error) -> Cause {
     match error.sqlite_error() {
         Some(error) => {

@@ -1,4 +1,4 @@
-//! The file itself: where it is, whether it is ours, how it is made, and what is said when it fails.
+//! The file itself: where it is, whether it is ours, how it is made, and the messages when it fails.
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
@@ -16,27 +16,27 @@ use super::schema::create_tables;
 use crate::model::Cause;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// "roll" in ASCII: tells our files from other programs' databases.
+/// "roll" in ASCII: distinguishes our files from other programs' databases.
 const APPLICATION_ID: i32 = 0x726F_6C6C;
 const VERSION: i32 = 5;
-/// How long a call waits for other programs: many schools that write into one file take turns.
+/// The longest time that a call waits for other programs: many schools that write into one file take turns.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
-/// Waits differ by chance, so that those who wait do not all come back at once.
+/// Waits are random, so that waiting programs do not all come back at once.
 const WAIT_MS: std::ops::RangeInclusive<u64> = 2..=80;
 
 fn refused<T>(path: &Path, kind: StoreErrorKind, what: impl std::fmt::Display) -> Outcome<T> {
     Err(StoreError::new(kind, format!("the store {} {what}", path.display())).into())
 }
 
-/// The system refuses to open the file.
+/// The error when the system refuses to open the file.
 fn cannot<T>(path: &Path, what: &str, error: &std::io::Error) -> Outcome<T> {
     let message = format!("the store {} {what}", path.display());
     Err(StoreError::new(StoreErrorKind::CannotOpen, message).with_cause(Cause::of_io(error)).into())
 }
 
-/// Does the work again while other programs keep the file busy, for so long at most.
+/// Repeats the work while other programs keep the file busy, for `longest` at most.
 ///
-/// SQLite's own waiting does not serve: it is not asked where the kind of journal changes, and it holds the connection.
+/// SQLite's own waiting is not enough: it is not used when the journal mode changes, and it holds the connection.
 pub(super) fn patiently<T>(longest: Duration, mut work: impl FnMut() -> Outcome<T>) -> Outcome<T> {
     let started = Instant::now();
     loop {
@@ -49,9 +49,9 @@ pub(super) fn patiently<T>(longest: Duration, mut work: impl FnMut() -> Outcome<
     }
 }
 
-/// The file that a path names, its links followed; `None` where nothing is there, in a folder that is.
+/// The file that a path names, after following links; `None` if the file does not exist but its folder does.
 ///
-/// What can't be looked at is an error: it must not pass for a store that holds nothing.
+/// A file that can't be looked at is an error: it must not pass for an empty store.
 fn locate(path: &Path) -> Outcome<Option<PathBuf>> {
     if path.as_os_str().is_empty() {
         let message = "the path of the store is empty; name a file";
@@ -89,8 +89,8 @@ fn locate(path: &Path) -> Outcome<Option<PathBuf>> {
     }
 }
 
-/// Makes an empty file that only its owner can read; SQLite gives its companions the same permissions. One that is there by
-/// now, made by another run, stays as it is.
+/// Makes an empty file that only its owner can read; SQLite gives its companion files the same permissions. A file that another
+/// run has made meanwhile stays as it is.
 fn create(path: &Path) -> Outcome<PathBuf> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -108,7 +108,7 @@ fn create(path: &Path) -> Outcome<PathBuf> {
 }
 
 fn connect(file: &Path, access: OpenFlags) -> Outcome<Connection> {
-    // The links were followed already; another one now was put there by somebody else.
+    // The links were already followed; a link that is there now was put there by somebody else.
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(Duration::ZERO)?;
@@ -137,11 +137,11 @@ pub(super) fn open_again(path: &Path) -> Outcome<Connection> {
     Ok(connection)
 }
 
-/// What holds for a connection that writes.
+/// Sets the options of a connection that writes.
 fn configure(connection: &Connection) -> Outcome<()> {
-    // What is deleted is overwritten.
+    // Deleted data is overwritten.
     connection.pragma_update(None, "secure_delete", true)?;
-    // What is committed survives a loss of power too.
+    // Committed data survives a loss of power.
     connection.pragma_update(None, "synchronous", "FULL")?;
     Ok(())
 }
@@ -164,7 +164,7 @@ fn empty() -> Outcome<Connection> {
     Ok(empty)
 }
 
-/// An older version's store in memory, as this version would write it.
+/// A copy in memory of an older version's store, migrated to this version.
 fn migrated_copy(connection: &Connection, version: i32) -> Outcome<Connection> {
     let mut copy = Connection::open_in_memory()?;
     if Backup::new(connection, &mut copy)?.step(-1)? != StepResult::Done {
@@ -177,9 +177,9 @@ fn migrated_copy(connection: &Connection, version: i32) -> Outcome<Connection> {
     Ok(copy)
 }
 
-/// The version of a file of ours that is sound; `None` for one that is still empty.
+/// The version of a file if it is ours and sound; `None` if it is still empty.
 fn check(connection: &mut Connection, path: &Path) -> Outcome<Option<i32>> {
-    // All of one moment: another process may be about to make the tables.
+    // All reads are from one moment: another process may be about to make the tables.
     let transaction = connection.transaction()?;
     let version = version(&transaction, path)?;
     if version.is_some() {
@@ -212,11 +212,11 @@ fn version(connection: &Connection, path: &Path) -> Outcome<Option<i32>> {
     }
 }
 
-/// Makes the file one of ours and of this version, unless it is.
+/// Makes the file one of ours and of this version, unless it already is.
 fn prepare(connection: &mut Connection, path: &Path) -> Outcome<()> {
     configure(connection)?;
     if check(connection, path)? != Some(VERSION) {
-        // Readers do not wait for a writer, and the writer not for them.
+        // Readers do not wait for a writer, and a writer does not wait for readers.
         connection.pragma_update(None, "journal_mode", "WAL")?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Another process may have been faster.
@@ -232,7 +232,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// Writes everything into the file itself, so that nothing of what was deleted is left in its log.
+/// Writes everything into the file itself, so that no deleted data is left in its log.
 pub(super) fn empty_log(connection: &Connection) -> Outcome<()> {
     match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))? {
         false => Ok(()),

@@ -12,11 +12,11 @@ use super::schema::{CHANGES, WITHHELD, create_tables};
 use crate::model::{Mark, MarkContent};
 use crate::store::{MarkKey, Run};
 
-/// Versions 3 and 4 held what a mark says as JSON, and version 3 not what runs withheld. Versions 1 and 2 held a mark whole in
-/// its change, without the time at which it was written. Version 1 had no checksums either, no lengths of leases, and each
-/// code's name with every mark.
+/// Versions 3 and 4 held the content of a mark as JSON, and version 3 did not hold what runs withheld. Versions 1 and 2 held a
+/// whole mark in its change, without the time at which it was written. Version 1 also had no checksums and no lengths of leases,
+/// and held each code's name with every mark.
 ///
-/// Their leases are over: a run of an older version that still holds one can't write into the new tables.
+/// Old leases are over: a run of an older version that still holds one can't write into the new tables.
 pub(super) fn from_older(transaction: &Transaction<'_>, version: i32) -> Outcome<()> {
     let old_tables: &[&str] = match version {
         3 | 4 => return from_3_or_4(transaction, version),
@@ -82,12 +82,12 @@ pub(super) fn from_older(transaction: &Transaction<'_>, version: i32) -> Outcome
     Ok(())
 }
 
-/// A row of version 1 has no checksum.
+/// Checks an old row; a row of version 1 has no checksum.
 fn verify_old(row: &impl Serialize, kept: Option<u32>) -> Outcome<()> {
     kept.map_or(Ok(()), |kept| verify(row, kept))
 }
 
-/// Rows as version 2 has made its checksums of them.
+/// Rows in the form over which version 2 made its checksums.
 #[derive(Serialize)]
 struct OldSchool<'a> {
     id: i64,
@@ -143,7 +143,7 @@ fn moment(text: &str) -> Outcome<DateTime<Utc>> {
     Ok(DateTime::parse_from_rfc3339(text)?.to_utc())
 }
 
-/// A change as versions 3 and 4 have made its checksum of it. Its decision has stayed as it was.
+/// A change in the form over which versions 3 and 4 made its checksum. The form of its decision has not changed.
 #[derive(Serialize)]
 struct JsonChange {
     id: i64,

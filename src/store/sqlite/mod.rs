@@ -23,15 +23,15 @@ use super::{
 use crate::model::{SchoolId, StudentId};
 use crate::rules::Scope;
 
-/// Marks, their history and the runs of any number of schools in one SQLite file. Clones share one connection; several
+/// Keeps marks, their history and the runs of any number of schools in one SQLite file. Clones share one connection; several
 /// processes can use the file.
 ///
-/// A commit is on the disk before [`apply`](MarkStore::apply) returns. The file belongs to this library; it has to lie on
-/// a local disk, since network file systems do not keep SQLite's locks. What [`erase`](MarkStore::erase) and
+/// A commit is on the disk before [`apply`](MarkStore::apply) returns. The file belongs to this library. It must lie on a
+/// local disk, because network file systems do not keep SQLite's locks. Data that [`erase`](MarkStore::erase) and
 /// [`prune`](MarkStore::prune) delete is overwritten, in the file and in its log.
 ///
 /// # Cost
-/// Opening a file looks at every row of it. Of 93,000 marks, a first load takes 1.4 times as long as plain inserts of the same
+/// Opening a file reads every row. With 93,000 marks, a first load takes 1.4 times as long as plain inserts of the same
 /// columns, and one student's month is read in less than a millisecond (`cargo bench --bench store --all-features`).
 ///
 /// ```
@@ -50,8 +50,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file and creates it if needed; its folder must exist. A file from an older version is upgraded. On Unix, a
-    /// new file can be read by its owner only; an existing file keeps its permissions. SQLite's companion files have the
+    /// Opens the file and creates it if needed; its folder must exist. A file from an older version is upgraded. On Unix,
+    /// only the owner can read a new file; an existing file keeps its permissions. SQLite's companion files have the
     /// permissions of the file.
     ///
     /// # Errors
@@ -62,20 +62,20 @@ impl SqliteStore {
         Ok(Self::around(path, connection, false))
     }
 
-    /// Opens the file to read only: it is neither created nor changed. Where nothing is there, in a folder that is, the
-    /// store is empty.
+    /// Opens the file for reading only: it is neither created nor changed. If the file does not exist but its folder does,
+    /// the store is empty.
     ///
     /// # Errors
-    /// The file can't be reached, is damaged, another program's, or a newer version's.
+    /// The file can't be reached, is damaged, or belongs to another program or a newer version.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let connection = file::open_read_only(path).map_err(|failure| failure.told_of(path))?;
         Ok(Self::around(path, connection, true))
     }
 
-    /// The same file with a connection of its own, so that neither waits for what the other does. The file is not looked at
-    /// again as a whole, which for a file of many schools takes most of the time of opening it. What was opened to read only
-    /// shares its connection.
+    /// The same file with a separate connection, so that neither store waits for the other's work. The rows of the file are not
+    /// all read again, which takes most of the time of opening a file with many schools. A store that was opened for reading
+    /// only shares its connection.
     ///
     /// # Errors
     /// The file can't be reached any more.
@@ -91,15 +91,16 @@ impl SqliteStore {
         Self { path: path.to_owned(), connection: Arc::new(Mutex::new(connection)), is_read_only }
     }
 
-    /// Does the work on a thread where waiting for the disk blocks nobody. The work goes on if the caller drops the call.
+    /// Does the work on a thread where waiting for the disk blocks no other task. The work goes on if the caller drops the
+    /// call.
     async fn call<T: Send + 'static>(
         &self,
         mut work: impl FnMut(&mut Connection) -> Outcome<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let shared = Arc::clone(&self.connection);
         let done = tokio::task::spawn_blocking(move || {
-            // Between two tries the connection is free, so that a lease can be renewed. A transaction that a panic cut
-            // short was rolled back when it was dropped.
+            // Between two tries the connection is free, so that a lease can be renewed. A transaction that a panic
+            // interrupted was rolled back when it was dropped.
             patiently(PATIENCE, || work(&mut shared.lock().unwrap_or_else(PoisonError::into_inner)))
         });
         let outcome = done.await.map_err(|_| {
@@ -112,7 +113,7 @@ impl SqliteStore {
     }
 }
 
-/// Now, by the clock that all processes of a machine share.
+/// The current time, by the clock that all processes of a machine share.
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_millis().try_into().unwrap_or(i64::MAX)
@@ -127,8 +128,8 @@ fn set_lease(transaction: &Transaction<'_>, school: &SchoolRow, length: Duration
     Ok(())
 }
 
-/// Whether the token is the newest and had not run out when its holder asked. That the call then had to wait for other
-/// programs takes nothing from anybody: another run that had taken the lease since would hold a newer token.
+/// Checks that the token is the newest and had not run out when its holder asked. It does no harm that the call then waited
+/// for other programs: another run that had taken the lease since would hold a newer token.
 fn check_lease(transaction: &Transaction<'_>, school: &SchoolRow, token: LeaseToken, asked_ms: i64) -> Outcome<()> {
     let until: i64 =
         transaction.query_row("SELECT lease_until_ms FROM schools WHERE id = ?1", [school.id], |row| row.get(0))?;
@@ -137,12 +138,12 @@ fn check_lease(transaction: &Transaction<'_>, school: &SchoolRow, token: LeaseTo
 }
 
 fn read_snapshot(connection: &mut Connection, school: &SchoolId, scope: &Scope) -> Outcome<Snapshot> {
-    // One transaction, so that the revision and the marks are of one moment.
+    // One transaction, so that the revision and the marks are from the same moment.
     let transaction = connection.transaction()?;
     let Some(school) = SchoolRow::find(&transaction, school)? else { return Ok(Snapshot::default()) };
     let texts = Texts::read(&transaction)?;
     let mut marks = Vec::new();
-    // A mark's row and its change's name the same place, or one of them is damaged.
+    // A mark's row and its change's row name the same place, or one of them is damaged.
     let is_placed = "changes.id = marks.change AND changes.school = marks.school AND changes.date = marks.date
          AND changes.student = marks.student AND changes.session = marks.session";
     let joined = format!("LEFT JOIN changes ON {is_placed}");
@@ -198,7 +199,7 @@ fn write_changes(
     };
     for write in changes.writes() {
         let place = Place::new(school.id, &write.key());
-        // A school that was never written has nothing to compare with.
+        // A school that was never written has no marks to compare with.
         let previous = if school.last_change == 0 { None } else { place.last_change(transaction)? };
         let before = match previous {
             Some(id) => ChangeRow::read(transaction, &texts, &place, id)?.content,
@@ -413,7 +414,7 @@ fn acquire_lease(connection: &mut Connection, school: &SchoolId, ttl: Duration) 
         [school.id],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    // One that ends later than its length from now was written before the clock was set back.
+    // A lease that ends later than its length from now was written before the clock was set back.
     let left = until.saturating_sub(now_ms());
     if left > 0 && left <= length {
         return Ok(None);

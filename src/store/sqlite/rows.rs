@@ -1,5 +1,5 @@
-//! The rows of the file, each with a checksum over all that it holds and over its place, so that a row that the disk has
-//! altered, or that another row points at by mistake, is an error and never a wrong mark.
+//! The rows of the file, each with a checksum over its content and its place, so that a row that the disk has altered, or that
+//! another row points to by mistake, is an error and never a wrong mark.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -27,7 +27,7 @@ pub(super) fn verify(row: &impl Serialize, kept: u32) -> Outcome<()> {
     if checksum(row)? == kept { Ok(()) } else { Err(Failure::Damaged) }
 }
 
-/// A checksum over the values of a row as they lie there, with their kinds and lengths: of marks and changes there are many.
+/// A checksum over the stored values of a row, with their kinds and lengths, for marks and changes, of which there are many.
 #[derive(Default)]
 struct ValuesChecksum(crc32fast::Hasher);
 
@@ -52,7 +52,7 @@ impl ValuesChecksum {
     }
 }
 
-/// Whether the checksum that follows these columns of a row is theirs.
+/// Checks the checksum that follows these columns of a row.
 fn verify_values(row: &Row<'_>, first: usize, columns: usize) -> Outcome<()> {
     let mut checksum = ValuesChecksum::default();
     for column in first..first + columns {
@@ -62,7 +62,7 @@ fn verify_values(row: &Row<'_>, first: usize, columns: usize) -> Outcome<()> {
     if kept == Some(checksum.0.finalize()) { Ok(()) } else { Err(Failure::Damaged) }
 }
 
-/// Inserts a row of these values and the checksum over them.
+/// Inserts a row with these values and their checksum.
 fn insert(transaction: &Transaction<'_>, sql: &str, values: &[&dyn ToSql]) -> Outcome<()> {
     let mut statement = transaction.prepare_cached(sql)?;
     let mut checksum = ValuesChecksum::default();
@@ -81,7 +81,7 @@ fn insert(transaction: &Transaction<'_>, sql: &str, values: &[&dyn ToSql]) -> Ou
     Ok(())
 }
 
-/// Looks at every row that a query finds.
+/// Calls `work` for every row that a query finds.
 pub(super) fn each(
     connection: &Connection,
     sql: &str,
@@ -103,12 +103,12 @@ pub(super) struct SchoolRow {
     pub(super) name: String,
     pub(super) revision: i64,
     pub(super) lease_token: i64,
-    /// The last entry of its feed, also where that was pruned: no number is given twice.
+    /// The last entry of its feed, even if that was pruned: no number is given twice.
     pub(super) last_change: i64,
 }
 
 impl SchoolRow {
-    /// Looks at every school, since a damaged name could be the one that is looked for.
+    /// Reads every school's row, because a damaged name could be the one to find.
     pub(super) fn find(connection: &Connection, school: &SchoolId) -> Outcome<Option<Self>> {
         let mut found = None;
         let sql = "SELECT id, name, revision, lease_token, last_change, checksum FROM schools";
@@ -196,7 +196,7 @@ impl Texts {
     }
 }
 
-/// Where a mark stands in the file.
+/// The place of a mark in the file.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Place {
     pub(super) school: i64,
@@ -205,7 +205,7 @@ pub(super) struct Place {
     pub(super) session: String,
 }
 
-/// A date as it sorts; the text of years from 1 to 9999 does.
+/// A date as text that sorts by date, with the year clamped from 1 to 9999.
 pub(super) fn date_text(date: NaiveDate) -> String {
     use chrono::Datelike;
     date.with_year(date.year().clamp(1, 9999)).unwrap_or(date).to_string()
@@ -221,12 +221,12 @@ impl Place {
         }
     }
 
-    /// The place of a row that begins with its columns.
+    /// The place, from the first columns of a row.
     pub(super) fn of(row: &Row<'_>) -> Outcome<Self> {
         Ok(Self { school: row.get(0)?, date: row.get(1)?, student: row.get(2)?, session: row.get(3)? })
     }
 
-    /// What a mark's row holds: the place and the change that it points at.
+    /// The content of a mark's row: the place and the change that it points to.
     pub(super) fn checked(row: &Row<'_>) -> Outcome<(Self, i64)> {
         verify_values(row, 0, PLACE_COLUMNS)?;
         Ok((Self::of(row)?, row.get(4)?))
@@ -263,23 +263,23 @@ impl Place {
     }
 }
 
-/// A number of a row that is never negative.
+/// Reads a number of a row that is never negative.
 pub(super) fn count(number: i64) -> Outcome<u64> {
     u64::try_from(number).map_err(|_| Failure::Damaged)
 }
 
-/// One change of a mark. Its decision has a row of its own, so that marks are read without.
+/// One change of a mark. Its decision is in a separate row, so that marks are read without it.
 pub(super) struct ChangeRow {
     pub(super) id: i64,
     pub(super) place: Place,
     pub(super) previous: Option<i64>,
     pub(super) run: i64,
     pub(super) times: ChangeTimes,
-    /// What the mark says; none if it was removed.
+    /// What the mark says; `None` if it was removed.
     pub(super) content: Option<MarkContent>,
 }
 
-/// When a change's run fetched, what that can show at the earliest, and when it was written.
+/// When a change's run fetched, the earliest moment that this fetch can show, and when the change was written.
 #[derive(Clone, Copy)]
 pub(super) struct ChangeTimes {
     pub(super) seen_at: DateTime<Utc>,
@@ -301,7 +301,7 @@ impl ChangeRow {
         if change.place == *place { Ok(change) } else { Err(Failure::Damaged) }
     }
 
-    /// All changes of this place from this one back, the newest first.
+    /// All changes of this place from `last` back, the newest first.
     pub(super) fn chain(connection: &Connection, texts: &Texts, place: &Place, last: i64) -> Outcome<Vec<Self>> {
         let mut changes = Vec::new();
         let mut next = Some(last);
@@ -313,7 +313,7 @@ impl ChangeRow {
         Ok(changes)
     }
 
-    /// The change of a row that begins with its columns, in the order of the table.
+    /// The change, from a row that begins with its columns in the order of the table.
     pub(super) fn of(row: &Row<'_>, texts: &Texts) -> Outcome<Self> {
         verify_values(row, 0, CHANGE_COLUMNS)?;
         let (id, previous): (i64, Option<i64>) = (row.get(0)?, row.get(5)?);
@@ -327,7 +327,7 @@ impl ChangeRow {
         Ok(Self { id, place, previous, run: row.get(6)?, times, content: content(row, texts)? })
     }
 
-    /// The change as callers see it, by what the mark said before.
+    /// The change as callers see it, with what the mark said before.
     pub(super) fn told(self, connection: &Connection, before: Option<MarkContent>) -> Outcome<Change> {
         let (key, cursor) = (self.place.key()?, ChangeCursor::new(count(self.id)?));
         let after = match self.content {
@@ -389,7 +389,7 @@ impl ChangeRow {
         )
     }
 
-    /// Makes it the mark's first change.
+    /// Makes this the mark's first change.
     pub(super) fn begin_here(&mut self, transaction: &Transaction<'_>, texts: &mut Texts) -> Outcome<()> {
         self.previous = None;
         self.save(transaction, texts)
@@ -410,8 +410,8 @@ fn text_or_none<'a>(row: &'a Row<'_>, column: usize) -> Outcome<Option<&'a str>>
     row.get_ref(column)?.as_str_or_null().map_err(|_| Failure::Damaged)
 }
 
-/// Looks at the rows that a query finds of the marks in a scope. Where students are named, each is looked up date by date: a
-/// table of everybody's marks is not read for one.
+/// Calls `work` for the rows that a query finds of the marks in a scope. Named students are looked up one by one and date by
+/// date, so that the marks of all students are not read for one.
 pub(super) fn each_in_scope(
     connection: &Connection,
     columns: &str,
@@ -426,7 +426,7 @@ pub(super) fn each_in_scope(
             format!("SELECT {columns} FROM marks {joined} WHERE marks.school = ?1 AND marks.date BETWEEN ?2 AND ?3");
         return each(connection, &sql, params![school, from, to], work);
     };
-    // The next date that has marks, one after another, is found without a look at the marks of the date before.
+    // Each next date that has marks is found without reading the marks of the date before.
     let sql = format!(
         "WITH RECURSIVE dates (date) AS (
              SELECT min(date) FROM marks WHERE school = ?1 AND date >= ?2
@@ -447,7 +447,7 @@ fn moment(row: &Row<'_>, column: usize) -> Outcome<DateTime<Utc>> {
     DateTime::from_timestamp_micros(row.get(column)?).ok_or(Failure::Damaged)
 }
 
-/// What the mark says that a change makes, of a row of changes; `None` if it was removed.
+/// What the mark says after a change, from a row of changes; `None` if it was removed.
 fn content(row: &Row<'_>, texts: &Texts) -> Outcome<Option<MarkContent>> {
     let Some(status) = text_or_none(row, 10)? else { return Ok(None) };
     let code_name = match row.get(12)? {
@@ -468,7 +468,7 @@ fn content(row: &Row<'_>, texts: &Texts) -> Outcome<Option<MarkContent>> {
     }))
 }
 
-/// The live mark of a row of `changes.*, marks.*`; `None` where it was removed.
+/// The live mark, from a row of `changes.*, marks.*`; `None` if it was removed.
 pub(super) fn stored_mark(row: &Row<'_>, texts: &Texts) -> Outcome<Option<StoredMark>> {
     verify_values(row, 0, CHANGE_COLUMNS)?;
     verify_values(row, CHANGE_COLUMNS + 1, PLACE_COLUMNS)?;
@@ -486,7 +486,7 @@ fn mark(connection: &Connection, change: i64, key: &MarkKey, content: MarkConten
     Ok(key.mark(content, serde_json::from_str(&text)?))
 }
 
-/// That a student was erased, as it stands in its row.
+/// The row that says that a student was erased.
 #[derive(Serialize)]
 pub(super) struct ErasureRow {
     pub(super) id: i64,
@@ -529,7 +529,7 @@ impl ErasureRow {
     }
 }
 
-/// Writes a run, or writes it anew.
+/// Writes a run, or overwrites it.
 pub(super) fn save_run(transaction: &Transaction<'_>, school: i64, number: i64, run: &Run) -> Outcome<()> {
     let text = serde_json::to_string(run)?;
     transaction.execute(
@@ -539,7 +539,7 @@ pub(super) fn save_run(transaction: &Transaction<'_>, school: i64, number: i64, 
     Ok(())
 }
 
-/// The run of a row, whole.
+/// The whole run, from a row.
 fn run_of(row: &Row<'_>) -> Outcome<Run> {
     let (school, number, text): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
     verify(&(school, number, &text), row.get(3)?)?;
@@ -554,14 +554,14 @@ pub(super) fn read_run(connection: &Connection, school: i64, number: i64) -> Out
     rows.next()?.map(run_of).transpose()
 }
 
-/// The runs that a query asks for, in order.
+/// The runs that a query selects, in order.
 pub(super) fn read_runs(connection: &Connection, school: i64, query: &RunQuery) -> Outcome<Vec<Run>> {
     let mut runs = newest_runs(connection, school, query.newest().unwrap_or(usize::MAX), |run| query.fits(run))?;
     runs.reverse();
     Ok(runs)
 }
 
-/// The newest runs that fit, the newest first: often all that is wanted of years of runs.
+/// The newest runs that fit, the newest first: often these are all that is needed from years of runs.
 pub(super) fn newest_runs(
     connection: &Connection,
     school: i64,
@@ -580,10 +580,10 @@ pub(super) fn newest_runs(
     Ok(runs)
 }
 
-/// Changes that a run withheld, in few bytes each: the students by reason, date and session.
+/// The changes that a run withheld, in few bytes each: the students by reason, date and session.
 type Withheld<'a> = BTreeMap<(WithheldReason, NaiveDate, Session), Vec<Cow<'a, str>>>;
 
-/// Writes what a run withheld, or writes it anew.
+/// Writes what a run withheld, or overwrites it.
 pub(super) fn save_withheld(
     transaction: &Transaction<'_>,
     school: i64,
@@ -635,7 +635,7 @@ pub(super) fn read_withheld(connection: &Connection, school: i64, run: i64) -> O
     Ok(Some(withheld))
 }
 
-/// The runs of a school of which it is known what they withheld, but for those that withheld nothing.
+/// The runs of a school whose withheld changes are listed, without those that withheld nothing.
 pub(super) fn runs_with_withheld(connection: &Connection, school: i64) -> Outcome<Vec<i64>> {
     let mut runs = Vec::new();
     each(connection, "SELECT run FROM withheld WHERE school = ?1", [school], |row| {
@@ -645,7 +645,7 @@ pub(super) fn runs_with_withheld(connection: &Connection, school: i64) -> Outcom
     Ok(runs)
 }
 
-/// Whether every row stands where it was written: one whose place is damaged would otherwise just not be found.
+/// Checks that every row is where it was written: a row with a damaged place would otherwise just not be found.
 pub(super) fn check_places(connection: &Connection) -> Outcome<()> {
     each(connection, "SELECT * FROM marks", [], |row| verify_values(row, 0, PLACE_COLUMNS))?;
     for (table, columns) in [("runs", "school, number, run"), ("withheld", "school, run, changes")] {

@@ -4,9 +4,9 @@ use rusqlite::Connection;
 
 use super::failure::Outcome;
 
-/// A code's name is a text that is held once. The ids of changes and erasures are the feed's cursors.
+/// Each code's name is held once, as a text. The ids of changes and erasures are the feed's cursors.
 ///
-/// The checksums are those of [`rows`]. A lease's end and length have none: a false one at worst ends the lease, and the
+/// The checksums are those of [`rows`]. A lease's end and length have none: at worst, a wrong value ends the lease, and the
 /// token then keeps its holder from writing.
 const SCHEMA: &str = "
     CREATE TABLE schools (
@@ -45,9 +45,9 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// Every change is kept with what it made of a mark, and points at the change before it; a mark's row points at its last
-/// change. So a mark is written once, and its history needs no index. A change's decision is a row of its own, so that marks
-/// are read without. Moments are microseconds since the start of 1970.
+/// Every change holds the mark after it and points to the change before it; a mark's row points to its last change. So a mark
+/// is written once, and its history needs no index. A change's decision is in a separate row, so that marks are read without
+/// it. Moments are microseconds since the start of 1970.
 pub(super) const CHANGES: &str = "
     CREATE TABLE changes (
         id INTEGER PRIMARY KEY,
@@ -83,7 +83,7 @@ pub(super) const CHANGES: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// What runs withheld is one row, since most of it is the same from night to night. Version 3 did not hold it.
+/// What a run withheld is one row, because most of it is the same from night to night. Version 3 did not hold it.
 pub(super) const WITHHELD: &str = "
     CREATE TABLE withheld (
         school INTEGER NOT NULL,

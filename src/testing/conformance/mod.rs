@@ -1,6 +1,6 @@
-//! What every source and every store must do, as functions for the tests of your own.
+//! What every source and every store must do, as functions for testing your own.
 //!
-//! Each function gives the first promise that is broken, as a [`Violation`]:
+//! Each function returns the first broken promise as a [`Violation`]:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -20,13 +20,13 @@ use std::fmt::{self, Debug};
 use crate::source::SourceError;
 use crate::store::StoreError;
 
-/// A promise of a trait that an implementation breaks.
+/// A promise of a trait that an implementation has broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Violation {
-    /// What every implementation promises.
+    /// The promise that every implementation makes.
     pub promise: &'static str,
-    /// The first thing that is otherwise, in a line.
+    /// The first difference from the promise, in one line.
     pub first_difference: String,
 }
 
@@ -56,7 +56,7 @@ impl From<SourceError> for Violation {
     }
 }
 
-/// Whether one promise holds.
+/// Says whether a promise is kept.
 pub type Kept = Result<(), Violation>;
 
 fn ensure(holds: bool, promise: &'static str, otherwise: impl FnOnce() -> String) -> Kept {
@@ -67,7 +67,7 @@ fn equal<T: PartialEq + Debug>(found: &T, expected: &T, promise: &'static str) -
     ensure(found == expected, promise, || format!("Expected {}, found {}", shown(expected), shown(found)))
 }
 
-/// Names the first element that differs.
+/// Compares two lists and names the first element that differs.
 fn equal_lists<T: PartialEq + Debug>(found: &[T], expected: &[T], promise: &'static str) -> Kept {
     let same = found.iter().zip(expected).take_while(|(found, expected)| found == expected).count();
     ensure(found == expected, promise, || {

@@ -1,6 +1,6 @@
 //! What every [`AttendanceSource`] must do.
 //!
-//! The functions need a source, and the school that it serves as a [`FakeSchool`] to compare with.
+//! The functions need a source and, to compare with, a [`FakeSchool`] that describes the school that it serves.
 
 use chrono::{Days, NaiveDate};
 
@@ -10,7 +10,7 @@ use crate::rules::{Register, Resolver, Rules, Window};
 use crate::source::{AttendanceSource, Completeness, FetchItem, FetchRequest, FetchedKind};
 use crate::testing::FakeSchool;
 
-/// A school that fills the windows that are asked for: the days up to 20 November 2026. Any other will do, but shows less.
+/// A school that fills the requested windows: the days up to 20 November 2026. Any other school will do, but it tests less.
 pub fn school() -> FakeSchool {
     FakeSchool::demo(today())
 }
@@ -19,7 +19,7 @@ fn today() -> NaiveDate {
     NaiveDate::from_ymd_opt(2026, 11, 20).unwrap_or_default()
 }
 
-/// The windows that a source is asked for; one that reaches today only is asked for 20 November 2026.
+/// The windows that a source is asked for; a source that can read only today is asked for 20 November 2026.
 fn windows(source: &dyn AttendanceSource) -> Vec<Window> {
     let today = Window::day(today());
     if source.capabilities().today_only {
@@ -36,10 +36,10 @@ fn widest(source: &dyn AttendanceSource) -> Window {
     windows(source).into_iter().max_by_key(|window| window.to() - window.from()).unwrap_or(Window::day(today()))
 }
 
-/// All of the promises below, for a source that serves this school.
+/// Checks all of the promises below, for a source that serves this school.
 ///
 /// # Errors
-/// The first that is broken.
+/// The first promise that is broken.
 pub async fn every(source: &dyn AttendanceSource, school: &FakeSchool) -> Kept {
     ends_with_one_verdict(source).await?;
     gives_the_schools_marks(source, school).await?;
@@ -48,7 +48,7 @@ pub async fn every(source: &dyn AttendanceSource, school: &FakeSchool) -> Kept {
     keeps_its_capabilities(source).await
 }
 
-/// The records of a fetch, and its verdict.
+/// Reads the records of a fetch, and its verdict.
 async fn read(source: &dyn AttendanceSource, request: &FetchRequest) -> Result<(Vec<Record>, Completeness), Violation> {
     const PROMISE: &str = "a stream ends with its verdict, which comes once";
     let mut stream = source.fetch(request).await?;
@@ -63,7 +63,7 @@ async fn read(source: &dyn AttendanceSource, request: &FetchRequest) -> Result<(
     verdict.map(|verdict| (records, verdict)).ok_or_else(|| Violation::new(PROMISE, "There is none"))
 }
 
-/// A complete fetch ends with one verdict, which covers all that was asked for and counts its rows.
+/// A complete fetch ends with one verdict, which covers everything that was requested and counts the rows.
 ///
 /// # Errors
 /// The promise is broken; so with every function here.
@@ -97,8 +97,8 @@ pub async fn ends_with_one_verdict(source: &dyn AttendanceSource) -> Kept {
     Ok(())
 }
 
-/// Whatever order and repeats the records come in, they give the marks and issues of the school; where the source has no
-/// times of update, and so can't say which record decided, what a parent sees.
+/// In whatever order and however often the records come, they give the marks and issues of the school. If the source has no
+/// times of update, and so can't say which record decided, they give what a parent sees.
 ///
 /// # Errors
 /// The promise is broken.
@@ -129,7 +129,7 @@ fn resolve(window: Window, records: impl IntoIterator<Item = Record>) -> Result<
     resolver.finish().map_err(|error| Violation::new("the records can be resolved", error.to_string()))
 }
 
-/// The same request has the same answer while the school stands still, in whatever order.
+/// The same request gets the same answer, in any order, as long as the school does not change.
 ///
 /// # Errors
 /// The promise is broken.
@@ -164,7 +164,7 @@ pub async fn can_be_dropped_halfway(source: &dyn AttendanceSource) -> Kept {
     read(source, &request).await.map(|_| ())
 }
 
-/// What a source can give does not change, and it has a name.
+/// The capabilities of a source do not change, and it has a name.
 ///
 /// # Errors
 /// The promise is broken.

@@ -1,10 +1,10 @@
-//! What is deleted on purpose, and what stays.
+//! What deleting removes, and what stays.
 
 use super::*;
 use crate::model::{Issue, Issues, StudentId};
 use crate::store::as_of;
 
-/// Erasing a student leaves nothing of the student but one entry of the feed, and everything of others.
+/// Erasing a student leaves nothing of the student except one entry of the feed, and leaves all data of others.
 ///
 /// # Errors
 /// The promise is broken.
@@ -70,7 +70,7 @@ pub async fn erases_a_student(store: &dyn MarkStore) -> Kept {
     ensure(is_new, "a student who comes back after an erasure is new", || "An older change is there".to_owned())
 }
 
-/// Pruning changes nothing that the store shows from that date on.
+/// Pruning changes nothing that the store shows from the date on.
 ///
 /// # Errors
 /// The promise is broken.
@@ -113,7 +113,7 @@ pub async fn prunes_what_nobody_sees(store: &dyn MarkStore) -> Kept {
         }
         left
     };
-    // The change before midnight is what was shown until then; the one before that nobody sees.
+    // The last change before midnight is what was shown then; the change before that is no longer seen.
     equal_lists(&left, &expected(&of_amelia, 1), MORE)?;
     equal_lists(&left_of_ben, &expected(&of_ben, 2), MORE)?;
     let found: Vec<u64> = runs(store, SCHOOL).await?.iter().map(|run| run.number).collect();
@@ -157,7 +157,7 @@ pub async fn prunes_what_nobody_sees(store: &dyn MarkStore) -> Kept {
     equal_lists(&marks(&read(store, SCHOOL).await?), &said([mark(BEN, 3, 3), mark(BEN, 5, 1)]), PROMISE)
 }
 
-/// A run of this time that withholds something and writes nothing.
+/// Applies a run at this time that withholds these changes and writes nothing.
 async fn withhold_at(store: &dyn MarkStore, hour: i64, lists: &[WithheldChange]) -> Result<u64, StoreError> {
     let revision = read(store, SCHOOL).await?.revision();
     let set = ChangeSet::new(revision, withholding(run(hour), lists)).with_withheld(lists.to_vec());

@@ -7,7 +7,7 @@ use std::task::Poll;
 use super::lease::acquired;
 use super::*;
 
-/// Polls a call so often, and drops it if it is not done then.
+/// Polls a call this many times, and drops it if it is not done by then.
 async fn dropped_after<T>(polls: usize, call: impl Future<Output = T>) -> Option<T> {
     let mut call = pin!(call);
     for _ in 0..polls {
@@ -20,7 +20,7 @@ async fn dropped_after<T>(polls: usize, call: impl Future<Output = T>) -> Option
     None
 }
 
-/// How many marks, changes, entries of the feed, runs and withheld changes a school has.
+/// The numbers of marks, changes, entries of the feed, runs and withheld changes of a school.
 async fn counts(store: &dyn MarkStore, school: &SchoolId) -> Result<[usize; 5], StoreError> {
     let name = school.as_str();
     let marks = read(store, name).await?.marks().len();
@@ -33,7 +33,7 @@ async fn counts(store: &dyn MarkStore, school: &SchoolId) -> Result<[usize; 5], 
     Ok([marks, changes, feed(store, name, 1_000).await?.len(), runs.len(), withheld])
 }
 
-/// However late a call's future is dropped, all that it does is there or nothing, and the store goes on working.
+/// Whenever a call's future is dropped, either all of its changes are stored or none, and the store still works.
 ///
 /// # Errors
 /// The promise is broken.
@@ -64,7 +64,7 @@ pub async fn leaves_all_or_nothing_of_a_dropped_call(store: Arc<dyn MarkStore>) 
             let school = SchoolId::new(format!("{call}-{polls}"));
             let set = begin(&school).await?;
             let is_done = dropped_after(polls, make(&school, &set)).await.is_some();
-            // What runs on in the background can end between the reads.
+            // Work that goes on in the background can end between the reads.
             let mut found = counts(&*store, &school).await?;
             for _ in 0..20 {
                 if found == all || found == nothing {
@@ -93,7 +93,7 @@ pub async fn leaves_all_or_nothing_of_a_dropped_call(store: Arc<dyn MarkStore>) 
     Ok(())
 }
 
-/// At whichever step a call fails, nothing of it is there, and the store goes on working.
+/// At whichever step a call fails, none of its changes are stored, and the store still works.
 ///
 /// # Errors
 /// The promise is broken.
@@ -120,7 +120,7 @@ pub async fn leaves_nothing_of_a_failed_call(harness: &dyn StoreHarness) -> Kept
     Ok(())
 }
 
-/// What was applied is there for every other process, and so is a lease.
+/// Every other process sees what was applied, and sees a lease.
 ///
 /// # Errors
 /// The promise is broken.

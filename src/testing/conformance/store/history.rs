@@ -1,11 +1,11 @@
-//! What was there, when and why: runs, histories and the feed.
+//! What the store held, when and why: runs, histories and the feed.
 
 use super::*;
 use crate::explain::ReplyAge;
 use crate::model::{Issue, Issues};
 use crate::store::{RunPurpose, as_of};
 
-/// Every run is recorded, also one that writes nothing, and numbers count from 1.
+/// Every run is recorded, even if it writes nothing, and numbers count from 1.
 ///
 /// # Errors
 /// The promise is broken.
@@ -76,7 +76,7 @@ pub async fn keeps_the_history_of_removed_marks(store: &dyn MarkStore) -> Kept {
     equal_lists(&left, &said([pm]), "a mark's place is student, date and session")
 }
 
-/// What a run withheld comes back with its reasons, by student, date and session, for the newest runs that withheld anything.
+/// The withheld changes of the newest runs that withheld anything are returned with reasons, by student, date and session.
 ///
 /// # Errors
 /// The promise is broken.
@@ -103,7 +103,7 @@ pub async fn keeps_what_runs_withheld(store: &dyn MarkStore) -> Kept {
     Ok(())
 }
 
-/// The last run that could touch a mark is found, and the sessions in which anybody has one.
+/// The last run that could touch a mark is found, and so are the sessions in which any student has a mark.
 ///
 /// # Errors
 /// The promise is broken.
@@ -140,7 +140,7 @@ pub async fn feeds_every_change_once_and_in_order(store: &dyn MarkStore) -> Kept
     // The order of the change set, which is neither that of ids nor that of dates.
     write(store, SCHOOL, 9, [4, 2, 5, 1, 3].map(|day| put(AMELIA, day, 1)).into()).await?;
     write(store, OTHER, 9, vec![put(AMELIA, 3, 9)]).await?;
-    // Fetched before the first, written after it.
+    // This run fetched before the first, but is written after it.
     write(store, SCHOOL, 8, vec![put(BEN, 3, 2), remove(AMELIA, 4), put(AMELIA, 5, 1), put(AMELIA, 3, 2)]).await?;
     let all = feed(store, SCHOOL, 1_000).await?;
     let found: Vec<(u64, MarkKey, bool)> = all

@@ -15,7 +15,7 @@ pub(super) async fn acquired(store: &dyn MarkStore, ttl: Duration) -> Result<Lea
     acquire(store, ttl).await?.ok_or_else(|| Violation::new("a free lease is given", "It is refused"))
 }
 
-/// While one holds a school's lease nobody else gets it; another school's is free. Given back, it is free again.
+/// While a caller holds a school's lease, nobody else gets it; another school's lease is free. Once given back, it is free again.
 ///
 /// # Errors
 /// The promise is broken.
@@ -44,7 +44,7 @@ pub async fn gives_a_lease_to_one_at_a_time(store: Arc<dyn MarkStore>) -> Kept {
     equal(&acquire(&*store, TTL).await?, &None, "a lease of any length is kept")?;
 
     for round in 0..10 {
-        // A school's first lease, when there is no row of it yet.
+        // A school's first lease, when the school has no row yet.
         let school = SchoolId::new(format!("first-{round}"));
         let start = Arc::new(Barrier::new(4));
         let asking: Vec<_> = (0..4)
@@ -65,7 +65,7 @@ pub async fn gives_a_lease_to_one_at_a_time(store: Arc<dyn MarkStore>) -> Kept {
     Ok(())
 }
 
-/// A lease lasts as long as was asked for, from its renewal on if it was renewed.
+/// A lease lasts as long as requested, counted from its renewal if it was renewed.
 ///
 /// # Errors
 /// The promise is broken.
@@ -77,7 +77,7 @@ pub async fn keeps_a_lease_as_long_as_asked(harness: &dyn StoreHarness) -> Kept 
     let lease = acquired(&*store, SHORT_LEASE).await?;
     tokio::time::sleep(SHORT_LEASE / 4).await;
     let asked = acquire(&*store, TTL).await?;
-    // Where the machine stood still it may have run out.
+    // If the machine was stalled, the lease may have run out.
     ensure(asked.is_none() || started.elapsed() >= SHORT_LEASE, PROMISE, || "It has run out already".to_owned())?;
     if asked.is_none() && store.renew_lease(&school, lease, TTL).await.is_ok() {
         tokio::time::sleep(SHORT_LEASE + Duration::from_millis(20)).await;
@@ -90,7 +90,7 @@ pub async fn keeps_a_lease_as_long_as_asked(harness: &dyn StoreHarness) -> Kept 
     Ok(())
 }
 
-/// One who lost a lease to another, or gave it back, can neither renew it nor write, and gives nobody's away.
+/// A caller who lost a lease to another, or gave it back, can neither renew it nor write, nor give back another's lease.
 ///
 /// # Errors
 /// The promise is broken.
@@ -127,7 +127,7 @@ pub async fn refuses_a_lease_that_was_lost(store: &dyn MarkStore) -> Kept {
     acquired(store, TTL).await.map(|_| ())
 }
 
-/// A lease that has run out is over, also where nobody has taken it since.
+/// A lease that has run out is over, even if nobody has taken it since.
 ///
 /// # Errors
 /// The promise is broken.

@@ -1,11 +1,11 @@
-//! What is read, and what a change set does to it.
+//! Reading marks, and how a change set changes them.
 
 use chrono::SubsecRound;
 
 use super::*;
 use crate::model::{DecisionRule, Loser, LoserReason, RecordKind, Status};
 
-/// No call shows or changes anything of another school's.
+/// No call shows or changes the data of another school.
 ///
 /// # Errors
 /// The promise is broken; so with every function here.
@@ -43,7 +43,7 @@ pub async fn keeps_schools_apart(store: &dyn MarkStore) -> Kept {
     equal_lists(&everything(store, OTHER).await?, &of_other, PROMISE)
 }
 
-/// Marks come back as they were put, by student, date and session, with the time of their fetch.
+/// Marks are read as they were put, by student, date and session, with the time of their fetch.
 ///
 /// # Errors
 /// The promise is broken.
@@ -57,7 +57,7 @@ pub async fn reads_what_was_applied(store: &dyn MarkStore) -> Kept {
     ensure(snapshot.revision() > 0, "the revision grows with every change", || "It is still 0".to_owned())
 }
 
-/// Ids that differ in anything are different students, and sort by code point.
+/// Ids that differ in any way are different students, and sort by code point.
 ///
 /// # Errors
 /// The promise is broken.
@@ -85,7 +85,7 @@ pub async fn tells_ids_apart(store: &dyn MarkStore) -> Kept {
     equal(&found.len(), &ids.len(), "every student has a history of its own")?;
     let found = store.withheld(&SCHOOL.into(), run).await?.unwrap_or_default();
     let found: Vec<&str> = found.iter().map(|change| change.key.student.as_str()).collect();
-    // A store that keeps no lists at all is named by another promise.
+    // Another promise catches a store that keeps no lists at all.
     if found.is_empty() { Ok(()) } else { equal_lists(&found, &ids, SORTED) }
 }
 
@@ -158,7 +158,7 @@ pub async fn keeps_to_the_scope(store: &dyn MarkStore) -> Kept {
     equal_lists(&keys(of_pm).await?, &[MarkKey::from(&*pm)], "a history can be narrowed to a session")
 }
 
-/// A change set applies only to the revision that it was planned from; otherwise nothing of it is written.
+/// A change set applies only to the revision that it was planned from; otherwise none of it is written.
 ///
 /// # Errors
 /// The promise is broken.
@@ -179,7 +179,7 @@ pub async fn refuses_a_plan_from_another_state(store: &dyn MarkStore) -> Kept {
     equal_lists(&everything(store, SCHOOL).await?, &before, PROMISE)
 }
 
-/// Putting equal content, or removing what is not there, changes no mark, no history and no revision.
+/// Putting equal content, or removing a mark that does not exist, changes no mark, no history and no revision.
 ///
 /// # Errors
 /// The promise is broken.
@@ -193,7 +193,7 @@ pub async fn writes_equal_content_only_once(store: &dyn MarkStore) -> Kept {
         vec![Write::Put(Arc::new(mark))]
     };
     let renamed = altered(|mark| mark.code_name = Some("another name".into()));
-    // Stamps are equal to the microsecond, and the losers are no content.
+    // Stamps are equal to the microsecond, and the losers are not content.
     let later = altered(|mark| {
         mark.decision.winner.last_updated = mark.last_updated().map(|stamp| stamp + TimeDelta::nanoseconds(700));
     });
@@ -210,7 +210,7 @@ pub async fn writes_equal_content_only_once(store: &dyn MarkStore) -> Kept {
     equal(&feed(store, SCHOOL, 100).await?.len(), &1, PROMISE)
 }
 
-/// Content that differs in any field of a marks file is written, and comes back as it was put.
+/// Content that differs in any field of a marks file is written, and is read as it was put.
 ///
 /// # Errors
 /// The promise is broken.

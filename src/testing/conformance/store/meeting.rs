@@ -4,7 +4,7 @@ use tokio::sync::Barrier;
 
 use super::*;
 
-/// What becomes of change sets that are applied at the same moment, each as its school's.
+/// The results of change sets that are applied at the same moment, each for its school.
 async fn race(
     store: &Arc<dyn MarkStore>,
     sets: Vec<(SchoolId, ChangeSet)>,
@@ -31,13 +31,13 @@ async fn race(
     Ok(results)
 }
 
-/// Whether one was written, and all others were refused.
+/// Whether one change set was written, and all others were refused.
 fn one_of(results: &[Option<StoreErrorKind>], promise: &'static str) -> Kept {
     let written = results.iter().filter(|kind| kind.is_none()).count();
     ensure(written == 1, promise, || format!("Of {} that met, {written} were written", results.len()))
 }
 
-/// Of many runs that all begin a school, one writes and the others are refused.
+/// If many first runs of a school meet, one writes and the others are refused.
 ///
 /// # Errors
 /// The promise is broken.
@@ -55,7 +55,7 @@ pub async fn lets_one_of_many_first_runs_write(store: Arc<dyn MarkStore>) -> Kep
     Ok(())
 }
 
-/// Runs that meet take turns: none writes over what another has written meanwhile.
+/// Runs that meet take turns: no run overwrites what another has written meanwhile.
 ///
 /// # Errors
 /// The promise is broken.
@@ -67,7 +67,7 @@ pub async fn lets_runs_take_turns(store: Arc<dyn MarkStore>) -> Kept {
         let revision = read(&*store, SCHOOL).await?.revision();
         let sets = (0..4).map(|racer| {
             let (minute, hour) = (round * 4 + racer, i64::from(round));
-            // In every other round they write different marks: it is still one school.
+            // In every other round they write different marks, but it is still one school.
             let other = if round % 2 == 0 { put(AMELIA, 4, minute) } else { put(&racer.to_string(), 4, minute) };
             (SchoolId::new(SCHOOL), changes(revision, hour, vec![put(AMELIA, 3, minute), other]))
         });
@@ -89,7 +89,7 @@ pub async fn lets_runs_take_turns(store: Arc<dyn MarkStore>) -> Kept {
     Ok(())
 }
 
-/// A run that was planned before an erasure never brings the student back.
+/// A run that was planned before an erasure never restores the student.
 ///
 /// # Errors
 /// The promise is broken.
@@ -145,7 +145,7 @@ pub async fn lets_schools_write_at_once(store: Arc<dyn MarkStore>) -> Kept {
     Ok(())
 }
 
-/// A reader sees a change set whole or not at all, with its run and its history.
+/// A reader sees a whole change set or none of it, with its run and its history.
 ///
 /// # Errors
 /// The promise is broken.
@@ -186,7 +186,7 @@ pub async fn shows_readers_all_or_nothing(store: Arc<dyn MarkStore>) -> Kept {
     writing.await.map_err(panicked(PROMISE))?.map_err(breaks(PROMISE))
 }
 
-/// The marks and the revision of a read are those of one moment.
+/// The marks and the revision of a read are from the same moment.
 ///
 /// # Errors
 /// The promise is broken.
@@ -254,7 +254,7 @@ pub async fn feeds_a_reader_beside_writers(store: Arc<dyn MarkStore>) -> Kept {
     for writer in writers {
         writer.await.map_err(panicked(PROMISE))?.map_err(breaks(PROMISE))?;
     }
-    // A later erasure takes the place of the earlier one, so of these the last is left.
+    // A later erasure replaces an earlier one, so only the last is left.
     let erasures = followed.iter().filter(|entry| matches!(entry, FeedEntry::Erased { .. })).map(FeedEntry::cursor);
     let newest = erasures.max();
     followed.retain(|entry| matches!(entry, FeedEntry::Changed(_)) || Some(entry.cursor()) == newest);

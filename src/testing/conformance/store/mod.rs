@@ -1,7 +1,8 @@
 //! What every [`MarkStore`] must do.
 //!
-//! A [`StoreHarness`] opens the store that is tested; [`every`] asks it for a new one for most promises, and puts another school
-//! into it first, whose marks, runs and lists must not show. Run it on a runtime with several threads: then runs really meet.
+//! A [`StoreHarness`] opens the store to test. For most promises, [`every`] asks it for a new store and first puts another
+//! school into it, whose marks, runs and lists must not show. Run it on a runtime with several threads, so that runs really
+//! meet.
 
 mod deleting;
 mod failing;
@@ -47,22 +48,22 @@ use crate::store::{
     StoreError, StoreErrorKind, WithheldChange, WithheldReason, Write,
 };
 
-/// Opens the store that is tested.
+/// Opens the store to test.
 #[async_trait]
 pub trait StoreHarness: Send + Sync {
     /// A new store that holds nothing.
     async fn open(&self) -> Arc<dyn MarkStore>;
 
-    /// The store that was opened last, opened once more, as another process does it.
+    /// The store that was opened last, opened again as another process would.
     async fn reopen(&self) -> Arc<dyn MarkStore>;
 
-    /// Lets a lease of this length run out in the store that was opened last. The default waits.
+    /// Lets a lease of length `ttl` run out in the store that was opened last. The default waits.
     async fn expire_lease(&self, ttl: Duration) {
         tokio::time::sleep(ttl + Duration::from_millis(20)).await;
     }
 
-    /// Lets the next change set that the store opened last applies fail at this step (its statements, say), counted from 1.
-    /// The default has no steps. `false`: there is no such step, so every one has failed once.
+    /// Makes the next change set fail at this step (a statement, for example) in the store that was opened last. Steps count
+    /// from 1. Returns `false` if there is no such step, so that every step has failed once. The default has no steps.
     fn fail_at(&self, _step: u32) -> bool {
         false
     }
@@ -72,14 +73,14 @@ const AMELIA: &str = "4733683260";
 const BEN: &str = "A-17";
 const SCHOOL: &str = "conformance";
 const OTHER: &str = "conformance-other";
-/// Long enough for any store's slowest call.
+/// A lease that is long enough for any store's slowest call.
 const SHORT_LEASE: Duration = Duration::from_millis(500);
 const TTL: Duration = Duration::from_secs(30);
 
-/// All of the promises below, each on a store of its own.
+/// Checks all of the promises below, each with a separate store.
 ///
 /// # Errors
-/// The first that is broken.
+/// The first promise that is broken.
 pub async fn every(harness: &dyn StoreHarness) -> Kept {
     keeps_schools_apart(&*harness.open().await).await?;
     tells_ids_apart(&*opened(harness).await?).await?;
@@ -113,7 +114,7 @@ pub async fn every(harness: &dyn StoreHarness) -> Kept {
     writes_many_marks_at_once(&*opened(harness).await?).await
 }
 
-/// A new store in which another school has marks, runs and something withheld.
+/// A new store in which another school has marks, runs and a withheld change.
 async fn opened(harness: &dyn StoreHarness) -> Result<Arc<dyn MarkStore>, Violation> {
     let store = harness.open().await;
     write(&*store, OTHER, 7, vec![put(AMELIA, 3, 7), put(BEN, 5, 7)]).await?;
@@ -130,7 +131,7 @@ fn midnight() -> DateTime<Utc> {
     date(20).and_time(chrono::NaiveTime::MIN).and_utc()
 }
 
-/// With microseconds, as clocks have them.
+/// An instant with microseconds, as clocks have them.
 fn instant(hour: i64) -> DateTime<Utc> {
     midnight() + TimeDelta::hours(hour) + TimeDelta::microseconds(123_456)
 }
@@ -147,7 +148,7 @@ fn rules() -> Rules {
     Rules::new(crate::model::Zone::utc())
 }
 
-/// The mark of a register that was taken at this minute past nine, or past two; 0 is an out-of-school record without an id.
+/// The mark of a register that was taken `minute` minutes past nine, or past two; 0 means an out-of-school record without an id.
 fn session_mark(student: &str, day: u32, session: Session, minute: u32) -> Arc<Mark> {
     let time = |text: String| text.parse().unwrap_or_else(|error| panic!("{error}"));
     let (lesson, hour) = if session == Session::Am { ("08:40:00", 9) } else { ("13:40:00", 14) };
@@ -209,7 +210,7 @@ fn withheld(student: &str, day: u32, reason: WithheldReason) -> WithheldChange {
     WithheldChange::new(key(student, day), reason)
 }
 
-/// A run that withholds this.
+/// The run, with counts for these withheld changes.
 fn withholding(run: Run, changes: &[WithheldChange]) -> Run {
     let counts = MarkCounts { withheld: changes.len() as u64, ..MarkCounts::default() };
     let mut by_reason = BTreeMap::new();
@@ -217,7 +218,7 @@ fn withholding(run: Run, changes: &[WithheldChange]) -> Run {
     run.with_marks(counts).with_withheld(by_reason)
 }
 
-/// A run that withholds this and writes nothing.
+/// Applies a run that withholds these changes and writes nothing.
 async fn withhold(store: &dyn MarkStore, school: &str, changes: Vec<WithheldChange>) -> Result<u64, StoreError> {
     let revision = read(store, school).await?.revision();
     let set = ChangeSet::new(revision, withholding(run(9), &changes)).with_withheld(changes);
@@ -236,7 +237,7 @@ async fn runs(store: &dyn MarkStore, school: &str) -> Result<Vec<Run>, StoreErro
     store.runs(&school.into(), &RunQuery::all()).await
 }
 
-/// The whole feed, read this many entries at a time.
+/// The whole feed, read `limit` entries at a time.
 async fn feed(store: &dyn MarkStore, school: &str, limit: usize) -> Result<Vec<FeedEntry>, StoreError> {
     let (mut all, mut after): (Vec<FeedEntry>, Option<ChangeCursor>) = (Vec::new(), None);
     loop {
@@ -244,7 +245,7 @@ async fn feed(store: &dyn MarkStore, school: &str, limit: usize) -> Result<Vec<F
         let Some(last) = more.last() else { return Ok(all) };
         after = Some(last.cursor());
         all.extend(more);
-        // Entries that come again and again would never end.
+        // If the same entries came again and again, this would never end.
         if all.len() > 1_000 {
             return Ok(all);
         }
@@ -261,7 +262,7 @@ fn said<const N: usize>(marks: [Arc<Mark>; N]) -> Marks {
     marks.iter().map(|mark| (MarkKey::from(&**mark), mark.content())).collect()
 }
 
-/// What every call shows of a school.
+/// Everything that the calls show of a school.
 async fn everything(store: &dyn MarkStore, school: &str) -> Result<Vec<String>, StoreError> {
     let mut all = vec![
         format!("{:?}", read(store, school).await?),
@@ -278,7 +279,7 @@ fn kind<T>(result: Result<T, StoreError>) -> Option<StoreErrorKind> {
     result.err().map(|error| error.kind())
 }
 
-/// A call that fails where only another answer of it breaks the promise.
+/// The violation when a call fails that should have succeeded.
 fn breaks(promise: &'static str) -> impl Fn(StoreError) -> Violation {
     move |error| Violation::new(promise, format!("A call fails: {error}"))
 }
