@@ -19,8 +19,8 @@ use tokio_postgres::NoTls;
 /// An error that ends the program, or a job.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The longest time for which a killed worker may hold a school's lease.
-const LEASE_OF_THE_DEAD: Duration = Duration::from_secs(60);
+/// How long a job waits for another run of its school. A killed worker's lease runs out sooner.
+const WAIT_FOR_OTHER_RUN: Duration = Duration::from_secs(60);
 
 /// One school's sync, as the queue carries it.
 #[derive(Clone, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ async fn sync(job: SyncJob, context: &WorkerContext) -> Result<(), Failure> {
     let store = context.get_ext::<PostgresStore>().ok_or("the worker has no store")?.clone();
     let request = job.request(Utc::now())?;
     // Reads the secret, from the place that the job names.
-    let sync = job.sync(store)?.with_wait_for_other_run(LEASE_OF_THE_DEAD);
+    let sync = job.sync(store)?.with_wait_for_other_run(WAIT_FOR_OTHER_RUN);
     let report = sync.run(request).await?;
     let marks = report.marks;
     println!(

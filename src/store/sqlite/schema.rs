@@ -83,7 +83,8 @@ pub(super) const CHANGES: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// What a run withheld is one row, because most of it is the same from night to night. Version 3 did not hold it.
+/// All that a run withheld is in one row: a night that withholds a whole school would otherwise add thousands. Version 3 did not
+/// hold it.
 pub(super) const WITHHELD: &str = "
     CREATE TABLE withheld (
         school INTEGER NOT NULL,
