@@ -62,6 +62,9 @@ pub struct PmAudit {
     /// an absence.
     #[serde(skip)]
     pub lacks_code_table: bool,
+    /// Whether the records are session marks, which say themselves which session they are for, so that no start matters.
+    #[serde(skip)]
+    pub has_session_marks: bool,
 }
 
 /// The time rule with one start.
@@ -151,6 +154,7 @@ impl PmAuditor {
             changes: changes(if flagged.is_empty() { &all } else { &flagged }),
             starts,
             lacks_code_table: base.lacks_code_table(),
+            has_session_marks: base.has_session_marks(),
         })
     }
 
@@ -252,6 +256,9 @@ impl PmAudit {
     fn verdict(&self) -> String {
         let differing = |start| self.starts.iter().find(|one| one.pm_start == start).map_or(0, |one| one.differing);
         match (self.in_force, self.best) {
+            _ if self.has_session_marks => {
+                "The source says itself which session a mark is for; nothing to do.".to_owned()
+            }
             (PmRule::RegistrationPeriods, Some(_)) => {
                 "The session flags decide, and they are there; nothing to do.".to_owned()
             }

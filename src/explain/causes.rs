@@ -116,7 +116,7 @@ impl SessionDay<'_> {
     fn plain(&self) -> Option<Found> {
         let question = &self.facts.question;
         // Nothing can be entered with a letter that does not exist.
-        let letter = self.letter_trouble().map(|(reason, _)| reason);
+        let why_no_letter = self.letter_trouble().map(|(reason, _)| reason);
         match (self.mark, self.winner()) {
             (Some(Mark { status: Status::UnknownCode, raw_code: Some(raw), .. }), Some(winner)) => {
                 let table = Step::GrantCodeTable.into();
@@ -126,18 +126,18 @@ impl SessionDay<'_> {
                     Some(expected @ Expected::Code(_)) => vec![self.correction(expected), table],
                     Some(expected) => vec![self.correction(expected)],
                 };
-                Some((Evidence::UnknownCode { record: winner.clone(), raw_code: raw.clone(), letter }, cures))
+                Some((Evidence::UnknownCode { record: winner.clone(), raw_code: raw.clone(), why_no_letter }, cures))
             }
             (Some(Mark { status: Status::NotTaken, .. }), Some(winner)) => {
                 let cure = self.cure(winner.record.kind, Some(winner), Step::TakeRegister(winner.clone()));
-                Some((Evidence::NotTaken { record: winner.clone(), letter }, vec![cure]))
+                Some((Evidence::NotTaken { record: winner.clone(), why_no_letter }, vec![cure]))
             }
             _ if !self.has_records => {
                 let flag = self.lacks_flagged_period().then_some(Step::FlagPeriod);
                 let cure = Cure { first: Vec::new(), steps: flag.into_iter().chain([Step::Enter]).collect() };
                 let (student, date) = (question.student.clone(), question.date);
                 let others_have_rows = self.facts.read.others_have_rows;
-                Some((Evidence::NoRecord { student, date, others_have_rows, letter }, vec![cure]))
+                Some((Evidence::NoRecord { student, date, others_have_rows, why_no_letter }, vec![cure]))
             }
             _ => None,
         }
@@ -186,7 +186,8 @@ impl SessionDay<'_> {
         let age = fetched_at - as_of_earliest;
         let (student, date) = (self.facts.question.student.clone(), self.facts.question.date);
         if age > TimeDelta::zero() {
-            let sure_from = fetched_at.checked_add_signed(age).unwrap_or(fetched_at);
+            let is_cached = self.facts.freshness.as_of().is_none();
+            let sure_from = is_cached.then(|| fetched_at.checked_add_signed(age).unwrap_or(fetched_at));
             Some((Evidence::CacheMayBeStale { as_of_earliest, fetched_at, sure_from, reason, store_agrees }, cures))
         } else {
             is_first.then(|| (Evidence::NothingExpected { student, date, fetched_at, reason, store_agrees }, cures))

@@ -131,7 +131,8 @@ impl Diagnoser {
     }
 
     /// Takes one record.
-    pub fn push(&mut self, record: Record) {
+    pub fn push(&mut self, mut record: Record) {
+        record.drop_empty_texts();
         self.facts.note(&record);
         self.resolver.push(record);
     }

@@ -200,7 +200,7 @@ pub enum Evidence {
         raw_code: RawCode,
         /// Why no mark can have the expected letter.
         #[serde(skip)]
-        letter: Option<Reason>,
+        why_no_letter: Option<Reason>,
     },
     /// [`FindingName::NotTaken`]
     #[non_exhaustive]
@@ -209,7 +209,7 @@ pub enum Evidence {
         record: DayRecord,
         /// Why no mark can have the expected letter.
         #[serde(skip)]
-        letter: Option<Reason>,
+        why_no_letter: Option<Reason>,
     },
     /// [`FindingName::NoRecord`]: there is no record at all for the student and date.
     #[non_exhaustive]
@@ -223,7 +223,7 @@ pub enum Evidence {
         others_have_rows: bool,
         /// Why no mark can have the expected letter.
         #[serde(skip)]
-        letter: Option<Reason>,
+        why_no_letter: Option<Reason>,
     },
     /// [`FindingName::NoRecord`]: no record says what is expected, and replies are not cached.
     #[non_exhaustive]
@@ -251,9 +251,10 @@ pub enum Evidence {
         /// The instant just before the first request.
         #[serde(serialize_with = "stamp")]
         fetched_at: DateTime<Utc>,
-        /// From this moment on, a fetch is sure to show every change made before `fetched_at`.
+        /// From this moment on, a fetch is sure to show every change made before `fetched_at`. `None` if the source gives the
+        /// time of its data: then a fetch shows it only once the source has newer data.
         #[serde(serialize_with = "stamp")]
-        sure_from: DateTime<Utc>,
+        sure_from: Option<DateTime<Utc>>,
         /// Why the mark is not the expected one.
         #[serde(skip)]
         reason: Reason,

@@ -34,7 +34,8 @@ impl fmt::Display for MarkDifference {
 /// "What if?": the marks that two sets of rules decide differently from the same records, sorted by student, date,
 /// session.
 ///
-/// Marks are different if a parent sees a difference: in status, code or minutes.
+/// Marks are different if a parent sees a difference: in status, minutes or code. The code is its letter, or the raw code if
+/// the code table has no letter for it. Rules decide nothing about session marks, so they never differ.
 ///
 /// ```
 /// use chrono::NaiveTime;

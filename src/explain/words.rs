@@ -26,8 +26,8 @@ impl Words<'_> {
     fn summary(&self, evidence: &Evidence) -> String {
         let (session, expected) = (self.day.session, self.expected());
         let says = |record: &DayRecord| format!("{} says {expected}", capitalised(&named(record)));
-        let trouble = |letter: &Option<Reason>| {
-            letter.as_ref().map(|reason| format!(" {}.", self.reason(reason))).unwrap_or_default()
+        let trouble = |why_no_letter: &Option<Reason>| {
+            why_no_letter.as_ref().map(|reason| format!(" {}.", self.reason(reason))).unwrap_or_default()
         };
         match evidence {
             Evidence::OutsideWindow { date, window_from, window_to, is_ahead } => {
@@ -120,15 +120,19 @@ impl Words<'_> {
                 };
                 format!("{}, but {by} {counting}.", says(registration))
             }
-            Evidence::UnknownCode { record, raw_code, letter } => format!(
+            Evidence::UnknownCode { record, raw_code, why_no_letter } => format!(
                 "{} has the code {raw_code}, which is not in the code table.{}",
                 capitalised(&named(record)),
-                trouble(letter)
+                trouble(why_no_letter)
             ),
-            Evidence::NotTaken { record, letter } => {
-                format!("{} has not been taken for this student.{}", capitalised(&named(record)), trouble(letter))
+            Evidence::NotTaken { record, why_no_letter } => {
+                format!(
+                    "{} has not been taken for this student.{}",
+                    capitalised(&named(record)),
+                    trouble(why_no_letter)
+                )
             }
-            Evidence::NoRecord { date, others_have_rows, letter, .. } => {
+            Evidence::NoRecord { date, others_have_rows, why_no_letter, .. } => {
                 let has_marks = self.day.register.has_session_marks();
                 let nothing = match has_marks {
                     true => "session mark",
@@ -140,7 +144,7 @@ impl Words<'_> {
                     (true, false) => "",
                     (false, false) => ", and no register of this session of any student",
                 };
-                format!("The source has no {nothing} of this student on {date}{others}.{}", trouble(letter))
+                format!("The source has no {nothing} of this student on {date}{others}.{}", trouble(why_no_letter))
             }
             Evidence::NothingExpected { reason, store_agrees, .. } => format!(
                 "{}. The replies are not cached, so they show what the management system holds.",
@@ -218,11 +222,17 @@ impl Words<'_> {
                 self.wording.access,
                 texts.concat()
             )),
-            (Evidence::NothingExpected { .. }, [cure, field @ ..]) => {
-                [then_sync(cure)].into_iter().chain(field.iter().cloned()).collect::<Vec<_>>().join(" ")
+            (Evidence::NothingExpected { .. }, [cure, field @ ..]) => sentences(then_sync(cure), field),
+            (Evidence::CacheMayBeStale { as_of_earliest, sure_from: None, .. }, [cure, field @ ..]) => {
+                let as_of = self.school_time(*as_of_earliest);
+                let newer = format!(
+                    "If it was corrected after {as_of}, a sync reads it once the source has newer data. If it was not, {cure}; \
+                     then sync."
+                );
+                sentences(newer, field)
             }
-            (Evidence::CacheMayBeStale { fetched_at, sure_from, .. }, [cure, field @ ..]) => {
-                let (fetched, sure) = (self.school_time(*fetched_at), self.school_time(*sure_from));
+            (Evidence::CacheMayBeStale { fetched_at, sure_from: Some(sure), .. }, [cure, field @ ..]) => {
+                let (fetched, sure) = (self.school_time(*fetched_at), self.school_time(*sure));
                 let refresh = match &*self.wording.cache_refresh {
                     "" => String::new(),
                     refresh => format!("; {refresh}"),
@@ -231,7 +241,7 @@ impl Words<'_> {
                     "If it was corrected by {fetched}, a sync at {sure} or later is certain to read it{refresh}. If it was \
                      not, {cure}; then sync."
                 );
-                [sure].into_iter().chain(field.iter().cloned()).collect::<Vec<_>>().join(" ")
+                sentences(sure, field)
             }
             (Evidence::Consistent { .. }, [cure]) => {
                 format!("If there should be a mark, {cure}; otherwise nothing needs to be done.")
@@ -504,6 +514,10 @@ fn few(names: &[String]) -> String {
 fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+fn sentences(first: String, others: &[String]) -> String {
+    others.iter().fold(first, |text, other| text + " " + other)
 }
 
 /// "Take the register; then sync."

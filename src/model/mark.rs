@@ -83,6 +83,11 @@ impl fmt::Display for RecordReference {
 }
 
 impl RecordReference {
+    /// A record without an id and a stamp.
+    pub fn new(kind: RecordKind) -> Self {
+        Self { kind, id: None, last_updated: None }
+    }
+
     /// The record in words. The caller chooses how the stamp is written.
     fn named(&self, stamp: impl Fn(DateTime<Utc>) -> String) -> String {
         let kind = match self.kind {
@@ -227,6 +232,11 @@ pub(crate) fn is_zero(number: &u64) -> bool {
 }
 
 impl Decision {
+    /// A decision for this record, without losers and without a registration.
+    pub fn new(rule: DecisionRule, winner: RecordReference) -> Self {
+        Self { rule, winner, registration: None, losers: Vec::new(), more_losers: 0, judged_by_source: false }
+    }
+
     /// The most losers that a decision lists. A hostile source could send a hundred thousand.
     pub const MOST_LOSERS: usize = 12;
 
@@ -393,16 +403,10 @@ pub struct MarkContent {
 }
 
 impl MarkContent {
-    /// What a mark without a code says if only one record decided it.
-    #[cfg(feature = "sync")]
-    pub(crate) fn uncoded(
-        status: Status,
-        decided_by: RecordKind,
-        record_id: Option<RecordId>,
-        last_updated: Option<DateTime<Utc>>,
-    ) -> Self {
+    /// The content of a mark without a code, an id and a stamp. A store that keeps it in columns sets the other fields.
+    pub fn new(status: Status, decided_by: RecordKind, rule: DecisionRule) -> Self {
         let (code, code_name, raw_code, minutes_late) = Default::default();
-        let rule = DecisionRule::OnlyCandidate;
+        let (record_id, last_updated) = Default::default();
         Self { status, code, code_name, raw_code, minutes_late, decided_by, record_id, last_updated, rule }
     }
 

@@ -20,6 +20,35 @@ pub enum Record {
     SessionMark(SessionMark),
 }
 
+impl Record {
+    /// Takes an empty id, code, letter or name for a missing one (R1.6).
+    pub(crate) fn drop_empty_texts(&mut self) {
+        fn drop_empty<T: AsRef<str>>(text: &mut Option<T>) {
+            text.take_if(|text| text.as_ref().trim().is_empty());
+        }
+        match self {
+            Self::Registration(row) => {
+                drop_empty(&mut row.id);
+                drop_empty(&mut row.period);
+                drop_empty(&mut row.code);
+            }
+            Self::OutOfSchool(record) => {
+                drop_empty(&mut record.id);
+                drop_empty(&mut record.code);
+            }
+            Self::SessionMark(mark) => {
+                drop_empty(&mut mark.id);
+                drop_empty(&mut mark.code);
+            }
+            Self::Period(period) => drop_empty(&mut period.name),
+            Self::Code(code) => {
+                drop_empty(&mut code.letter);
+                drop_empty(&mut code.name);
+            }
+        }
+    }
+}
+
 /// An optional field whose text can't be read. The record is used without it ([R1.6](crate::guide::rules#r1-6), issue
 /// `bad_value`).
 ///

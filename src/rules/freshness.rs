@@ -39,6 +39,11 @@ impl Freshness {
         self
     }
 
+    /// The time of the data, if the source gives it.
+    pub fn as_of(&self) -> Option<DateTime<Utc>> {
+        self.as_of
+    }
+
     /// The cache expiry E.
     pub fn cache_expiry(&self) -> TimeDelta {
         self.cache_seconds.try_into().ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX)
@@ -46,20 +51,20 @@ impl Freshness {
 
     /// The earliest moment that the data can show: the time that the source gives, or else f − E.
     pub fn as_of_earliest(&self) -> DateTime<Utc> {
-        if let Some(as_of) = self.as_of {
-            return as_of.min(self.fetched_at);
-        }
-        self.fetched_at.checked_sub_signed(self.cache_expiry()).unwrap_or(DateTime::<Utc>::MIN_UTC)
+        let without_as_of =
+            || self.fetched_at.checked_sub_signed(self.cache_expiry()).unwrap_or(DateTime::<Utc>::MIN_UTC);
+        self.as_of.map_or_else(without_as_of, |as_of| as_of.min(self.fetched_at))
     }
 
     /// The earliest of the scheduled fetches that is sure to see a change made at this instant (t), if there is one:
-    /// the first with f ≥ t + E. The schedule can be in any order.
+    /// the first with f ≥ t + E. The schedule can be in any order. `None` if the source gives the time of its data: then only
+    /// the source's own schedule says when newer data comes.
     pub fn visible_by(
         &self,
         change: DateTime<Utc>,
         schedule: impl IntoIterator<Item = DateTime<Utc>>,
     ) -> Option<DateTime<Utc>> {
-        let sure = change.checked_add_signed(self.cache_expiry())?;
+        let sure = change.checked_add_signed(self.cache_expiry()).filter(|_| self.as_of.is_none())?;
         schedule.into_iter().filter(|fetch| *fetch >= sure).min()
     }
 

@@ -257,7 +257,8 @@ impl Register {
     fn content_of(&self, row: &HeldRow) -> MarkContent {
         let status = status_without_code(row.registered, row.late, None);
         let last_updated = row.last_updated.map(|stamp| stamp.instant(self.rules.zone()));
-        MarkContent::uncoded(status, self.row_kind, row.id.clone(), last_updated)
+        let content = MarkContent::new(status, self.row_kind, DecisionRule::OnlyCandidate);
+        MarkContent { record_id: row.id.clone(), last_updated, ..content }
     }
 
     /// The sessions, with the student's rows at the time of each register, and all out-of-school records of the student.

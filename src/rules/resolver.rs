@@ -139,7 +139,8 @@ impl Resolver {
     }
 
     /// Takes one record.
-    pub fn push(&mut self, record: Record) {
+    pub fn push(&mut self, mut record: Record) {
+        record.drop_empty_texts();
         match record {
             // By reference: a row is large, and most are read and dropped.
             Record::Registration(ref row) => self.push_registration(row),

@@ -87,19 +87,14 @@ impl UsualMark {
     }
 
     fn content(&self) -> MarkContent {
-        MarkContent::uncoded(self.status, RecordKind::Registration, self.id.clone(), self.last_updated)
+        let content = MarkContent::new(self.status, RecordKind::Registration, DecisionRule::OnlyCandidate);
+        MarkContent { record_id: self.id.clone(), last_updated: self.last_updated, ..content }
     }
 
     fn mark(&self, key: &MarkKey) -> Mark {
         let Self { picked_by, id, period, at, last_updated, .. } = self.clone();
-        let decision = Decision {
-            rule: DecisionRule::OnlyCandidate,
-            winner: RecordReference { kind: RecordKind::Registration, id: id.clone(), last_updated },
-            registration: Some(PickedRegistration { id, period, at, picked_by }),
-            losers: Vec::new(),
-            more_losers: 0,
-            judged_by_source: false,
-        };
-        key.mark(self.content(), decision)
+        let winner = RecordReference { kind: RecordKind::Registration, id: id.clone(), last_updated };
+        let registration = Some(PickedRegistration { id, period, at, picked_by });
+        key.mark(self.content(), Decision { registration, ..Decision::new(DecisionRule::OnlyCandidate, winner) })
     }
 }

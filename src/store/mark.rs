@@ -28,8 +28,8 @@ impl MarkKey {
         (&self.student, self.date, self.session)
     }
 
-    /// The mark at this place.
-    pub(super) fn mark(&self, content: MarkContent, decision: Decision) -> Mark {
+    /// The whole mark at this place, for a store that keeps its content and its decision separately.
+    pub fn mark(&self, content: MarkContent, decision: Decision) -> Mark {
         let (student, date, session) = (self.student.clone(), self.date, self.session);
         let MarkContent { status, code, code_name, raw_code, minutes_late, .. } = content;
         Mark { student, date, session, status, code, code_name, raw_code, minutes_late, decision }

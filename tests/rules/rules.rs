@@ -120,6 +120,20 @@ fn r1_records_without_an_id_are_no_versions_of_each_other() {
 }
 
 #[test]
+fn r1_an_empty_text_is_missing_from_whatever_source_it_comes() {
+    let register = register(vec![
+        Row(row("1", "08:40:00", "").with_registered(false).with_code("")),
+        Row(row("2", "13:30:00", "")),
+        Out(out("", "2026-11-20T13:00:00", "2026-11-20T15:00:00", "2026-11-20T09:00:00")),
+        Out(out(" ", "2026-11-20T12:30:00", "2026-11-21T15:00:00", "2026-11-20T10:00:00")),
+    ]);
+    assert_eq!(mark(&register, Am).unwrap().status, Status::NotTaken, "an empty code is no code");
+    let pm = mark(&register, Pm).unwrap().decision;
+    assert_eq!((pm.winner.id, pm.losers.len()), (None, 2), "an empty id groups nothing");
+    assert_eq!(register.issues().count(Issue::ConflictingRecord), 0);
+}
+
+#[test]
 fn r1_the_greatest_of_conflicting_codes_counts() {
     let register =
         register(vec![code("17", "N", true), Row(row("1", "08:40:00", "").with_registered(false).with_code("17"))]);

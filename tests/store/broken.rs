@@ -83,10 +83,14 @@ enum Defect {
     RefusesOtherSchoolsMeanwhile,
     FeedsTooEarly,
     RefusesLargeSets,
+    LosesCodeNames,
+    EndsLeasesInHalf,
+    CountsErasuresAsChanges,
+    ErasesInUnknownSchoolsSilently,
 }
 
 /// What holds for every defect: which promise the suite says is broken.
-const CAUGHT: [(Defect, &str); 65] = [
+const CAUGHT: [(Defect, &str); 69] = [
     (
         Defect::AppliesWithoutALock,
         "of runs that were planned from one revision only one writes, and the others are refused",
@@ -179,6 +183,10 @@ const CAUGHT: [(Defect, &str); 65] = [
     (Defect::RefusesOtherSchoolsMeanwhile, "schools that write at once write as if each were alone"),
     (Defect::FeedsTooEarly, "a reader that follows the feed beside writers misses nothing and gets nothing twice"),
     (Defect::RefusesLargeSets, "a change set can hold a whole school"),
+    (Defect::LosesCodeNames, "a mark that differs in any field that MarkContent::same_content compares is written"),
+    (Defect::EndsLeasesInHalf, "a lease lasts as long as was asked for, and a renewed one from its renewal on"),
+    (Defect::CountsErasuresAsChanges, "pruning says how many changes it has deleted, and counts no erasure"),
+    (Defect::ErasesInUnknownSchoolsSilently, "the feed tells of an erasure at a new cursor"),
 ];
 
 /// A store in memory with one defect.
@@ -281,9 +289,12 @@ impl MarkStore for Broken {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 revision = self.store.read(school, scope).await?.revision();
             }
-            Defect::CutsStampsToSeconds => marks.iter_mut().for_each(|mark| {
+            Defect::CutsStampsToSeconds | Defect::LosesCodeNames => marks.iter_mut().for_each(|mark| {
                 let mut content = MarkContent::clone(&mark.content);
-                content.last_updated = content.last_updated.map(|stamp| stamp.trunc_subsecs(0));
+                match self.defect {
+                    Defect::LosesCodeNames => content.code_name = None,
+                    _ => content.last_updated = content.last_updated.map(|stamp| stamp.trunc_subsecs(0)),
+                }
                 mark.content = Arc::new(content);
             }),
             Defect::TakesTheFetchForItsOldestReply => {
@@ -627,6 +638,9 @@ impl MarkStore for Broken {
                 }
                 self.store.erase(school, student).await
             }
+            Defect::ErasesInUnknownSchoolsSilently if self.store.runs(school, &RunQuery::all()).await?.is_empty() => {
+                Ok(0)
+            }
             _ => self.store.erase(school, student).await,
         }
     }
@@ -644,6 +658,15 @@ impl MarkStore for Broken {
                 self.store.prune(school, before).await
             }
             Defect::PrunesNothing => Ok(Pruned::new(0, 0)),
+            Defect::CountsErasuresAsChanges => {
+                let is_erasure = |entry: &FeedEntry| matches!(entry, FeedEntry::Erased { .. });
+                let before_it = self.store.changes(school, None, usize::MAX).await?;
+                let pruned = self.store.prune(school, before).await?;
+                let after_it = self.store.changes(school, None, usize::MAX).await?;
+                let erasures = |entries: &[FeedEntry]| entries.iter().filter(|entry| is_erasure(entry)).count();
+                let gone = erasures(&before_it) - erasures(&after_it);
+                Ok(Pruned::new(pruned.changes + gone as u64, pruned.runs))
+            }
             Defect::PrunesNeededRuns => {
                 self.memory.lock().unwrap().pruned.insert(school.clone(), before);
                 self.store.prune(school, before).await
@@ -660,7 +683,11 @@ impl MarkStore for Broken {
 
     async fn acquire_lease(&self, school: &SchoolId, ttl: Duration) -> Result<Option<LeaseToken>, StoreError> {
         let school = if self.is(Defect::SharesTheLease) { &"all".into() } else { school };
-        let ttl = if self.is(Defect::EndsLeasesEarly) { ttl / 1_000 } else { ttl };
+        let ttl = match self.defect {
+            Defect::EndsLeasesEarly => ttl / 1_000,
+            Defect::EndsLeasesInHalf => ttl / 2,
+            _ => ttl,
+        };
         let token = self.store.acquire_lease(school, ttl).await?;
         if self.is(Defect::CountsTokensFromOne) {
             return Ok(token.map(|_| LeaseToken::new(1)));

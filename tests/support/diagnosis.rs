@@ -503,6 +503,10 @@ async fn an_export_of_the_morning_does_not_show_what_was_entered_since() {
     let first = &found.sessions[0].findings[0];
     assert_eq!(first.name(), FindingName::CacheMayBeStale);
     assert!(first.summary.contains("as old as 2026-11-20 08:50:00"), "{}", first.summary);
+    // Nothing says when the next export is made, so no sync is certain to read it.
+    assert!(evidence(first)["sure_from"].is_null());
+    let advice = "If it was corrected after 2026-11-20 08:50:00, a sync reads it once the source has newer data. ";
+    assert!(first.advice.starts_with(advice), "{}", first.advice);
 }
 
 #[tokio::test]

@@ -37,7 +37,9 @@ pub(super) struct Mask {
 
 impl Mask {
     /// The masked records in an order that reveals nothing, and the masked id of each student.
-    pub(super) fn apply_to(records: Vec<Record>) -> (Vec<Record>, BTreeMap<StudentId, StudentId>) {
+    pub(super) fn apply_to(mut records: Vec<Record>) -> (Vec<Record>, BTreeMap<StudentId, StudentId>) {
+        // A mask would make a text of an empty one, which is a missing one.
+        records.iter_mut().for_each(Record::drop_empty_texts);
         let mask = Self::of(&records);
         let mut masked: Vec<Record> = records.into_iter().map(|record| mask.apply(record)).collect();
         masked.shuffle(&mut rand::rng());

@@ -64,23 +64,50 @@ fn ensure(holds: bool, promise: &'static str, otherwise: impl FnOnce() -> String
 }
 
 fn equal<T: PartialEq + Debug>(found: &T, expected: &T, promise: &'static str) -> Kept {
-    ensure(found == expected, promise, || format!("Expected {}, found {}", shown(expected), shown(found)))
+    ensure(found == expected, promise, || match difference(found, expected) {
+        Some((place, found, expected)) => format!("Expected{place} {expected}, found {found}"),
+        None => format!("Expected {}, found {}", shown(expected), shown(found)),
+    })
 }
 
 /// Compares two lists and names the first element that differs.
 fn equal_lists<T: PartialEq + Debug>(found: &[T], expected: &[T], promise: &'static str) -> Kept {
     let same = found.iter().zip(expected).take_while(|(found, expected)| found == expected).count();
     ensure(found == expected, promise, || {
-        let one = |list: &[T]| list.get(same).map_or("nothing".to_owned(), |one| shown(&one));
-        format!(
-            "Of {} expected and {} found, number {} is to be {}, and is {}",
-            expected.len(),
-            found.len(),
-            same + 1,
-            one(expected),
-            one(found)
-        )
+        let counts = format!("Of {} expected and {} found, number {}", expected.len(), found.len(), same + 1);
+        match (found.get(same), expected.get(same)) {
+            (Some(found), Some(expected)) => match difference(found, expected) {
+                Some((place, differs, wanted)) => {
+                    format!("{counts} is to have{place} {wanted}, and has {differs}: {}", shown(found))
+                }
+                None => format!("{counts} is to be {}, and is {}", shown(expected), shown(found)),
+            },
+            (found, expected) => {
+                let one = |one: Option<&T>| one.map_or("nothing".to_owned(), shown);
+                format!("{counts} is to be {}, and is {}", one(expected), one(found))
+            }
+        }
     })
+}
+
+/// The first field that differs: its place, what was found there, and what was expected. `None` if they differ in their form.
+fn difference<T: Debug>(found: &T, expected: &T) -> Option<(String, String, String)> {
+    let (found, expected) = (format!("{found:#?}"), format!("{expected:#?}"));
+    let mut path: Vec<(usize, &str)> = Vec::new();
+    for (found, expected) in found.lines().zip(expected.lines()) {
+        let depth = found.len() - found.trim_start().len();
+        path.retain(|(outer, _)| *outer < depth);
+        let name = found.trim_start().split_once(": ").map(|(name, _)| name);
+        path.extend(name.map(|name| (depth, name)));
+        if found != expected {
+            let place: Vec<&str> = path.iter().map(|(_, name)| *name).collect();
+            let value = |line: &str| {
+                line.trim().trim_end_matches(',').rsplit_once(": ").map_or(line.trim(), |(_, value)| value).to_owned()
+            };
+            return (!place.is_empty()).then(|| (format!(" {}", place.join(".")), value(found), value(expected)));
+        }
+    }
+    None
 }
 
 fn shown(value: &impl Debug) -> String {

@@ -51,6 +51,11 @@ pub async fn erases_a_student(store: &dyn MarkStore) -> Kept {
     equal(&outdated, &Some(StoreErrorKind::Moved), "a plan from before an erasure is refused")?;
     equal(&places, &3, "an erasure counts the places that held anything")?;
 
+    let unknown = SchoolId::new("conformance-unknown");
+    store.erase(&unknown, &AMELIA.into()).await?;
+    let told = store.changes(&unknown, None, 9).await?;
+    ensure(told.iter().any(is_erasure), FEED, || "In a school that was never written it is not told".to_owned())?;
+
     store.erase(&school, &StudentId::new("nobody")).await?;
     let erased =
         |entries: &[FeedEntry]| entries.iter().filter(|entry| matches!(entry, FeedEntry::Erased { .. })).count();
@@ -150,8 +155,11 @@ pub async fn prunes_what_nobody_sees(store: &dyn MarkStore) -> Kept {
     store.prune(&school, date(20)).await?;
     let found = erased(&feed(store, SCHOOL, 100).await?);
     equal(&found, &1, "an erasure's entry stays until a date after it is pruned")?;
+    let changes = whole_history(store, SCHOOL).await?.len();
     let later = Utc::now().date_naive() + TimeDelta::days(3);
-    store.prune(&school, later).await?;
+    let pruned = store.prune(&school, later).await?.changes;
+    let gone = changes - whole_history(store, SCHOOL).await?.len();
+    equal(&pruned, &(gone as u64), "pruning says how many changes it has deleted, and counts no erasure")?;
     let found = erased(&feed(store, SCHOOL, 100).await?);
     equal(&found, &0, "an erasure's entry from before the date goes")?;
     equal_lists(&marks(&read(store, SCHOOL).await?), &said([mark(BEN, 3, 3), mark(BEN, 5, 1)]), PROMISE)

@@ -75,7 +75,7 @@ pub async fn keeps_a_lease_as_long_as_asked(harness: &dyn StoreHarness) -> Kept 
     let school = SchoolId::new(SCHOOL);
     let started = Instant::now();
     let lease = acquired(&*store, SHORT_LEASE).await?;
-    tokio::time::sleep(SHORT_LEASE / 4).await;
+    tokio::time::sleep(SHORT_LEASE * 3 / 4).await;
     let asked = acquire(&*store, TTL).await?;
     // If the machine was stalled, the lease may have run out.
     ensure(asked.is_none() || started.elapsed() >= SHORT_LEASE, PROMISE, || "It has run out already".to_owned())?;

@@ -222,7 +222,7 @@ pub async fn writes_whatever_differs(store: &dyn MarkStore) -> Kept {
         |mark| mark.minutes_late = Some(8),
         |mark| mark.status = Status::NotTaken,
         |mark| mark.raw_code = Some("9".into()),
-        |mark| mark.code = Some("I".into()),
+        |mark| (mark.code, mark.code_name) = (Some("I".into()), Some("Illness".into())),
         |mark| mark.code = Some("i".into()),
         |mark| mark.decision.rule = DecisionRule::TieBreak,
         |mark| mark.decision.winner.kind = RecordKind::SessionMark,
