@@ -980,6 +980,34 @@ fn a_student_is_erased_and_history_is_pruned_after_a_yes() {
 }
 
 #[test]
+fn history_says_what_it_does_not_hold() {
+    let school = School::demo();
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("marks.db").display());
+    for day in ["2026-11-17", "2026-11-18", "2026-11-19"] {
+        let now = format!("{day}T18:00:00Z");
+        assert!(sync(&school.with(&["--store", &store, "--now", &now])).status.success());
+    }
+    let student = school.simulator_student();
+    let told = |student: &str, as_of: &str| {
+        let output = run("history", &["--store", &store, "--student", student, "--as-of", as_of]);
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(told("nobody", "2026-11-19T20:00:00Z").contains("nothing is stored of student nobody"));
+    assert_eq!(told(&student, "2026-11-18T20:00:00Z"), "");
+
+    assert!(run("prune", &["--store", &store, "--before", "2026-11-19", "--yes"]).status.success());
+    assert!(told(&student, "2026-11-18T20:00:00Z").starts_with("history from before 2026-11-19 18:00"));
+    assert_eq!(told(&student, "2026-11-19T20:00:00Z"), "");
+
+    for wrong in [["--limit", "0"], ["--as-of", "2026-11-19T20:00:00Z"], ["--from", "2026-11-19"]] {
+        let output = run("history", &[&["--store", &store, "--since", "0"][..], &wrong].concat());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
 fn a_portal_follows_what_has_changed() {
     let school = School::demo();
     let folder = tempfile::tempdir().unwrap();

@@ -79,7 +79,7 @@ pub enum Certainty {
 pub struct MeasuredAge {
     /// At least one reply was this old, or older.
     pub at_least: Option<TimeDelta>,
-    /// No reply was older than this, of those whose age has a known limit.
+    /// No reply was older than this, of those whose age has a known limit; `None` if `at_least` shows that another was.
     pub at_most: Option<TimeDelta>,
     /// How sure `at_least` is.
     pub certainty: Certainty,
@@ -100,9 +100,11 @@ impl MeasuredAge {
             TimeDelta::try_seconds(longest)
         };
         let proofs: u64 = ages.iter().map(|age| age.proofs).sum();
+        let at_least = longest(|age| age.previous_at_least_seconds);
+        let at_most = longest(|age| age.at_most_seconds);
         Self {
-            at_least: longest(|age| age.previous_at_least_seconds),
-            at_most: longest(|age| age.at_most_seconds),
+            at_least,
+            at_most: at_most.filter(|most| at_least.is_none_or(|least| least <= *most)),
             certainty: match proofs {
                 0 => Certainty::Unproven,
                 1 => Certainty::Likely,
@@ -140,7 +142,7 @@ impl MeasuredAge {
             );
         }
         if let Some(age) = self.at_most {
-            sentence += &format!("; no reply was older than {}", hours(age));
+            sentence += &format!("; no reply whose age is known was older than {}", hours(age));
         }
         sentence + &format!(" ({}, {} without a change)", counted(self.runs, "run"), self.unchanged)
     }

@@ -97,6 +97,8 @@ impl Span {
         (self.from, Reverse(self.length()))
             .cmp(&(other.from, Reverse(other.length())))
             .then_with(|| compare_ids(self.id(), other.id()))
+            // The content comes first (R1.6), before how the times are written.
+            .then_with(|| (&self.record.code, &self.record.reason).cmp(&(&other.record.code, &other.record.reason)))
             .then_with(|| self.record.cmp(&other.record))
     }
 

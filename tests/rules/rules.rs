@@ -359,6 +359,21 @@ fn r6_between_out_of_school_records_the_later_beginning_then_the_shorter_then_th
 }
 
 #[test]
+fn r6_between_equal_intervals_the_code_decides_however_the_times_are_written() {
+    let coded = |to: &str, code: &str| {
+        let mut record = out("", "2026-11-20T08:00:00", to, "2026-11-20T09:00:00");
+        (record.id, record.code) = (None, Some(code.into()));
+        Out(record)
+    };
+    for (one, other) in [("2026-11-20T12:00:00", "2026-11-20T12:00:00Z"), ("2026-11-21", "2026-11-21T24:00:00")] {
+        for (of_one, of_other) in [("17", "2"), ("2", "17")] {
+            let records = vec![Row(row("1", "08:40:00", "")), coded(one, of_one), coded(other, of_other)];
+            assert_eq!(mark(&register(records), Am).unwrap().raw_code.unwrap().as_str(), "2", "{one} {of_one}");
+        }
+    }
+}
+
+#[test]
 fn r6_a_register_that_was_not_taken_yields_whatever_the_stamps() {
     let register = register(vec![
         Row(row("1", "08:40:00", "2026-11-20T12:00:00").with_registered(false)),

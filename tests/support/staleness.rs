@@ -114,5 +114,10 @@ fn the_newest_stamp_bounds_the_age_from_above() {
     let measured = MeasuredAge::over(ages, TimeDelta::hours(24));
     assert_eq!(measured.at_most, Some(TimeDelta::hours(4)));
     assert_eq!(measured.certainty, Certainty::Unproven);
-    assert!(measured.to_string().contains("no reply was older than 4 h 00 min"), "{measured}");
+    assert!(measured.to_string().contains("no reply whose age is known was older than 4 h 00 min"), "{measured}");
+
+    // A bound that another run has disproved is none.
+    let (fetch, previous, change) = ("2026-11-20T18:00:00Z", "2026-11-20T12:00:00Z", "2026-11-20T07:00:00Z");
+    let later = ReplyAge::of(time(fetch), None, Some(time(previous)), [time(change)], false);
+    assert_eq!(MeasuredAge::over(ages.into_iter().chain([later]), TimeDelta::hours(24)).at_most, None);
 }

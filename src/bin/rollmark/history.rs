@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
+use std::iter;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use rollmark::codes::CodeTable;
 use rollmark::explain::{MeasuredAge, Wording};
 use rollmark::model::{Mark, StudentId, Zone, clock_text};
@@ -11,7 +13,7 @@ use rollmark::store::{Change, ChangeCursor, FeedEntry, HistoryQuery, MarkKey, Ru
 use serde::Serialize;
 
 use crate::flags::{CodeFlags, KeptStore, parse_date, parse_instant};
-use crate::output::{Failure, Meaning, change_counts, say, say_json, wrong_flags};
+use crate::output::{Failure, Meaning, change_counts, say, say_json, tell, wrong_flags};
 
 /// Shows a school's runs, what a student's marks were, became, and why, or what has changed since last time.
 #[derive(Args)]
@@ -21,7 +23,8 @@ Examples:
   rollmark history --store sqlite:marks.db --since 0 --json
 
 --since prints the school's changes in the order in which they were written, and the cursor to go on from: pass it next time.
-A student who was erased is one of these changes: forget what came before of that student.")]
+A student who was erased is one of these changes: forget what came before of that student.
+--as-of goes by the time at which a run fetched; a plan that was applied later counts from its fetch on.")]
 pub struct Flags {
     #[command(flatten)]
     store: KeptStore,
@@ -38,10 +41,10 @@ pub struct Flags {
     #[arg(long, value_parser = parse_instant, value_name = "RFC3339", requires = "student")]
     as_of: Option<DateTime<Utc>>,
     /// Every change of the school after this cursor (0: from the beginning)
-    #[arg(long, value_name = "CURSOR", conflicts_with = "student")]
+    #[arg(long, value_name = "CURSOR", conflicts_with_all = ["student", "from", "to", "as_of"])]
     since: Option<ChangeCursor>,
-    /// How many changes at most [default: all]
-    #[arg(long, value_name = "N", requires = "since")]
+    /// How many changes at most, 1 or more [default: all]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..), value_name = "N", requires = "since")]
     limit: Option<usize>,
     #[command(flatten)]
     codes: CodeFlags,
@@ -132,12 +135,29 @@ pub async fn run(flags: Flags) -> Result<u8, Failure> {
             sessions.push(SessionHistory { key, shown });
         }
     }
+    if sessions.is_empty() {
+        tell(&format!("nothing is stored of student {student} on these dates; check the id, --from and --to"));
+    }
+    if let Some(begins) = flags.as_of.and_then(|moment| pruned_until(&runs).filter(|begins| moment < *begins)) {
+        let zone = runs.last().map_or_else(Zone::utc, |run| run.rules.zone().clone());
+        tell(&format!(
+            "history from before {} was pruned, so marks of that time can be missing here",
+            clock_text(begins, &zone)
+        ));
+    }
     if flags.json {
         say_json(&sessions)?;
     } else {
         sessions.iter().for_each(|session| tell_session(session, &runs));
     }
     Ok(0)
+}
+
+/// When the first run after the last pruned one fetched. Runs are numbered without gaps.
+fn pruned_until(runs: &[Run]) -> Option<DateTime<Utc>> {
+    let numbers_before = iter::once(0).chain(runs.iter().map(|run| run.number));
+    let after_gap = numbers_before.zip(runs).filter(|(before, run)| before + 1 != run.number).last();
+    after_gap.map(|(_, run)| run.freshness.fetched_at)
 }
 
 fn explained(change: Change, table: &CodeTable) -> Explained<Change> {

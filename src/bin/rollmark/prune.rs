@@ -8,7 +8,9 @@ use crate::output::{Failure, confirm, say, say_json};
 #[derive(Args)]
 #[command(after_help = "\
 Example:
-  rollmark prune --store sqlite:marks.db --before 2025-09-01 --yes")]
+  rollmark prune --store sqlite:marks.db --before 2025-09-01 --yes
+
+A program that follows the changes (history --since) and has not read up to that date yet misses what is deleted.")]
 pub struct Flags {
     #[command(flatten)]
     store: KeptStore,
