@@ -62,6 +62,11 @@ impl Failure {
             Self::Store(error) => return error,
             Self::Damaged | Self::Unreadable(_) => damaged,
             Self::Sqlite(_) if is_busy => (StoreErrorKind::Busy, "is in use by another program; try again"),
+            Self::Sqlite(error) if is_of_folder(&error) => (
+                StoreErrorKind::ReadOnly,
+                "can't be used in a folder where this user may not write; SQLite needs that even to read: \
+                 read a copy in another folder",
+            ),
             Self::Sqlite(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
                     (StoreErrorKind::ReadOnly, "can't be written; check the permissions of the file and of its folder")
@@ -87,6 +92,10 @@ impl Failure {
             None => error,
         }
     }
+}
+
+fn is_of_folder(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_READONLY_DIRECTORY)
 }
 
 /// SQLite's codes and the name of the error; never its text, which can quote a value.
