@@ -390,9 +390,9 @@ pub enum Step {
     GiveKnownCode(DayRecord),
     /// Change the record to what is expected.
     GiveExpected(DayRecord),
-    /// Enter what is expected; the student has no row yet.
+    /// Enter the attendance that the question expects; the student has no row yet.
     EnterExpected,
-    /// Enter the expected attendance in the management system.
+    /// Enter the attendance, the expected one if the question names it: no record makes a mark.
     Enter,
     /// Take the register that this row belongs to.
     TakeRegister(DayRecord),

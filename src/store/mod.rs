@@ -186,11 +186,21 @@ pub trait MarkStore: Debug + Send + Sync {
     ///
     /// The revision stays the same. Cursors stay valid, but a reader of the feed that is further behind misses what was pruned.
     ///
+    /// With `before` set to 20 November:
+    ///
+    /// | changes of a mark, by when they were seen | what is left |
+    /// |---|---|
+    /// | added on the 17th, changed on the 18th, changed on the 21st | the change of the 18th, without `before`, and that of the 21st |
+    /// | added on the 17th, removed on the 18th | nothing |
+    /// | added on the 17th, removed on the 18th, added on the 21st | the addition of the 21st |
+    /// | added on the 17th | the addition: the mark is still shown |
+    ///
     /// # Errors
     /// The store can't be written.
     async fn prune(&self, school: &SchoolId, before: NaiveDate) -> Result<Pruned, StoreError>;
 
-    /// Takes the school's lease for `ttl`, from now by the real clock; `None` while another caller holds it.
+    /// Takes the school's lease for `ttl`, from now by the real clock; `None` while another caller holds it. Any `ttl` is
+    /// allowed; a store may shorten one that it can't hold, such as `Duration::MAX`.
     ///
     /// # Errors
     /// The store can't be written.
