@@ -980,6 +980,14 @@ fn a_student_is_erased_and_history_is_pruned_after_a_yes() {
 }
 
 #[test]
+fn a_day_without_records_has_one_answer_for_both_sessions() {
+    let output = run("diagnose", &School::demo().with(&["--student", "nobody", "--date", "2026-11-19"]));
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(printed.starts_with("Student nobody, 2026-11-19\n\nAM and PM: no mark.\n"), "{printed}");
+    assert!(printed.contains("enter the attendance for the AM and PM sessions of 2026-11-19"), "{printed}");
+}
+
+#[test]
 fn history_says_what_it_does_not_hold() {
     let school = School::demo();
     let folder = tempfile::tempdir().unwrap();

@@ -33,7 +33,7 @@ pub struct Flags {
     /// The session: AM or PM [default: both]
     #[arg(long, value_parser = parse_session)]
     session: Option<Session>,
-    /// What the mark should be: a code's letter, or / for present
+    /// What the mark should be: a code's letter, or / for present or late
     #[arg(long, value_name = "CODE", value_parser = parse_expected)]
     expected: Option<Expected>,
     #[command(flatten)]
@@ -139,7 +139,7 @@ fn parse_session(text: &str) -> Result<Session, String> {
 
 fn parse_expected(text: &str) -> Result<Expected, String> {
     if text.trim().is_empty() {
-        return Err("no code; say a code's letter, or / for present".to_owned());
+        return Err("no code; say a code's letter, or / for present or late".to_owned());
     }
     text.parse().map_err(|never| match never {})
 }

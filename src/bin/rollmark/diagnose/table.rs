@@ -90,7 +90,8 @@ pub fn lines(diagnosis: &Diagnosis, zone: &Zone, codes: &CodeTable) -> Vec<Strin
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
     let mut lines = Vec::new();
-    for row in &rows {
+    let has_records = !diagnosis.day.is_empty();
+    for row in rows.iter().filter(|_| has_records) {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         lines.push(format!("  {}", cells.join("  ").trim_end()));
     }
@@ -99,11 +100,18 @@ pub fn lines(diagnosis: &Diagnosis, zone: &Zone, codes: &CodeTable) -> Vec<Strin
         let one = without_session(&pair[0]);
         one.is_some() && one == without_session(&pair[1])
     });
-    for answer in diagnosis.sessions.iter().take(if is_one_answer { 1 } else { 2 }) {
-        lines.push(String::new());
+    let is_of_both = is_one_answer && diagnosis.sessions.len() > 1;
+    let text = |text: &str| match is_of_both {
+        true => text.replace(" AM session", " AM and PM sessions").replace(" AM register", " AM and PM registers"),
+        false => text.to_owned(),
+    };
+    for answer in diagnosis.sessions.iter().take(if is_of_both { 1 } else { 2 }) {
+        if !lines.is_empty() {
+            lines.push(String::new());
+        }
         lines.push(match &answer.mark {
             Some(mark) => format!("{}: {mark} – {}.", answer.session, mark.decision.in_school_time(zone)),
-            None if is_one_answer && diagnosis.sessions.len() > 1 => "AM and PM: no mark.".to_owned(),
+            None if is_of_both => "AM and PM: no mark.".to_owned(),
             None => format!("{}: no mark.", answer.session),
         });
         if let Some(meaning) = answer.mark.as_ref().and_then(|mark| Meaning::of(codes, mark)) {
@@ -111,8 +119,8 @@ pub fn lines(diagnosis: &Diagnosis, zone: &Zone, codes: &CodeTable) -> Vec<Strin
         }
         for (number, finding) in (1..).zip(&answer.findings) {
             lines.push(format!("  {number}. {}", finding.name()));
-            lines.push(format!("     {}", finding.summary));
-            lines.push(format!("     → {}", finding.advice));
+            lines.push(format!("     {}", text(&finding.summary)));
+            lines.push(format!("     → {}", text(&finding.advice)));
         }
     }
     lines
