@@ -228,10 +228,16 @@ fn secrets_come_from_files_and_standard_input() {
     std::fs::write(folder.path().join("key"), format!("  {}\r\nnot the key\n", school.simulator.api_key())).unwrap();
     std::fs::write(folder.path().join("secret"), school.simulator.client_secret()).unwrap();
     std::fs::write(folder.path().join("empty"), "\nlate").unwrap();
+    let with_mark = format!("\u{FEFF}{}\r\n", school.simulator.api_key());
+    std::fs::write(folder.path().join("by-notepad"), with_mark).unwrap();
     let no_key = format!("env -u ISAMS_API_KEY rollmark sync --today 2026-11-20 --days 0 --url {url}");
     for (line, code) in [
         ("--api-key-file key".to_owned(), 0),
         ("--api-key-file - < key".to_owned(), 0),
+        ("--api-key-file by-notepad".to_owned(), 0),
+        ("--api-key-file /dev/zero".to_owned(), 2),
+        ("--api-key-file key --marks ./key".to_owned(), 2),
+        (format!("--client-id {id} --client-secret-file secret --report secret"), 2),
         (format!("--client-id {id} --client-secret-file secret"), 0),
         (format!("--client-id {id} --client-secret-file - < secret"), 0),
         ("--api-key-file empty".to_owned(), 2),
@@ -245,6 +251,8 @@ fn secrets_come_from_files_and_standard_input() {
         assert_eq!(output.status.code(), Some(code), "{line}: {errors}");
         assert!(!errors.contains(&school.simulator.api_key()), "the key shows");
     }
+    let key = std::fs::read_to_string(folder.path().join("key")).unwrap();
+    assert!(key.contains(&school.simulator.api_key()), "no output has replaced it");
     let both = school.in_shell(folder.path(), "rollmark sync --api-key-file key");
     assert!(error_line(&both).contains("variable"), "{}", error_line(&both));
 }

@@ -189,6 +189,12 @@ fn a_wrong_file_is_told_before_anything_runs() {
         (second("days = -1"), "--days"),
         (second("timezone = \"Mars/Olympus\""), "--timezone"),
         (second("from = \"2026-11-20\"\nto = \"2026-11-19\""), "2026-11-20"),
+        (second("store = \"sqlite:own.db\"\nmarks = \"marks.db\""), "marks.db is the store's own file"),
+        (second("report = \"schools.toml\""), "schools.toml is the file with the schools"),
+        (
+            good.replace("[defaults]", "[defaults]\nmarks = \"all\"") + &school("second", &url, ""),
+            "all is named for two",
+        ),
         (second("sweep = \"yes\""), "sweep is neither true nor false"),
         (second("sweep = true\nstudent = [\"1\"]"), "--sweep"),
         ([good.clone(), school("good", &url, "")].concat(), "two schools have the id good"),
@@ -209,7 +215,13 @@ fn a_wrong_file_is_told_before_anything_runs() {
     }
     write(folder.path(), &good);
     assert_eq!(fleet(folder.path(), &["--only", "nobody"]).status.code(), Some(2));
-    for wrong in [["--concurrency", "0"], ["--per-host", "0"], ["--spread", "soon"]] {
+    for wrong in [
+        ["--concurrency", "0"],
+        ["--per-host", "0"],
+        ["--spread", "soon"],
+        ["--report", "marks.db"],
+        ["--report", "./schools.toml"],
+    ] {
         assert_eq!(fleet(folder.path(), &wrong).status.code(), Some(2), "{wrong:?}");
     }
     assert_eq!(asked.load(Ordering::SeqCst), 0);

@@ -16,7 +16,7 @@ use rollmark::rules::{MidnightEnd, PmRule, Rules, SyncWindow, TieBreak, Window};
 use rollmark::source::{AttendanceSource, ReplaySource, SavingSource, SourceError, newest_zone};
 use rollmark::store::{MarkStore, MemoryStore, RunQuery, SqliteStore, StoreError};
 
-use crate::output::{Failure, tell, wrong_flags};
+use crate::output::{Failure, Needed, store_files, tell, wrong_flags};
 use crate::program::covered;
 
 /// Where the records come from.
@@ -30,7 +30,7 @@ pub struct SourceFlags {
     api_key: Option<String>,
     /// The file whose first line is the Batch API key; - is standard input
     #[arg(long, value_name = "FILE", value_parser = read_secret)]
-    api_key_file: Option<String>,
+    api_key_file: Option<SecretFile>,
     /// OAuth client, instead of the key alone
     #[arg(long, env = "ISAMS_CLIENT_ID", hide_env_values = true)]
     client_id: Option<String>,
@@ -39,7 +39,7 @@ pub struct SourceFlags {
     client_secret: Option<String>,
     /// The file whose first line is the OAuth client's secret; - is standard input
     #[arg(long, value_name = "FILE", value_parser = read_secret)]
-    client_secret_file: Option<String>,
+    client_secret_file: Option<SecretFile>,
     /// Which interface to read
     #[arg(long, value_enum, default_value_t = Interface::Xml)]
     format: Interface,
@@ -71,11 +71,11 @@ impl SourceFlags {
     pub fn tenant(&self) -> Result<Option<Tenant>, String> {
         // An empty environment variable is one that is not set.
         let given = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
-        let secret = |flag: &str, value: &Option<String>, of_file: &Option<String>| match (given(value), of_file) {
+        let secret = |flag: &str, value: &Option<String>, of_file: &Option<SecretFile>| match (given(value), of_file) {
             (Some(_), Some(_)) => {
                 Err(format!("{flag} or its variable is given, and {flag}-file too; give one of them"))
             }
-            (value, of_file) => Ok(value.or(of_file.clone())),
+            (value, of_file) => Ok(value.or(of_file.as_ref().map(|file| file.secret.clone()))),
         };
         let key = secret("--api-key", &self.api_key, &self.api_key_file)?;
         let credentials =
@@ -112,6 +112,13 @@ impl SourceFlags {
             (None, Some(id), Some(secret)) => Batch::for_client(&url, id, secret)
                 .and_then(|batch| self.set_up(batch))
                 .map(|batch| Tenant::Batch(Box::new(batch))),
+            (Some(_), ..) => {
+                return Err(
+                    "there are an API key and an OAuth client; give one of them (a variable can hold the other: \
+                     ISAMS_API_KEY, ISAMS_CLIENT_ID, ISAMS_CLIENT_SECRET)"
+                        .to_owned(),
+                );
+            }
             _ => return Err("a --url needs either --api-key, or --client-id and --client-secret".to_owned()),
         };
         tenant.map(Some).map_err(|error| error.to_string())
@@ -230,6 +237,12 @@ impl ReadFlags {
             return Err(NO_SOURCE.to_owned());
         }
         self.window.window_or(&self.rules.timezone, SyncWindow::default()).map(|_| ())
+    }
+
+    /// The files that hold the secrets.
+    pub fn needed_files(&self) -> impl Iterator<Item = Needed> {
+        let SourceFlags { api_key_file, client_secret_file, .. } = &self.source;
+        [api_key_file, client_secret_file].into_iter().flatten().filter_map(SecretFile::needed)
     }
 
     /// The source, with its replies kept if the flags say so; and what keeps them.
@@ -425,6 +438,12 @@ impl StoreFlags {
         self.place.validate(&self.password)
     }
 
+    /// The store's own files, and the one that holds its password.
+    pub fn needed_files(&self) -> impl Iterator<Item = Needed> {
+        let password = self.password.store_password_file.as_ref().and_then(SecretFile::needed);
+        self.place.file().into_iter().flat_map(store_files).chain(password)
+    }
+
     /// The store, which is neither created nor migrated if it is only read, and the school.
     pub fn open(&self, read_only: bool) -> Result<(Arc<dyn MarkStore>, SchoolId), StoreError> {
         Ok((self.place.open(&self.password, read_only)?, SchoolId::new(&self.school)))
@@ -527,7 +546,13 @@ struct StorePassword {
     /// The file whose first line is the password of a PostgreSQL store; - is standard input [default: that of the service that
     /// PGSERVICE or ?service=NAME names, or the variable PGPASSWORD]
     #[arg(long, value_name = "FILE", value_parser = read_secret)]
-    store_password_file: Option<String>,
+    store_password_file: Option<SecretFile>,
+}
+
+impl StorePassword {
+    fn secret(&self) -> Option<&str> {
+        self.store_password_file.as_ref().map(|file| &*file.secret)
+    }
 }
 
 impl StorePlace {
@@ -554,7 +579,7 @@ impl StorePlace {
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(address) => {
-                let store = address.store(password.store_password_file.as_deref())?;
+                let store = address.store(password.secret())?;
                 match store.is_there().await? {
                     true => Ok(Arc::new(store)),
                     false => Err("the database holds no store (schema rollmark); check --store".into()),
@@ -582,7 +607,7 @@ impl StorePlace {
         self.validate(password).unwrap_or_else(|error| wrong_flags(error));
         Ok(match self {
             #[cfg(feature = "postgres")]
-            Self::Postgres(address) => Arc::new(address.store(password.store_password_file.as_deref())?),
+            Self::Postgres(address) => Arc::new(address.store(password.secret())?),
             Self::Memory => Arc::new(MemoryStore::new()),
             Self::Sqlite(file) => Arc::new(file.open(read_only)?),
         })
@@ -599,16 +624,39 @@ fn parse_kept_store(text: &str) -> Result<StorePlace, String> {
     }
 }
 
+/// A secret, and the file whose first line it is.
+#[derive(Clone)]
+struct SecretFile {
+    path: PathBuf,
+    secret: String,
+}
+
+impl SecretFile {
+    /// The file, unless it is standard input.
+    fn needed(&self) -> Option<Needed> {
+        (self.path != Path::new("-")).then(|| (self.path.clone(), "the file of a secret"))
+    }
+}
+
+/// More than any key, secret or password has, in bytes.
+const LONGEST_SECRET: u64 = 16_384;
+
 /// The first line of a file, or of standard input. It is read with the flags, while a signal still ends the program.
-fn read_secret(path: &str) -> Result<String, String> {
+fn read_secret(path: &str) -> Result<SecretFile, String> {
     let read = || {
         let input: Box<dyn Read> = if path == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
         let mut line = String::new();
-        BufReader::new(input).read_line(&mut line).map(|_| line.trim().to_owned())
+        BufReader::new(input.take(LONGEST_SECRET)).read_line(&mut line).map(|_| line)
     };
     match read() {
-        Ok(secret) if secret.is_empty() => Err("its first line is empty".to_owned()),
-        secret => secret.map_err(|error| format!("can't read it: {error}")),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err("its first line is not UTF-8 text".to_owned()),
+        Err(error) => Err(format!("can't read it: {error}")),
+        Ok(line) if line.len() as u64 == LONGEST_SECRET => Err("its first line is too long for a secret".to_owned()),
+        // Some editors begin a file with a byte order mark.
+        Ok(line) => match line.trim_start_matches('\u{FEFF}').trim() {
+            "" => Err("its first line is empty".to_owned()),
+            secret => Ok(SecretFile { path: path.into(), secret: secret.to_owned() }),
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::flags::parse_instant;
-use crate::output::{Failure, Output, change_counts, json, plain, say, tell, wrong_flags};
+use crate::output::{Failure, Output, change_counts, check_targets, json, plain, say, tell, wrong_flags};
 use crate::program::{Stop, with_reason};
 use crate::schools::{School, read_schools};
 use crate::{check, sync};
@@ -130,7 +130,9 @@ struct FleetReport {
 
 pub async fn run(flags: Flags, stop: &Stop) -> Result<u8, Failure> {
     let schools = match read_schools(&flags.file, flags.now, flags.dry_run) {
-        Ok(schools) => only(schools, &flags.only).unwrap_or_else(|error| wrong_flags(error)),
+        Ok(schools) => check_files(&flags, &schools)
+            .and_then(|()| only(schools, &flags.only))
+            .unwrap_or_else(|error| wrong_flags(error)),
         Err(error) => wrong_flags(error),
     };
     let mut output = match &flags.report {
@@ -194,6 +196,15 @@ pub async fn run(flags: Flags, stop: &Stop) -> Result<u8, Failure> {
         (0, _) => 3,
         _ => 1,
     })
+}
+
+/// No output of a school or of the fleet may replace another one, or what any of the schools needs.
+fn check_files(flags: &Flags, schools: &[School]) -> Result<(), String> {
+    let mut targets: Vec<&Path> = flags.report.iter().map(PathBuf::as_path).collect();
+    targets.extend(schools.iter().flat_map(|school| school.flags.targets()));
+    let mut needed = vec![(flags.file.clone(), "the file with the schools")];
+    needed.extend(schools.iter().flat_map(|school| school.flags.needed_files()));
+    check_targets(&targets, &needed, None)
 }
 
 /// The schools that were asked for, in the file's order.

@@ -145,24 +145,30 @@ pub fn is_standard_output(path: &Path) -> bool {
 
 const STANDARD_OUTPUT: &str = "/dev/stdout";
 
-/// Refuses one target for two outputs, the store's own files as a target, and either of them in the folder of kept replies.
+/// A file that a run needs, so that no output may replace it, and what it is.
+pub type Needed = (PathBuf, &'static str);
+
+const STORE: &str = "the store's own file";
+
+/// Refuses one target for two outputs, a needed file as a target, and targets and stores in the folder of kept replies.
 ///
 /// The error is a wrong flag.
-pub fn check_targets(targets: &[&Path], store: Option<&Path>, replies: Option<&Path>) -> Result<(), String> {
+pub fn check_targets(targets: &[&Path], needed: &[Needed], replies: Option<&Path>) -> Result<(), String> {
     let replies = replies.and_then(|folder| resolved(folder).ok());
     let is_among_replies = |path: &&Path| {
         let path = resolved(path).ok();
         replies.as_deref().zip(path).is_some_and(|(folder, path)| path.starts_with(folder))
     };
-    if let Some(path) = targets.iter().copied().chain(store).find(is_among_replies) {
+    let stores = needed.iter().filter(|(_, what)| *what == STORE).map(|(file, _)| file.as_path());
+    if let Some(path) = targets.iter().copied().chain(stores).find(is_among_replies) {
         return Err(format!("{} is in the folder of the saved replies; name another place", path.display()));
     }
     let identities: Vec<Identity> = targets.iter().map(|target| Identity::of(target)).collect();
-    let of_store: Vec<Identity> = store.into_iter().flat_map(store_files).map(|file| Identity::of(&file)).collect();
+    let needed: Vec<(Identity, &str)> = needed.iter().map(|(file, what)| (Identity::of(file), *what)).collect();
     for (number, identity) in identities.iter().enumerate() {
         let target = targets[number].display();
-        if of_store.iter().any(|file| file.is(identity)) {
-            return Err(format!("{target} is the store's own file; name another file for the output"));
+        if let Some((_, what)) = needed.iter().find(|(file, _)| file.is(identity)) {
+            return Err(format!("{target} is {what}; name another file for the output"));
         }
         if identities[..number].iter().any(|other| other.is(identity)) {
             return Err(format!("{target} is named for two outputs; name another file for one of them"));
@@ -172,12 +178,12 @@ pub fn check_targets(targets: &[&Path], store: Option<&Path>, replies: Option<&P
 }
 
 /// The store's file, and those that SQLite keeps beside it.
-fn store_files(store: &Path) -> impl Iterator<Item = PathBuf> {
+pub fn store_files(store: &Path) -> impl Iterator<Item = Needed> {
     let store = resolved(store).unwrap_or_else(|_| store.to_owned()).into_os_string();
     ["", "-wal", "-shm", "-journal"].into_iter().map(move |ending| {
         let mut file = store.clone();
         file.push(ending);
-        file.into()
+        (file.into(), STORE)
     })
 }
 

@@ -17,7 +17,7 @@ use rollmark::sync::{
 
 use crate::check;
 use crate::flags::{LONGEST_WAIT, ReadFlags, StoreFlags, StorePlace, parse_date};
-use crate::output::{Failure, Output, check_targets, is_standard_output, json, say, tell, wrong_flags};
+use crate::output::{Failure, Needed, Output, check_targets, is_standard_output, json, say, tell, wrong_flags};
 use crate::program::{Stop, unless_stopped};
 
 /// Syncs a school's AM and PM marks into a store.
@@ -145,7 +145,12 @@ impl Flags {
     }
 
     fn check_targets(&self) -> Result<(), String> {
-        check_targets(&self.targets(), self.store.place.file(), self.read.replies.folder())
+        check_targets(&self.targets(), &self.needed_files(), self.read.replies.folder())
+    }
+
+    /// What no output may replace.
+    pub fn needed_files(&self) -> Vec<Needed> {
+        self.read.needed_files().chain(self.store.needed_files()).collect()
     }
 
     fn request(&self, window: Window) -> SyncRequest {
@@ -173,7 +178,8 @@ impl Flags {
         if self.students.is_empty() { request } else { request.with_students(self.students.iter().map(String::as_str)) }
     }
 
-    fn targets(&self) -> Vec<&Path> {
+    /// Where the outputs go.
+    pub fn targets(&self) -> Vec<&Path> {
         [&self.marks, &self.report, &self.save_plan].into_iter().flatten().map(PathBuf::as_path).collect()
     }
 

@@ -16,7 +16,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::flags::{CodeFlags, ReadFlags, StoreFlags, StorePlace, parse_date, warn_without_runs};
-use crate::output::{Failure, Meaning, Output, check_targets, is_standard_output, say, say_json, tell, wrong_flags};
+use crate::output::{
+    Failure, Meaning, Needed, Output, check_targets, is_standard_output, say, say_json, tell, wrong_flags,
+};
 
 /// Says why a student's mark is what it is, and what to do if it is wrong.
 #[derive(Args)]
@@ -92,8 +94,8 @@ pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
     if flags.json && html.is_some_and(is_standard_output) {
         wrong_flags("--json and --html would both write to standard output; give the page a file".to_owned());
     }
-    check_targets(html.as_slice(), flags.store.place.file(), flags.read.replies.folder())
-        .unwrap_or_else(|error| wrong_flags(error));
+    let needed: Vec<Needed> = flags.read.needed_files().chain(flags.store.needed_files()).collect();
+    check_targets(html.as_slice(), &needed, flags.read.replies.folder()).unwrap_or_else(|error| wrong_flags(error));
     let page_output = match html {
         Some(path) => Some(Output::open(path).await?),
         None => None,
