@@ -279,8 +279,8 @@ fn redirected(response: &Response) -> SourceError {
     let target = location.and_then(|location| response.url().join(location).ok());
     let message = match target {
         _ if response.status() == StatusCode::NOT_MODIFIED => {
-            "the answer is that nothing has changed, which was not asked; check what stands between here and iSAMS, such as a \
-             proxy"
+            "the answer says only that nothing has changed, which was not the question; check what stands between here and \
+             iSAMS, such as a proxy"
         }
         None => "the tenant's address answers with a redirect that does not say where to; check the address",
         Some(target) if target.origin() == response.url().origin() => {

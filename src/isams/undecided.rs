@@ -122,8 +122,8 @@ impl Undecided {
                 Err(SourceError::new(
                     SourceErrorKind::BadRecord,
                     format!(
-                        "no record in {} has {what} under a known name, but these fields hold {values}: {names}; say \
-                         which field it is (--field {option}=NAME), or that it is nothing of the kind (--ignore-field NAME)",
+                        "no record in {} has {what} under a known name, but these fields hold {values}: {names}; name the \
+                         field (--field {option}=NAME), or say that it is nothing of the kind (--ignore-field NAME)",
                         container_name(FetchedKind::OutOfSchool),
                     ),
                 ))

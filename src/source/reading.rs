@@ -30,9 +30,9 @@ pub(crate) enum Progress {
 
 /// Reads a complete fetch into a new value from `start`, such as a [`Resolver`](crate::rules::Resolver) or a vector.
 ///
-/// A fetch that breaks off is discarded and started again, up to four tries in all, with growing waits, unless the source asks for
-/// a wait of more than a minute: no row of a broken reply ever counts. The records must cover every date of the window, for every kind that the source's
-/// capabilities promise.
+/// A fetch that breaks off is discarded and started again, up to four tries in all, with growing waits: no row of a
+/// broken reply ever counts. A source that asks for a wait of more than a minute is not asked again. The records must
+/// cover every date of the window, for every kind that the source's capabilities promise.
 ///
 /// # Errors
 /// The source's error, or [`SourceErrorKind::Incomplete`] if there is no proof that everything was read.

@@ -987,7 +987,7 @@ async fn a_stamp_or_code_under_an_unlisted_name_is_not_passed_over() {
             assert_eq!(error.kind(), SourceErrorKind::BadRecord);
             let held = if option == "out_of_school_code" { "codes of the code table" } else { "date-times" };
             let held = format!("these fields hold {held}: {field}; name the field");
-            for says in ["no record in OutOfSchoolPupils has a", &held, option, "ignored_fields"] {
+            for says in ["no record in OutOfSchoolPupils has a", &held, option, "--ignore-field NAME"] {
                 assert!(error.to_string().contains(says), "{says}: {error}");
             }
             assert!(fetch(&source.clone().with_ignored_fields([kept])).await.is_err());

@@ -93,6 +93,31 @@ async fn damaged_compression_is_tried_again_and_named() {
 }
 
 #[tokio::test]
+async fn an_error_says_what_to_do() {
+    let later = "; run again later; if it stays so, ";
+    let network = format!("{later}check the network, and any proxy between here and iSAMS (tried 4 times");
+    let support = format!("{later}ask iSAMS support");
+    let utf_16: Vec<u8> = BATCH.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (reply, says) in [
+        (
+            ok(&BATCH[..BATCH.len() - 9]),
+            format!("the reply ends in the middle of the document{support} (tried 4 times"),
+        ),
+        (with_status("200 OK\r\nContent-Encoding: gzip", "text"), format!("its compression is damaged{network}")),
+        (
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{BATCH}").into(),
+            format!("the connection broke off in the middle of the reply{network}"),
+        ),
+        (Vec::new(), format!("the connection broke off before the reply{network}")),
+        (with_status("500 Oops", ""), format!("an error and did not say which{support} (HTTP status 500)")),
+        (ok(utf_16), "a byte order mark; check the address, and if it is right, ask iSAMS support".to_owned()),
+    ] {
+        let error = batch(&answering(reply)).await.unwrap_err().to_string();
+        assert!(error.contains(&says), "{says}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_part_of_a_reply_is_refused() {
     for status in ["206 Partial Content", "200 OK\r\nContent-Range: bytes 0-70/5000"] {
         for read in both(status, |text| text.as_bytes().to_vec()).await {
