@@ -126,7 +126,9 @@ impl Credentials {
         match self {
             Self::Key(key) => Ok((request.query(&[("apiKey", key.expose_secret())]), None)),
             Self::Client(client) => {
-                let token = client.token(http, attempt).await?;
+                let token = client.token(http, attempt).await.map_err(|error| {
+                    error.reworded(|message| format!("signing in (the request for a token) failed: {message}"))
+                })?;
                 let request = match client.scope {
                     TokenScope::Batch => request.query(&[("apiKey", &client.id)]),
                     TokenScope::Rest => request,
@@ -205,7 +207,7 @@ impl OAuthClient {
         let reply: TokenReply = serde_json::from_slice(&body).map_err(|error| {
             let failure = match error.is_eof() && !body.is_empty() {
                 true => ended_early(),
-                false => bad_reply("the reply to the token request holds no token; check the address"),
+                false => bad_reply("the reply holds no token; check the address"),
             };
             failure.with_cause(Cause::of_json(&error))
         })?;
@@ -214,9 +216,7 @@ impl OAuthClient {
             number => number.as_f64(),
         };
         if reply.access_token.trim().is_empty() {
-            return Err(bad_reply(
-                "the reply to the token request holds an empty token; check the address and the client's rights",
-            ));
+            return Err(bad_reply("the reply holds an empty token; check the address and the client's rights"));
         }
         // A token whose lifetime is unknown serves until it is refused, for a day at most.
         let lifetime = Duration::try_from_secs_f64(seconds.unwrap_or(LONGEST_LIFE).clamp(0.0, LONGEST_LIFE));

@@ -502,15 +502,17 @@ impl Sink for Collector {
             return Ok(());
         }
         let Batch { names, ignored_fields, .. } = &*self.batch;
-        let item = Item { kind, fields, ignored: ignored_fields };
-        let record = record(&item, names)?;
+        let mut number = 0;
         if let Some((_, rows)) = self.reply.rows.iter_mut().find(|(found, _)| *found == kind) {
             *rows += 1;
+            number = *rows;
             let most = most_rows(kind, self.batch.tenant.max_rows_per_day, self.ask.days(kind));
-            if *rows > most {
+            if number > most {
                 return Err(too_many(kind, most));
             }
         }
+        let item = Item { kind, number, fields, ignored: ignored_fields };
+        let record = record(&item, names)?;
         self.reply.held.add(held_bytes(&record), self.batch.max_held_bytes)?;
         match &record {
             Record::Code(code) => {

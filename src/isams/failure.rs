@@ -2,9 +2,14 @@
 
 use std::io;
 
+use super::body::DEEPEST;
 use super::text::unknown_name;
 use crate::model::Cause;
 use crate::source::{FetchedKind, SourceError, SourceErrorKind};
+
+/// What helps where a reply does not come through.
+pub(super) const CHECK_NETWORK: &str =
+    "run again later; if it stays so, check the network, and any proxy between here and iSAMS";
 
 pub(super) fn bad_reply(message: impl Into<String>) -> SourceError {
     SourceError::new(SourceErrorKind::BadReply, message)
@@ -12,6 +17,10 @@ pub(super) fn bad_reply(message: impl Into<String>) -> SourceError {
 
 pub(super) fn too_large(what: &str) -> SourceError {
     SourceError::new(SourceErrorKind::TooLarge, format!("the reply holds {what}, so reading stopped there"))
+}
+
+pub(super) fn too_deep() -> SourceError {
+    bad_reply(format!("the reply is nested more than {DEEPEST} levels deep, as none of iSAMS's is; check the address"))
 }
 
 pub(super) fn too_many_fields() -> SourceError {
@@ -36,7 +45,8 @@ pub(super) fn read_error(error: &io::Error) -> SourceError {
 }
 
 pub(super) fn broken_off() -> SourceError {
-    SourceError::temporary(SourceErrorKind::Connection, "the connection broke off in the middle of the reply")
+    let message = format!("the connection broke off in the middle of the reply; {CHECK_NETWORK}");
+    SourceError::temporary(SourceErrorKind::Connection, message)
 }
 
 /// The error for a status with which iSAMS may answer a little later; `None` for other statuses. `page` and `said` end the
@@ -51,7 +61,10 @@ pub(super) fn cannot_answer_now(status: u16, page: &str, said: &str) -> Option<S
 }
 
 pub(super) fn not_text() -> SourceError {
-    bad_reply("the reply is neither UTF-8 nor UTF-16 with a byte order mark")
+    bad_reply(
+        "the reply is neither UTF-8 nor UTF-16 with a byte order mark; check the address, and if it is right, ask iSAMS \
+         support",
+    )
 }
 
 pub(super) fn goes_on() -> SourceError {
@@ -69,11 +82,16 @@ pub(super) fn other_json() -> SourceError {
 /// One object has two fields of this name.
 pub(super) fn name_twice(name: &str) -> SourceError {
     let name = unknown_name(name);
-    bad_reply(format!("the reply holds {name} twice in one object, and nothing tells which counts"))
+    bad_reply(format!(
+        "the reply holds {name} twice in one object, so that it isn't clear which of the two is right; ask iSAMS support"
+    ))
 }
 
 pub(super) fn ended_early() -> SourceError {
-    SourceError::temporary(SourceErrorKind::BadReply, "the reply ends in the middle of the document")
+    SourceError::temporary(
+        SourceErrorKind::BadReply,
+        "the reply ends in the middle of the document; run again later; if it stays so, ask iSAMS support",
+    )
 }
 
 pub(super) fn json_error(error: &serde_json::Error) -> SourceError {

@@ -144,15 +144,25 @@ pub(super) const REQUIRED: [&str; 9] = [
 /// One item of a reply: its fields by name, without empty ones.
 pub(super) struct Item<'a> {
     pub(super) kind: FetchedKind,
+    /// Its place among those of its kind in the reply, from 1.
+    pub(super) number: u64,
     pub(super) fields: &'a [(String, String)],
     /// Fields that decide nothing, as the caller says.
     pub(super) ignored: &'a [String],
 }
 
 impl<'a> Item<'a> {
-    /// "registrations in RegistrationStatuses"
-    fn place(&self) -> String {
-        format!("{} in {}", self.kind, container_name(self.kind))
+    /// "row 812 (id 4711) of the registrations in RegistrationStatuses"; an id with spaces or other characters is not shown.
+    fn place(&self, names: &FieldNames) -> String {
+        let ids = match self.kind {
+            FetchedKind::OutOfSchool => &names.out_of_school_id,
+            FetchedKind::Periods => &names.period_id,
+            FetchedKind::Codes => &names.code_id,
+            FetchedKind::Registrations | FetchedKind::SessionMarks => &names.registration_id,
+        };
+        let id = self.get(ids).filter(|(_, id)| is_id(id) && id.bytes().all(|byte| byte.is_ascii_graphic()));
+        let id = id.map(|(_, id)| format!(" (id {id})")).unwrap_or_default();
+        format!("row {}{id} of the {} in {}", self.number, self.kind, container_name(self.kind))
     }
 
     fn get(&self, names: &[String]) -> Option<(&'a str, &'a str)> {
@@ -174,8 +184,7 @@ impl<'a> Item<'a> {
         let (field, value) = self.get(names).ok_or_else(|| {
             let present = listed(self.fields.iter().map(|(name, _)| name.as_str()));
             bad_record(format!(
-                "one of the {} has no field for its {what}; its fields are: {present}; say which one it is with FieldNames::{option} (--field {option}=NAME)",
-                self.place()
+                "has no field for its {what}; its fields are: {present}; say which one it is (--field {option}=NAME)"
             ))
         })?;
         if !is_id(value) {
@@ -186,9 +195,8 @@ impl<'a> Item<'a> {
 
     fn unreadable(&self, field: &str, what: &str, option: &str) -> SourceError {
         bad_record(format!(
-            "one of the {} has an unreadable {what} in its field {}; correct it in the management system, or name another \
-             field with FieldNames::{option} (--field {option}=NAME)",
-            self.place(),
+            "has an unreadable {what} in its field {}; correct it in the management system, or say in which field it is \
+             (--field {option}=NAME)",
             printable(field)
         ))
     }
@@ -261,9 +269,8 @@ impl<'a> Item<'a> {
         match self.unlisted(known).into_iter().find(|(_, value)| is_time_of_day(value)) {
             None => Ok(()),
             Some((field, _)) => Err(bad_record(format!(
-                "one of the {} has a date without a time, and a time of day in its field {}; say which field holds both \
-                 with FieldNames::{option} (--field {option}=NAME)",
-                self.place(),
+                "has a date without a time, and a time of day in its field {}; say which field holds both \
+                 (--field {option}=NAME)",
                 unknown_name(field)
             ))),
         }
@@ -272,13 +279,15 @@ impl<'a> Item<'a> {
 
 /// Reads an item as a record (R1.6).
 pub(super) fn record(item: &Item<'_>, names: &FieldNames) -> Result<Record, SourceError> {
-    Ok(match item.kind {
-        FetchedKind::Registrations => Record::Registration(registration(item, names)?),
-        FetchedKind::OutOfSchool => Record::OutOfSchool(out_of_school(item, names)?),
-        FetchedKind::Periods => Record::Period(period(item, names)?),
-        FetchedKind::Codes => Record::Code(code(item, names)?),
-        FetchedKind::SessionMarks => return Err(bad_record("iSAMS has no session marks".to_owned())),
-    })
+    let read = match item.kind {
+        FetchedKind::Registrations => registration(item, names).map(Record::Registration),
+        FetchedKind::OutOfSchool => out_of_school(item, names).map(Record::OutOfSchool),
+        FetchedKind::Periods => period(item, names).map(Record::Period),
+        FetchedKind::Codes => code(item, names).map(Record::Code),
+        FetchedKind::SessionMarks => Err(bad_record("can't be read, since iSAMS has no session marks".to_owned())),
+    };
+    // What reads the fields says only what is wrong.
+    read.map_err(|error| error.reworded(|wrong| format!("{} {wrong}", item.place(names))))
 }
 
 fn registration(item: &Item<'_>, names: &FieldNames) -> Result<Registration, SourceError> {

@@ -26,7 +26,8 @@
 //! # Failures
 //! A request is tried at most 4 times within the time limit of its fetch, if a new try can help: after broken connections and
 //! documents, deadlocks, lock time-outs, and the statuses 408, 429, 502, 503 and 504. The waits double each time; if the tenant
-//! asks for a longer wait, that counts, up to 60 seconds. Connecting may take 10 seconds, and a pause in a reply 2 minutes.
+//! asks for a longer wait, that counts. A wait of more than 60 seconds, or past the time limit, is not sat out: the fetch ends
+//! with an error that says how long the tenant asked to wait. Connecting may take 10 seconds, and a pause in a reply 2 minutes.
 //! Redirects are followed on the same host and port only.
 
 mod auth;

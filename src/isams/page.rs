@@ -7,7 +7,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::body::DEEPEST;
-use super::failure::{bad_reply, json_error, name_twice, not_text, other_json, too_large, too_many_fields};
+use super::failure::{bad_reply, json_error, name_twice, not_text, other_json, too_deep, too_large, too_many_fields};
 use super::message::Message;
 use super::reply::MOST_FIELDS;
 use crate::source::SourceError;
@@ -87,7 +87,7 @@ fn json(text: &str) -> Result<Json<'_>, SourceError> {
 /// Refuses a value in which anything is there twice, too deep or too long.
 fn check(text: &str, depth: usize) -> Result<(), SourceError> {
     if depth > DEEPEST {
-        return Err(too_large("JSON that is nested too deep"));
+        return Err(too_deep());
     }
     match json(text)? {
         Json::Object(object) => object.0.iter().try_for_each(|(_, value)| check(value.get(), depth + 1)),

@@ -378,7 +378,7 @@ impl fmt::Display for Probe {
                     )?;
                 }
                 for option in &container.unmatched {
-                    writeln!(f, "    NOT FOUND: a field for FieldNames::{option}, which is required")?;
+                    writeln!(f, "    NOT FOUND: a required field; say which one it is (--field {option}=NAME)")?;
                 }
             }
         }

@@ -283,7 +283,14 @@ impl RestFetch {
             items: records
                 .iter()
                 .filter_map(|record| object(record))
-                .map(|record| read(&record))
+                .zip(1..)
+                .map(|(record, number)| {
+                    let PageRequest { path, page, .. } = ask;
+                    let placed =
+                        |wrong: &str| format!("row {number} on page {page} of {} {wrong}", printable(&path.join("/")));
+                    // What reads the fields says only what is wrong.
+                    read(&record).map_err(|error| error.reworded(placed))
+                })
                 .collect::<Result<_, _>>()?,
             hashes: records.iter().map(|record| self.hashing.hash_one(record.get())).collect(),
             paging: page.paging(),
@@ -312,28 +319,28 @@ struct ListPage<T> {
     length: u64,
 }
 
-fn required(item: &Object<'_>, kind: FetchedKind, name: &str) -> Result<String, SourceError> {
+fn required(item: &Object<'_>, name: &str) -> Result<String, SourceError> {
     let text = item.text(name).ok_or_else(|| {
         bad_record(format!(
-            "one of the {kind} has no field {name}; its fields are: {}; iSAMS's REST interface differs from what is known",
+            "has no field {name}; its fields are: {}; iSAMS's REST interface differs from what is known",
             listed(item.names())
         ))
     })?;
-    let text = text.map_err(|Unreadable| unreadable(kind, name))?;
-    Some(text).filter(|text| is_id(text)).ok_or_else(|| unreadable(kind, name))
+    let text = text.map_err(|Unreadable| unreadable(name))?;
+    Some(text).filter(|text| is_id(text)).ok_or_else(|| unreadable(name))
 }
 
 /// An optional id. One that can't be read is an error all the same: without it the record would be another.
-fn optional_id(item: &Object<'_>, kind: FetchedKind, name: &str) -> Result<Option<String>, SourceError> {
-    item.text(name).map(|_| required(item, kind, name)).transpose()
+fn optional_id(item: &Object<'_>, name: &str) -> Result<Option<String>, SourceError> {
+    item.text(name).map(|_| required(item, name)).transpose()
 }
 
-fn unreadable(kind: FetchedKind, name: &str) -> SourceError {
-    bad_record(format!("one of the {kind} has an unreadable field {name}; correct it in the management system"))
+fn unreadable(name: &str) -> SourceError {
+    bad_record(format!("has an unreadable field {name}; correct it in the management system"))
 }
 
-fn required_flag(item: &Object<'_>, kind: FetchedKind, name: &str) -> Result<bool, SourceError> {
-    flag(&required(item, kind, name)?).ok_or_else(|| unreadable(kind, name))
+fn required_flag(item: &Object<'_>, name: &str) -> Result<bool, SourceError> {
+    flag(&required(item, name)?).ok_or_else(|| unreadable(name))
 }
 
 /// An optional field, read; what can't be read is missing and noted (R1.6).
@@ -363,7 +370,7 @@ fn words(item: &Object<'_>, name: &str, unreadable: &mut Vec<UnreadableField>, l
 fn code(item: &Object<'_>) -> Result<Code, SourceError> {
     let mut unreadable = Vec::new();
     Ok(Code {
-        id: required(item, FetchedKind::Codes, "id")?.as_str().into(),
+        id: required(item, "id")?.as_str().into(),
         letter: optional(item, "code", &mut unreadable, letter),
         name: words(item, "name", &mut unreadable, LONGEST_NAME),
         absence: true,
@@ -375,12 +382,11 @@ fn code(item: &Object<'_>) -> Result<Code, SourceError> {
 /// The register's time is `time`, else `start` (assumed). A time of day, or one with a placeholder for its date, is of
 /// today; midnight of a placeholder is not a time.
 fn period(item: &Object<'_>, today: NaiveDate) -> Result<RegistrationPeriod, SourceError> {
-    let kind = FetchedKind::Periods;
     let given: Vec<String> = ["time", "start"].iter().filter_map(|name| item.text(name)?.ok()).collect();
     if given.is_empty() {
-        required(item, kind, "time")?;
+        required(item, "time")?;
     }
-    let at = given.iter().find_map(|text| moment(text, today)).ok_or_else(|| unreadable(kind, "time"))?;
+    let at = given.iter().find_map(|text| moment(text, today)).ok_or_else(|| unreadable("time"))?;
     let mut unreadable = Vec::new();
     let name = words(item, "friendlyName", &mut unreadable, LONGEST_NAME);
     let session = match item.text("registrationType") {
@@ -388,7 +394,7 @@ fn period(item: &Object<'_>, today: NaiveDate) -> Result<RegistrationPeriod, Sou
         // A period without a flag of its own is flagged by its name if that is one.
         None => name.as_deref().and_then(session_named).map(Into::into),
     };
-    Ok(RegistrationPeriod { id: required(item, kind, "id")?.as_str().into(), at, session, name, unreadable })
+    Ok(RegistrationPeriod { id: required(item, "id")?.as_str().into(), at, session, name, unreadable })
 }
 
 fn moment(text: &str, today: NaiveDate) -> Option<FeedTime> {
@@ -406,16 +412,15 @@ fn moment(text: &str, today: NaiveDate) -> Option<FeedTime> {
 
 /// Present codes have ids of their own, so only absence codes are looked up.
 fn registration(item: &Object<'_>, period: &RegistrationPeriod) -> Result<Record, SourceError> {
-    let kind = FetchedKind::Registrations;
-    let mut row = Registration::new(required(item, kind, "schoolId")?.as_str(), period.at);
-    row.registered = required_flag(item, kind, "isPresent")?;
+    let mut row = Registration::new(required(item, "schoolId")?.as_str(), period.at);
+    row.registered = required_flag(item, "isPresent")?;
     row.verdict = Some(SourceVerdict {
-        taken: required_flag(item, kind, "isRegistered")?,
-        out_of_school: required_flag(item, kind, "isOutOfSchool")?,
+        taken: required_flag(item, "isRegistered")?,
+        out_of_school: required_flag(item, "isOutOfSchool")?,
     });
-    let own_period = optional_id(item, kind, "registrationPeriodId")?;
+    let own_period = optional_id(item, "registrationPeriodId")?;
     row.period = Some(own_period.map_or_else(|| period.id.clone(), PeriodId::new));
-    row.code = optional_id(item, kind, "absenceCodeId")?.as_deref().map(Into::into);
+    row.code = optional_id(item, "absenceCodeId")?.as_deref().map(Into::into);
     let unreadable = &mut row.unreadable;
     row.comment = words(item, "registrationComment", unreadable, LONGEST_TEXT);
     row.late = optional(item, "isLate", unreadable, flag).unwrap_or(false);

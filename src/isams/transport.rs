@@ -16,7 +16,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
 use super::confidential::Confidential;
-use super::failure::{broken_off, cannot_answer_now, read_error};
+use super::failure::{CHECK_NETWORK, broken_off, cannot_answer_now, read_error};
 use super::message::Message;
 use crate::model::{Cause, Retry};
 use crate::source::{FetchCounters, SourceError, SourceErrorKind, retry};
@@ -211,11 +211,14 @@ impl Budget {
             // A tenant that asks for no wait at all would get four requests at once.
             let least = error.retry().wait();
             let wait = waits.next().and_then(|wait| Some(least?.max(wait)));
-            let wait = wait.filter(|wait| Instant::now() + *wait < self.deadline);
-            let Some(wait) = wait else {
-                // What can't pass and came at once needs no count.
-                let is_plain = least.is_none() && error.kind() != SourceErrorKind::TimedOut && made == 1;
-                return Err(if is_plain { error } else { error.exhausted(&self.tried(made)) });
+            let is_short = |wait: &Duration| *wait <= retry::LONGEST_WAIT && Instant::now() + *wait < self.deadline;
+            let Some(wait) = wait.filter(is_short) else {
+                return Err(match least {
+                    Some(asked) if !asked.is_zero() && !is_short(&asked) => self.asked_to_wait(error, asked, made),
+                    // What can't pass and came at once needs no count.
+                    None if error.kind() != SourceErrorKind::TimedOut && made == 1 => error,
+                    _ => error.exhausted(&self.tried(made)),
+                });
             };
             span.in_scope(|| retry::warn(error.kind(), wait));
             // The wait is not part of the request.
@@ -226,6 +229,16 @@ impl Budget {
         }
     }
 
+    /// A failure after which the tenant asks for a longer wait than is sat out here.
+    fn asked_to_wait(&self, error: SourceError, wait: Duration, times: u32) -> SourceError {
+        let said = |message: &str| {
+            let wait = in_words(wait);
+            format!("{message}; iSAMS asks to wait {wait} before the next request; run again then")
+        };
+        let error = error.reworded(said).exhausted(&self.tried(times));
+        if wait > retry::LONGEST_WAIT { error.with_retry(Retry::After(wait)) } else { error }
+    }
+
     fn tried(&self, times: u32) -> String {
         let seconds = self.started.elapsed().as_secs_f32();
         let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
@@ -233,7 +246,17 @@ impl Budget {
     }
 }
 
-/// Sends a request. An answer with any status is an answer, but part of one is not.
+/// A wait, rounded up: `45 s`, `5 min`, `1 h 00 min`.
+fn in_words(wait: Duration) -> String {
+    let seconds = wait.as_millis().div_ceil(1_000);
+    match seconds.div_ceil(60) {
+        ..=2 => format!("{seconds} s"),
+        minutes @ ..60 => format!("{minutes} min"),
+        minutes => format!("{} h {:02} min", minutes / 60, minutes % 60),
+    }
+}
+
+/// Sends a request. An answer with any status is an answer, but part of one is not, nor is a redirect that is not followed.
 pub(super) async fn send(request: reqwest::RequestBuilder, attempt: &Attempt) -> Result<Response, SourceError> {
     attempt.counters.add_request();
     let answer = timeout_at(attempt.deadline, request.send()).await.map_err(|_| out_of_time())?;
@@ -243,11 +266,33 @@ pub(super) async fn send(request: reqwest::RequestBuilder, attempt: &Attempt) ->
     if is_part(&response) {
         return Err(SourceError::new(
             SourceErrorKind::BadReply,
-            "a part of a reply came that nobody asked for (HTTP status 206 or Content-Range); check what stands between \
-             here and iSAMS, such as a proxy",
+            "only a part of the reply came, although all of it was asked for (HTTP status 206 or Content-Range); check what \
+             stands between here and iSAMS, such as a proxy",
         ));
     }
-    Ok(response)
+    if response.status().is_redirection() { Err(redirected(&response)) } else { Ok(response) }
+}
+
+/// Of where a redirect leads nothing shows: it can hold secrets.
+fn redirected(response: &Response) -> SourceError {
+    let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+    let target = location.and_then(|location| response.url().join(location).ok());
+    let message = match target {
+        _ if response.status() == StatusCode::NOT_MODIFIED => {
+            "the answer says only that nothing has changed, which was not the question; check what stands between here and \
+             iSAMS, such as a proxy"
+        }
+        None => "the tenant's address answers with a redirect that does not say where to; check the address",
+        Some(target) if target.origin() == response.url().origin() => {
+            "the tenant's address answers with a redirect to a page of the same host that can't be followed, perhaps a login \
+             page; check the address and its path"
+        }
+        Some(_) => {
+            "the tenant's address answers with a redirect to another host or port, which is not followed; check the address"
+        }
+    };
+    let status = response.status().as_u16();
+    SourceError::new(SourceErrorKind::BadReply, format!("{message} (HTTP status {status})"))
 }
 
 fn is_part(response: &Response) -> bool {
@@ -256,7 +301,10 @@ fn is_part(response: &Response) -> bool {
 }
 
 pub(super) fn out_of_time() -> SourceError {
-    SourceError::new(SourceErrorKind::TimedOut, "the reply did not come within the time that is set for a fetch")
+    SourceError::new(
+        SourceErrorKind::TimedOut,
+        "the reply did not come within the time that is set for a fetch; ask for fewer days, or run again later",
+    )
 }
 
 fn connection(error: &reqwest::Error) -> SourceError {
@@ -271,7 +319,8 @@ fn connection(error: &reqwest::Error) -> SourceError {
             "there is no answer at the tenant's address, or its certificate is not trusted; check the address and the network",
         )
     } else {
-        (SourceErrorKind::Connection, "the connection broke off before the reply")
+        let message = format!("the connection broke off before the reply; {CHECK_NETWORK}");
+        return SourceError::temporary(SourceErrorKind::Connection, message).with_cause(cause_of(error));
     };
     SourceError::temporary(kind, message).with_cause(cause_of(error))
 }
@@ -384,14 +433,17 @@ pub(super) async fn whole(response: Response, max_bytes: u64, attempt: &Attempt)
 
 fn broken_body(error: &reqwest::Error) -> SourceError {
     let failure = match error.is_timeout() {
-        true => SourceError::temporary(SourceErrorKind::Connection, "the reply stopped coming in the middle"),
+        true => SourceError::temporary(
+            SourceErrorKind::Connection,
+            format!("the reply stopped coming in the middle; {CHECK_NETWORK}"),
+        ),
         false => broken_off(),
     };
     failure.with_cause(cause_of(error))
 }
 
 fn damaged(error: &io::Error) -> SourceError {
-    let message = "the reply breaks off, or its compression is damaged";
+    let message = format!("the reply breaks off, or its compression is damaged; {CHECK_NETWORK}");
     SourceError::temporary(SourceErrorKind::Connection, message).with_cause(Cause::of_io(error))
 }
 
@@ -424,10 +476,6 @@ pub(super) fn status_error(status: StatusCode, headers: &header::HeaderMap, is_p
         return error.with_retry(retry_after(headers).map_or(Retry::Now, Retry::After));
     }
     let (kind, message) = match code {
-        300..=399 => (
-            SourceErrorKind::BadReply,
-            "the tenant's address answers with a redirect to another place, which is not followed; check the address",
-        ),
         401 => (SourceErrorKind::Credentials, "iSAMS refuses the API key or client; check the credentials"),
         403 => (
             SourceErrorKind::NotAllowed,
@@ -435,21 +483,24 @@ pub(super) fn status_error(status: StatusCode, headers: &header::HeaderMap, is_p
         ),
         404 => (SourceErrorKind::BadReply, "there is no iSAMS interface at this address; check the address"),
         _ if is_page => (SourceErrorKind::BadReply, "something other than iSAMS answered; check the address"),
-        _ => (SourceErrorKind::Server, "iSAMS answered with an error and did not say which"),
+        _ => (
+            SourceErrorKind::Server,
+            "iSAMS answered with an error and did not say which; run again later; if it stays so, ask iSAMS support",
+        ),
     };
     SourceError::new(kind, format!("{message} (HTTP status {code}{page})"))
 }
 
-/// `Retry-After` as seconds or as a date, up to a cap.
+/// `Retry-After` as seconds or as a date.
 fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let wait = match is_number {
-        true => text.parse().map_or(retry::LONGEST_WAIT, Duration::from_secs),
+        true => text.parse().map_or(NO_LIMIT, Duration::from_secs),
         false => {
             let until = DateTime::parse_from_rfc2822(text).ok()?;
             (until.to_utc() - Utc::now()).to_std().unwrap_or_default()
         }
     };
-    Some(wait.min(retry::LONGEST_WAIT))
+    Some(wait.min(NO_LIMIT))
 }

@@ -123,8 +123,7 @@ impl Undecided {
                     SourceErrorKind::BadRecord,
                     format!(
                         "no record in {} has {what} under a known name, but these fields hold {values}: {names}; name the \
-                         field with FieldNames::{option} (--field {option}=NAME), or say with ignored_fields (--ignore-field NAME) \
-                         that it is nothing of the kind",
+                         field (--field {option}=NAME), or say that it is nothing of the kind (--ignore-field NAME)",
                         container_name(FetchedKind::OutOfSchool),
                     ),
                 ))

@@ -6,7 +6,7 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use super::body::{Body, DEEPEST, is_padding};
-use super::failure::{bad_reply, ended_early, goes_on, not_text, read_error, text_for_records, too_large, web_page};
+use super::failure::{bad_reply, ended_early, goes_on, not_text, read_error, text_for_records, too_deep, web_page};
 use super::message::{Message, OWN_TEXT, is_html, is_message, is_refusal};
 use super::plain;
 use super::reply::{Fields, Sink};
@@ -154,7 +154,7 @@ impl<S: Sink> XmlReading<'_, S> {
         self.has_root = true;
         self.depth += 1;
         if self.depth > DEEPEST {
-            return Err(too_large("elements that nest too deep"));
+            return Err(too_deep());
         }
         let name = tag.local_name();
         let name: &str = name.as_ref();

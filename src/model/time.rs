@@ -132,7 +132,8 @@ impl std::str::FromStr for FeedTime {
         let (clock, offset) = rest.split_at(clock_end);
         let clock = clock.trim_end();
         // R1.6.
-        let is_end_of_day = matches!(clock, "24:00" | "24:00:00");
+        let is_midnight = |rest: &str| parse_clock(&format!("00{rest}")) == Ok(NaiveTime::MIN);
+        let is_end_of_day = clock.strip_prefix("24").is_some_and(is_midnight);
         let time = match is_end_of_day {
             true => date.succ_opt().ok_or(UnreadableTime)?.and_time(NaiveTime::MIN),
             false => date.and_time(parse_clock(clock)?),
@@ -197,7 +198,15 @@ mod tests {
     #[test]
     fn the_end_of_a_day_is_the_next_dates_midnight() {
         let london = "Europe/London".parse().unwrap();
-        for text in ["2026-11-17T24:00", "2026-11-17T24:00:00", "2026-11-17 24:00:00Z", "2026-11-17T24:00:00+00:00"] {
+        for text in [
+            "2026-11-17T24:00",
+            "2026-11-17T24:00:00",
+            "2026-11-17 24:00:00Z",
+            "2026-11-17T24:00:00+00:00",
+            "2026-11-17T24:00:00.0",
+            "2026-11-17T24:00:00.000",
+            "2026-11-17T24:00:00.0000000Z",
+        ] {
             let time: FeedTime = text.parse().unwrap();
             assert!(time.is_end_of_day(), "{text}");
             assert_eq!(time.school_time(&london).to_string(), "2026-11-18 00:00:00", "{text}");
@@ -213,6 +222,10 @@ mod tests {
             "2026-01-14T",
             "2026-01-14T25:00:00",
             "2026-01-14T24:00:01",
+            "2026-01-14T24:00:00.001",
+            "2026-01-14T24:00:00.",
+            "2026-01-14T24:00.0",
+            "2026-01-14T24",
             "2026-01-14T24:30",
             "2026-01-14x",
             "0000-01-01",

@@ -31,8 +31,8 @@ pub(crate) enum Progress {
 /// Reads a complete fetch into a new value from `start`, such as a [`Resolver`](crate::rules::Resolver) or a vector.
 ///
 /// A fetch that breaks off is discarded and started again, up to four tries in all, with growing waits: no row of a
-/// broken reply ever counts. The records must cover every date of the window, for every kind that the source's
-/// capabilities promise.
+/// broken reply ever counts. A source that asks for a wait of more than a minute is not asked again. The records must
+/// cover every date of the window, for every kind that the source's capabilities promise.
 ///
 /// # Errors
 /// The source's error, or [`SourceErrorKind::Incomplete`] if there is no proof that everything was read.
@@ -84,12 +84,12 @@ pub(crate) async fn read_watched<S: Extend<Record>>(
             Err(error) => error,
         };
         tell(Progress::Failed(attempt, error.kind()));
-        let Some(least) = error.retry().wait() else { return Err(error) };
+        let Some(least) = error.retry().wait().filter(|wait| *wait <= retry::LONGEST_WAIT) else { return Err(error) };
         let Some(wait) = waits.next() else {
             let seconds = started.elapsed().as_secs_f32();
             return Err(error.exhausted(&format!("the whole fetch was tried {attempt} times in {seconds:.1} s")));
         };
-        let wait = least.min(retry::LONGEST_WAIT).max(wait);
+        let wait = least.max(wait);
         span.in_scope(|| retry::warn(error.kind(), wait));
         drop(span);
         tokio::time::sleep(wait).await;

@@ -6,7 +6,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use super::SourceErrorKind;
 
-/// The longest wait that a source can ask for.
+/// The longest wait between two tries. A source that asks for a longer one is not asked again.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 

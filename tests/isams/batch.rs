@@ -155,9 +155,39 @@ async fn a_field_that_is_missing_is_named_with_the_option_that_maps_it() {
     let body = document("<Row><Pupil>1</Pupil><Registered>1</Registered></Row>");
     let error = error_of(&answering(ok(body))).await;
     assert_eq!(error.kind(), SourceErrorKind::BadRecord);
-    for part in ["registrations in RegistrationStatuses", "Pupil, Registered", "FieldNames::registration_student"] {
+    for part in ["registrations in RegistrationStatuses", "Pupil, Registered", "(--field registration_student=NAME)"] {
         assert!(error.to_string().contains(part), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_record_that_can_not_be_read_is_told_by_its_place_and_its_id() {
+    let times = |first: &str, second: &str| {
+        let row = |time: &str| {
+            format!("<PupilId>1</PupilId><Registered>1</Registered><RegistrationDateTime>{time}</RegistrationDateTime>")
+        };
+        document(&format!("<Row Id=\"7\">{}</Row><Row>{}{second}</Row>", row("2026-11-20T08:40:00"), row(first)))
+    };
+    for (body, says) in [
+        (
+            times("soon", "<Id>4711</Id>"),
+            "row 2 (id 4711) of the registrations in RegistrationStatuses has an unreadable time",
+        ),
+        (times("soon", ""), "row 2 of the registrations in RegistrationStatuses has an unreadable time in its field"),
+        (times("soon", "<Id>to the doctor</Id>"), "row 2 of the registrations in RegistrationStatuses"),
+        (
+            times("", "<Id>4711</Id>"),
+            "row 2 (id 4711) of the registrations in RegistrationStatuses has no field for its time",
+        ),
+    ] {
+        let error = error_of(&answering(ok(body))).await.to_string();
+        assert!(error.contains(says) && error.ends_with("(--field registration_time=NAME)"), "{says}: {error}");
+        assert!(!error.contains("soon") && !error.contains("doctor") && !error.contains("FieldNames"), "{error}");
+    }
+    let row = |id: &str| format!(r#"{{"@Id":"{id}","PupilId":"1","Registered":"1","RegistrationDateTime":"soon"}}"#);
+    let error =
+        json(format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":[{}]}}}}}}"#, row("4711"))).await.unwrap_err();
+    assert!(error.to_string().contains("row 1 (id 4711) of the registrations"), "{error}");
 }
 
 #[tokio::test]
@@ -209,7 +239,7 @@ async fn a_date_beside_a_time_of_day_is_refused() {
              <StartDate>2026-11-20</StartDate><StartTime>{time}</StartTime></Row></OutOfSchoolPupils></iSAMS>"
         );
         let error = error_of(&answering(ok(body))).await;
-        assert!(error.to_string().contains("FieldNames::out_of_school_from"), "{error}");
+        assert!(error.to_string().contains("(--field out_of_school_from=NAME)"), "{error}");
     }
 }
 
@@ -222,7 +252,7 @@ async fn a_hostile_reply_costs_bounded_memory_and_gives_a_clear_error() {
         (document(&format!("<Row{short_attributes}/>")), "hundreds of fields"),
         (document(&format!("<Row>{long_texts}</Row>")), "a record of more than a megabyte"),
         (format!("<iSAMS><RegistrationStatuses><Row{many_attributes}/>"), "more than a megabyte"),
-        ("<a>".repeat(100), "nest too deep"),
+        ("<a>".repeat(100), "nested more than 32 levels deep"),
         ("<!DOCTYPE x [<!ENTITY a \"b\">]><iSAMS />".to_owned(), "document type declaration"),
         (document("<Row><PupilId>&a;</PupilId></Row>"), "an entity"),
         (document(&format!("<Row>{}</Row>", "<a>1</a>".repeat(1_000))), "hundreds of fields"),
@@ -467,7 +497,7 @@ async fn each_failure_of_json_has_its_own_error() {
         ("[]", "not from iSAMS"),
         (&long, "more than a megabyte"),
         (&deep, "JSON"),
-        (r#"{"iSAMS":{"RegistrationStatuses":{"Row":{"Pupil":"1"}}}}"#, "FieldNames::registration_student"),
+        (r#"{"iSAMS":{"RegistrationStatuses":{"Row":{"Pupil":"1"}}}}"#, "--field registration_student=NAME"),
         (r#"{"iSAMS":{"RegistrationStatuses":[{"Pupil":"1"}]}}"#, "RegistrationStatuses has no field"),
         (r#"{"iSAMS":{"RegistrationStatuses":{"Row":"1"}}}"#, "RegistrationStatuses has no field"),
         (r#"{"iSAMS":{"RegistrationStatuses":{"Row":[1,2]}}}"#, "RegistrationStatuses has no field"),
@@ -689,7 +719,7 @@ async fn an_error_says_how_often_and_how_long_it_was_tried() {
     let source = Batch::new(&url, KEY).unwrap().with_total_deadline(Duration::from_secs(5));
     let error = fetch(&source).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Throttled);
-    assert_eq!(error.retry(), Retry::Exhausted);
+    assert_eq!(error.retry(), Retry::After(Duration::from_secs(3_600)));
     assert!(error.to_string().contains("(tried once in 0.0 s)"), "{error}");
     let silent = answering_with(|_| std::thread::park_timeout(Duration::from_secs(20)));
     let source = Batch::new(&silent, KEY).unwrap().with_total_deadline(Duration::from_millis(300));
@@ -737,7 +767,12 @@ async fn a_token_serves_as_long_as_its_reply_says() {
 async fn a_token_reply_that_is_cut_off_is_asked_for_again() {
     let (url, given) = giving_tokens(r#"{"access_token":"Token-4711","expi"#);
     let error = fetch(&Batch::for_client(&url, "id", KEY).unwrap()).await.unwrap_err();
-    assert!(error.to_string().contains("middle of the document (tried 4 times"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("middle of the document; run again later; if it stays so, ask iSAMS support (tried 4 times"),
+        "{error}"
+    );
     assert_eq!(given.load(Ordering::SeqCst), 4);
 }
 
@@ -823,7 +858,7 @@ async fn a_tenant_with_other_field_names_is_read_once_they_are_mapped() {
     for format in [Format::Xml, Format::Json] {
         let error = fetch(&source.clone().with_format(format)).await.unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::BadRecord);
-        for says in ["out-of-school records", "AwayFrom", "EndDateTime", "FieldNames::out_of_school_from"] {
+        for says in ["out-of-school records", "AwayFrom", "EndDateTime", "--field out_of_school_from=NAME"] {
             assert!(error.to_string().contains(says), "{says}: {error}");
         }
         assert_eq!(fetch(&source.clone().with_format(format).with_field_names(names.clone())).await.unwrap(), expected);
@@ -952,7 +987,7 @@ async fn a_stamp_or_code_under_an_unlisted_name_is_not_passed_over() {
             assert_eq!(error.kind(), SourceErrorKind::BadRecord);
             let held = if option == "out_of_school_code" { "codes of the code table" } else { "date-times" };
             let held = format!("these fields hold {held}: {field}; name the field");
-            for says in ["no record in OutOfSchoolPupils has a", &held, option, "ignored_fields"] {
+            for says in ["no record in OutOfSchoolPupils has a", &held, option, "--ignore-field NAME"] {
                 assert!(error.to_string().contains(says), "{says}: {error}");
             }
             assert!(fetch(&source.clone().with_ignored_fields([kept])).await.is_err());

@@ -147,7 +147,7 @@ async fn a_required_field_that_no_list_names_is_pointed_out() {
     simulator.rename_field("StartDateTime", "AwayFrom");
     let probe = source.probe(window()).await.unwrap();
     assert_eq!(probe.methods[1].containers[0].unmatched, ["out_of_school_from"]);
-    assert!(probe.to_string().contains("FieldNames::out_of_school_from"));
+    assert!(probe.to_string().contains("(--field out_of_school_from=NAME)"));
 }
 
 #[tokio::test]

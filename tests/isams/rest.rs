@@ -271,7 +271,7 @@ async fn a_reply_that_is_not_what_was_asked_for_is_named() {
         (r#"[{"name":"x","isPresent":true}]"#, "its fields are: "),
         (
             r#"[{"schoolId":"1","isPresent":"maybe","isRegistered":1,"isOutOfSchool":false}]"#,
-            "unreadable field isPresent",
+            "row 1 on page 1 of register/5 has an unreadable field isPresent",
         ),
         (r#"{"page":1,"totalPages":3,"rows":[]}"#, "page 2 of register/5 was asked for, and page 1 came"),
         (r#"{"totalPages":1000000,"rows":[]}"#, "has 1000000 pages, and page 2 holds no record"),

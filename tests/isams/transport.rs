@@ -1,14 +1,16 @@
 //! What holds of every reply, whichever of the two APIs gives it.
 
 use std::io::Write;
+use std::time::Duration;
 
 use crate::common::source::{Item, items};
 use crate::common::tenant::{answering, answering_by_path, answering_to, ok, with_status};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rollmark::isams::{Batch, Rest};
+use rollmark::model::Retry;
 use rollmark::rules::Window;
-use rollmark::source::{AttendanceSource, FetchRequest, SourceError, SourceErrorKind};
+use rollmark::source::{AttendanceSource, FetchRequest, SourceError, SourceErrorKind, read_all};
 
 const BATCH: &str = "<iSAMS><RegistrationStatuses/><OutOfSchoolPupils/><RegistrationCodes/></iSAMS>";
 const TOKEN: &str = r#"{"access_token":"Token-4711","expires_in":3600}"#;
@@ -91,12 +93,37 @@ async fn damaged_compression_is_tried_again_and_named() {
 }
 
 #[tokio::test]
+async fn an_error_says_what_to_do() {
+    let later = "; run again later; if it stays so, ";
+    let network = format!("{later}check the network, and any proxy between here and iSAMS (tried 4 times");
+    let support = format!("{later}ask iSAMS support");
+    let utf_16: Vec<u8> = BATCH.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (reply, says) in [
+        (
+            ok(&BATCH[..BATCH.len() - 9]),
+            format!("the reply ends in the middle of the document{support} (tried 4 times"),
+        ),
+        (with_status("200 OK\r\nContent-Encoding: gzip", "text"), format!("its compression is damaged{network}")),
+        (
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{BATCH}").into(),
+            format!("the connection broke off in the middle of the reply{network}"),
+        ),
+        (Vec::new(), format!("the connection broke off before the reply{network}")),
+        (with_status("500 Oops", ""), format!("an error and did not say which{support} (HTTP status 500)")),
+        (ok(utf_16), "a byte order mark; check the address, and if it is right, ask iSAMS support".to_owned()),
+    ] {
+        let error = batch(&answering(reply)).await.unwrap_err().to_string();
+        assert!(error.contains(&says), "{says}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_part_of_a_reply_is_refused() {
     for status in ["206 Partial Content", "200 OK\r\nContent-Range: bytes 0-70/5000"] {
         for read in both(status, |text| text.as_bytes().to_vec()).await {
             let error = read.unwrap_err();
             assert_eq!(error.kind(), SourceErrorKind::BadReply);
-            assert!(error.to_string().contains("a part of a reply"), "{error}");
+            assert!(error.to_string().contains("only a part of the reply came"), "{error}");
         }
     }
 }
@@ -128,6 +155,84 @@ async fn a_token_reply_without_a_usable_token_says_so() {
         assert_eq!(error.kind(), SourceErrorKind::BadReply);
         assert!(error.to_string().contains(says), "{reply}: {error}");
     }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_token_request_is_said_of_the_sign_in() {
+    for (reply, says) in [
+        (ok("<!DOCTYPE html><html/>"), "the reply is an HTML page"),
+        (with_status("500 Oops", "<html/>"), "iSAMS answered with an error and did not say which"),
+        (with_status("404 Not Found", ""), "there is no iSAMS interface"),
+        (
+            with_status("302 Found\r\nLocation: https://elsewhere.example/", ""),
+            "the tenant's address answers with a redirect",
+        ),
+        (with_status("429 Too Many\r\nRetry-After: 3600", ""), "iSAMS can't answer now"),
+    ] {
+        let error = rest(&answering(reply)).await.unwrap_err().to_string();
+        let says = format!("signing in (the request for a token) failed: {says}");
+        assert!(error.contains(&says), "{says}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_that_is_not_followed_is_told_by_where_it_leads() {
+    for (answer, says) in [
+        ("304 Not Modified", "nothing has changed"),
+        ("302 Found", "does not say where to"),
+        ("302 Found\r\nLocation: http://[", "does not say where to"),
+        ("307 Temporary Redirect\r\nLocation: ?again=1", "a page of the same host that can't be followed"),
+        ("307 Temporary Redirect\r\nLocation: http://elsewhere.example/?apiKey=x", "another host or port"),
+        ("307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/", "another host or port"),
+    ] {
+        for read in both(answer, |_| Vec::new()).await {
+            let error = read.unwrap_err();
+            assert_eq!(error.kind(), SourceErrorKind::BadReply, "{error}");
+            let error = error.to_string();
+            assert!(
+                error.contains(says) && error.contains(&format!("(HTTP status {})", &answer[..3])),
+                "{says}: {error}"
+            );
+            assert!(!error.contains("elsewhere") && !error.contains('?'), "{error}");
+        }
+    }
+}
+
+/// Asks for a wait, as the header says it: the error, and how many requests were made.
+async fn asked_to_wait(wait: &str, deadline: Duration) -> (SourceError, u64) {
+    let url = answering(with_status(&format!("429 Too Many\r\nRetry-After: {wait}"), ""));
+    let source = Batch::new(&url, "key").unwrap().with_total_deadline(deadline);
+    let request = FetchRequest::new(Window::day("2026-11-20".parse().unwrap()));
+    let error = read_all(&source, &request, Vec::new).await.unwrap_err();
+    (error, request.counters().tally().requests)
+}
+
+#[tokio::test]
+async fn no_request_comes_before_the_wait_that_the_tenant_asks_for() {
+    let three_minutes = Duration::from_secs(180);
+    for (wait, says, seconds) in [
+        ("61", "61 s", 61),
+        ("121", "3 min", 121),
+        ("3600", "1 h 00 min", 3_600),
+        ("5430", "1 h 31 min", 5_430),
+        ("99999999999999999999999", "262800 h 00 min", 30 * 365 * 86_400),
+    ] {
+        let (error, requests) = asked_to_wait(wait, three_minutes).await;
+        let says = format!("asks to wait {says} before the next request; run again then (tried once in 0.");
+        assert!(error.to_string().contains(&says), "{says}: {error}");
+        assert_eq!((error.retry(), requests), (Retry::After(Duration::from_secs(seconds)), 1));
+    }
+    let in_an_hour = (chrono::Utc::now() + Duration::from_secs(3_600)).to_rfc2822();
+    let (error, requests) = asked_to_wait(&in_an_hour, three_minutes).await;
+    assert!(error.to_string().contains("asks to wait 1 h 00 min"), "{error}");
+    assert_eq!((error.kind(), requests), (SourceErrorKind::Throttled, 1));
+    // It would be over after the time that is set for a fetch; a later one may do.
+    let (error, requests) = asked_to_wait("30", Duration::from_secs(20)).await;
+    assert!(error.to_string().contains("asks to wait 30 s before the next request"), "{error}");
+    assert_eq!((error.retry(), requests), (Retry::Exhausted, 1));
+    // A short one is sat out.
+    let (error, requests) = asked_to_wait("1", Duration::from_millis(1_900)).await;
+    assert!(requests == 2 && error.to_string().contains("tried 2 times"), "{requests}: {error}");
 }
 
 #[tokio::test]

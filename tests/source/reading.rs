@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -159,4 +160,9 @@ async fn a_reading_that_breaks_off_starts_again_from_nothing() {
         error.to_string().starts_with("the connection broke off (the whole fetch was tried 4 times in "),
         "{error}"
     );
+
+    // A source that asks for a long wait is not asked again.
+    let wait = Retry::After(Duration::from_secs(3_600));
+    source.fail_next(SourceError::temporary(SourceErrorKind::Throttled, "too many requests").with_retry(wait));
+    assert_eq!(read_all(&source, &request, Vec::new).await.unwrap_err().retry(), wait);
 }
