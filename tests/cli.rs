@@ -94,6 +94,10 @@ fn a_wrong_flag_exits_with_two() {
         &["--today", "20/11/2026"],
         &["--pm-start", "1330"],
         &["--days", "-1"],
+        &["--days", "4000000"],
+        &["--sweep", "--sweep-nights", "0"],
+        &["--school", " "],
+        &["--student", " "],
         &["--store", "postgres"],
         &["--api-key", KEY],
         &url,
@@ -264,7 +268,10 @@ fn a_saved_plan_is_applied_once() {
     let store = format!("sqlite:{}", folder.path().join("marks.db").display());
     let plan = folder.path().join("plan").display().to_string();
     let dry_run = school.with(&["--store", &store, "--dry-run", "--pm-start", "13:00", "--save-plan", &plan]);
-    assert_eq!(sync(&dry_run).status.code(), Some(0));
+    let planned = sync(&dry_run);
+    assert_eq!(planned.status.code(), Some(0));
+    let sentences = String::from_utf8_lossy(&planned.stdout).into_owned();
+    assert!(sentences.contains("updated 2026-10-21 08:"), "in school time: {sentences}");
     let other_school = run("apply", &[&plan, "--store", &store, "--school", "other"]);
     assert_eq!(other_school.status.code(), Some(1), "a plan is of one school");
     let applied = run("apply", &[&plan, "--store", &store, "--json"]);
@@ -274,6 +281,12 @@ fn a_saved_plan_is_applied_once() {
     let again = run("apply", &[&plan, "--store", &store]);
     assert_eq!(again.status.code(), Some(1));
     assert!(error_line(&again).contains("plan"), "{}", error_line(&again));
+    let changing = school.with(&["--store", &store, "--dry-run", "--save-plan", &plan]);
+    assert_eq!(sync(&changing).status.code(), Some(0));
+    let elsewhere = folder.path().join("other.db");
+    let mistyped = run("apply", &[&plan, "--store", &format!("sqlite:{}", elsewhere.display())]);
+    assert!(error_line(&mistyped).contains("no store at"), "{}", error_line(&mistyped));
+    assert!(!elsewhere.exists());
     let runs: serde_json::Value =
         serde_json::from_slice(&run("history", &["--store", &store, "--json"]).stdout).unwrap();
     assert_eq!(runs.as_array().unwrap().len(), 1);
@@ -982,6 +995,9 @@ fn a_student_is_erased_and_history_is_pruned_after_a_yes() {
     let shown = run("history", &["--store", &store, "--student", &student, "--json"]);
     assert_eq!(String::from_utf8_lossy(&shown.stdout).trim(), "[]");
 
+    let nobody = run("erase", &["--store", &store, "--student", "nobody", "--yes"]);
+    assert!(String::from_utf8_lossy(&nobody.stdout).starts_with("nothing was stored of student nobody"));
+
     let pruned = run("prune", &["--store", &store, "--before", "2026-11-21", "--yes"]);
     assert!(pruned.status.success(), "{}", error_line(&pruned));
     assert!(String::from_utf8_lossy(&pruned.stdout).contains("0 changes and 0 runs"), "what the store shows stays");
@@ -1125,7 +1141,7 @@ fn marks_add_up_and_the_registers_to_take_are_listed() {
     let people = String::from_utf8_lossy(&people.stdout).into_owned();
     assert_eq!(people.trim(), "2026-11-20 13:30 (PM), period 50223: not taken for 6 of 40 students");
     let taken = run("registers", &school.with(&["--date", "2026-11-19"]));
-    assert!(String::from_utf8_lossy(&taken.stdout).contains("every register that was read is taken"));
+    assert!(String::from_utf8_lossy(&taken.stdout).contains("none of the registers that were read is left to take"));
 }
 
 #[test]
@@ -1152,6 +1168,8 @@ fn what_a_mark_counts_as_stands_beside_it() {
     assert_eq!(history[1]["changes"][0]["meaning"], meaning, "{history}");
     let then = json(&run("history", &[&flags[..], &["--as-of", "2100-01-01T00:00:00Z"]].concat()));
     assert_eq!((&then[1]["mark"]["code"], &then[1]["meaning"]), (&"V".into(), &meaning));
+    let twice = run("history", &[&flags[..], &["--map", "Q7=G", "--map", "Q7=C"]].concat());
+    assert_eq!(twice.status.code(), Some(2), "a letter stands for one code");
     let own = json(&run("history", &[&flags[..], &["--codes", "school"]].concat()));
     assert_eq!(own[1]["changes"][0]["meaning"]["class"], serde_json::Value::Null);
 }

@@ -126,7 +126,7 @@ async fn dead_hostile_and_refused_schools_harm_no_other() {
     assert_eq!(store.runs(&SchoolId::new("first"), &swept).await.unwrap().len(), 1);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(told.contains("refused: failed: iSAMS refuses the API key or client; check it"), "{told}");
-    assert!(told.ends_with("8 schools: 2 done, 0 withheld something, 6 failed\n"), "{told}");
+    assert!(told.ends_with("8 schools: 2 done, 0 with changes withheld, 6 failed\n"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1251,7 +1251,7 @@ async fn a_text_or_number_where_records_should_be_is_no_empty_school() {
 
 #[tokio::test]
 async fn a_message_in_the_midst_of_a_record_is_an_error() {
-    let said = "<Message><Title>Oops</Title><Description>It was deadlocked.</Description></Message>";
+    let said = "<Message><Title>Oops</Title><Description>Nothing was read.</Description></Message>";
     for inner in [
         said.to_owned(),
         format!("<Reason>{said}</Reason>"),
@@ -1260,22 +1260,22 @@ async fn a_message_in_the_midst_of_a_record_is_an_error() {
     ] {
         for body in [status(&inner), document(&format!("<Row>{inner}</Row>"))] {
             let error = error_of(&answering(ok(body))).await;
-            assert!(error.to_string().contains("Oops: It was deadlocked."), "{inner}: {error}");
+            assert!(error.to_string().contains("Oops: Nothing was read."), "{inner}: {error}");
         }
     }
     only_row(status("<Message/><Reason><Message> </Message></Reason>")).await;
 
     let row = r#""PupilId":"1","Registered":"1","RegistrationDateTime":"2026-11-20T08:40:00""#;
-    let said = r#"{"Title":"Oops","Description":"It was deadlocked."}"#;
+    let said = r#"{"Title":"Oops","Description":"Nothing was read."}"#;
     for inner in [
         format!(r#"{row},"Message":{said}"#),
         format!(r#""message":{said}"#),
         format!(r#"{row},"Reason":{{"Message":{said}}}"#),
         format!(r#"{row},"Reason":[{{"A":{{"Message":{said}}}}}]"#),
-        format!(r#"{row},"Message":"Oops: It was deadlocked.""#),
+        format!(r#"{row},"Message":"Oops: Nothing was read.""#),
     ] {
         let error = json(format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{inner}}}}}}}}}"#)).await.unwrap_err();
-        assert!(error.to_string().contains("Oops: It was deadlocked."), "{inner}: {error}");
+        assert!(error.to_string().contains("Oops: Nothing was read."), "{inner}: {error}");
     }
     let nothing = format!(r#"{{"iSAMS":{{"RegistrationStatuses":{{"Row":{{{row},"Message":null}}}}}}}}"#);
     assert_eq!(json(nothing).await.unwrap().len(), 2);

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use futures::FutureExt;
+use rollmark::store::MarkCounts;
 use rollmark::sync::SavedPlan;
 use serde::Serialize;
 
@@ -34,7 +35,7 @@ pub struct Flags {
 #[derive(Serialize)]
 struct Applied {
     run: u64,
-    marks: rollmark::store::MarkCounts,
+    marks: MarkCounts,
 }
 
 pub async fn run(flags: Flags, stop: &Stop) -> Result<u8, Failure> {
@@ -42,7 +43,12 @@ pub async fn run(flags: Flags, stop: &Stop) -> Result<u8, Failure> {
     let text = std::fs::read(&flags.plan).map_err(|error| format!("can't read the plan {place}: {error}"))?;
     let saved: SavedPlan = serde_json::from_slice(&text)
         .map_err(|_| format!("{place} holds no plan; sync --dry-run --save-plan writes one"))?;
-    let (store, school) = flags.store.open()?;
+    let MarkCounts { changed, unchanged, removed, withheld, kept, .. } = saved.plan.counts;
+    // Only a plan that found nothing can be for a store that is still to be made.
+    let (store, school) = match changed + unchanged + removed + withheld + kept {
+        0 => flags.store.open()?,
+        _ => flags.store.open_existing().await?,
+    };
     let run = saved.apply(store, &school, LONGEST_WAIT, stop.clone().map(|_| ())).await?;
     let marks = saved.plan.counts;
     if flags.json {

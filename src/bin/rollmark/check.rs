@@ -11,7 +11,7 @@ use rollmark::support::{Check, CheckEvidence, CheckName, Support, Verdict};
 use serde::Serialize;
 
 use crate::flags::{ReadFlags, StoreFlags, code_table, parse_jurisdiction, parse_mapping};
-use crate::output::{Failure, say, say_json};
+use crate::output::{Failure, GREEN, RED, YELLOW, say_in_colour, say_json};
 
 /// Checks a school's set-up in one go: what the known causes of wrong marks look like there.
 #[derive(Args)]
@@ -55,9 +55,19 @@ pub async fn run(flags: Flags) -> Result<u8, Failure> {
     if is_json {
         say_json(&Checks { checks })?;
     } else {
-        checks.iter().for_each(|check| say(&check.to_string()));
+        checks.iter().for_each(show);
     }
     Ok(if is_ok { 0 } else { 3 })
+}
+
+fn show(check: &Check) {
+    let colour = match check.verdict {
+        Verdict::Ok => GREEN,
+        Verdict::Look => YELLOW,
+        _ => RED,
+    };
+    let (line, verdict) = (check.to_string(), check.verdict.name());
+    say_in_colour(colour, verdict, line.strip_prefix(verdict).unwrap_or(&line));
 }
 
 /// The checks of one school.

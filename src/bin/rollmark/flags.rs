@@ -1,6 +1,6 @@
 //! The flags that the subcommands share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ pub struct SourceFlags {
     #[arg(long, value_enum, default_value_t = Interface::Xml)]
     format: Interface,
     /// What the key's cache expiry is set to: 24h, 90m, 1h 30m, 0s [default: 24h; rest: 0s]
-    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    #[arg(long, value_parser = parse_expiry, value_name = "DURATION")]
     cache_expiry: Option<TimeDelta>,
     /// The source has no code table: it is not asked for one
     #[arg(long)]
@@ -362,6 +362,10 @@ pub fn code_table(codes: Jurisdiction, mapping: &[(String, String)]) -> CodeTabl
         Jurisdiction::SchoolsOwn => CodeTable::custom("the school's own codes", []),
         _ => Ok(CodeTable::england()),
     };
+    let mut letters = BTreeSet::new();
+    if let Some((letter, _)) = mapping.iter().find(|(letter, _)| !letters.insert(letter)) {
+        wrong_flags(format!("--map names the letter {letter} twice; say once what it stands for"));
+    }
     let mapped = |table: CodeTable, (letter, code): &(String, String)| table.with_mapping(letter, code);
     table
         .and_then(|table| mapping.iter().try_fold(table, mapped))
@@ -378,10 +382,10 @@ pub struct WindowFlags {
     #[arg(long, value_parser = parse_date, value_name = "DATE")]
     today: Option<NaiveDate>,
     /// Days before today [default: 30]
-    #[arg(long, value_name = "N", conflicts_with_all = ["from", "to"])]
+    #[arg(long, value_name = "N", value_parser = parse_days, conflicts_with_all = ["from", "to"])]
     days: Option<u32>,
     /// Days after today [default: 0]
-    #[arg(long, value_name = "N", conflicts_with_all = ["from", "to"])]
+    #[arg(long, value_name = "N", value_parser = parse_days, conflicts_with_all = ["from", "to"])]
     look_ahead: Option<u32>,
     /// The first date of an explicit range, included
     #[arg(long, value_parser = parse_date, value_name = "DATE", requires = "to")]
@@ -422,7 +426,7 @@ impl WindowFlags {
 #[derive(Args, Clone)]
 pub struct StoreFlags {
     /// The school's key in the store
-    #[arg(long, value_name = "ID", default_value = "school")]
+    #[arg(long, value_name = "ID", default_value = "school", value_parser = parse_id)]
     school: String,
     /// The portal's store, to compare with; it is only read: sqlite:PATH or postgres://USER@HOST:PORT/DATABASE; memory
     /// compares with no store
@@ -459,7 +463,7 @@ pub struct KeptStore {
     #[command(flatten)]
     password: StorePassword,
     /// The school's key in the store
-    #[arg(long, value_name = "ID", default_value = "school")]
+    #[arg(long, value_name = "ID", default_value = "school", value_parser = parse_id)]
     school: String,
 }
 
@@ -618,7 +622,8 @@ impl StorePlace {
 fn parse_kept_store(text: &str) -> Result<StorePlace, String> {
     match text.parse()? {
         StorePlace::Memory => {
-            Err("not a store that is kept; say sqlite:PATH or postgres://USER@HOST:PORT/DATABASE".to_owned())
+            Err("a store in memory ends with the command; say sqlite:PATH or postgres://USER@HOST:PORT/DATABASE"
+                .to_owned())
         }
         place => Ok(place),
     }
@@ -682,6 +687,18 @@ fn parse_clock(text: &str) -> Result<NaiveTime, String> {
     time.ok_or_else(|| "not a time of day; 13:30 is one".to_owned())
 }
 
+/// An id, without the spaces around it.
+pub fn parse_id(text: &str) -> Result<String, String> {
+    let id = text.trim();
+    if id.is_empty() { Err("it is empty; give an id".to_owned()) } else { Ok(id.to_owned()) }
+}
+
+/// A number of days. More than a hundred years can only be a mistake.
+fn parse_days(text: &str) -> Result<u32, String> {
+    let days = text.parse().ok().filter(|days| *days <= 36_525);
+    days.ok_or_else(|| "not a number of days; 30 is one, and 36525 the greatest".to_owned())
+}
+
 pub fn parse_date(text: &str) -> Result<NaiveDate, String> {
     let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|_| text.len() == 10);
     date.ok_or_else(|| "not a date; 2026-11-20 is one".to_owned())
@@ -693,10 +710,15 @@ pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, String> {
         .map_err(|_| "not a moment; 2026-11-20T18:00:00Z is one".to_owned())
 }
 
-fn parse_duration(text: &str) -> Result<TimeDelta, String> {
-    let duration = humantime::parse_duration(text).ok().and_then(|duration| TimeDelta::from_std(duration).ok());
-    duration.ok_or_else(|| "not a duration; say 24h, 90m, 1h 30m or 0s".to_owned())
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| NO_DURATION.to_owned())
 }
+
+fn parse_expiry(text: &str) -> Result<TimeDelta, String> {
+    TimeDelta::from_std(parse_duration(text)?).map_err(|_| NO_DURATION.to_owned())
+}
+
+const NO_DURATION: &str = "not a duration; say 24h, 90m, 1h 30m or 0s";
 
 /// A list of field names with the names that replace it.
 fn parse_field(text: &str) -> Result<(String, Vec<String>), String> {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::flags::parse_instant;
+use crate::flags::{parse_duration, parse_instant};
 use crate::output::{Failure, Output, change_counts, check_targets, json, plain, say, tell, wrong_flags};
 use crate::program::{Stop, with_reason};
 use crate::schools::{School, read_schools};
@@ -54,7 +54,7 @@ pub struct Flags {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     per_host: u16,
     /// Spreads the starts evenly over this time: 4h, 90m
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "0s", hide_default_value = true)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s", hide_default_value = true)]
     spread: Duration,
     /// Only this school; can be repeated [default: all]
     #[arg(long, value_name = "ID")]
@@ -181,7 +181,7 @@ pub async fn run(flags: Flags, stop: &Stop) -> Result<u8, Failure> {
     let (done, withheld, failed) = (count(Outcome::Done), count(Outcome::Withheld), count(Outcome::Failed));
     let report = FleetReport { done, withheld, failed, schools };
     report.schools.iter().for_each(|school| say(&school.line));
-    let (held_back, nouns) = if flags.check { ("to look at", "checked") } else { ("withheld something", "done") };
+    let (held_back, nouns) = if flags.check { ("to look at", "checked") } else { ("with changes withheld", "done") };
     let schools = if all == 1 { "school" } else { "schools" };
     say(&format!("{all} {schools}: {done} {nouns}, {withheld} {held_back}, {failed} failed"));
     if let Some(output) = &mut output {

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use clap::builder::styling::{AnsiColor, Style};
 use rollmark::codes::{Class, CodeTable, MarkClass};
 use rollmark::model::Mark;
 use rollmark::store::MarkCounts;
@@ -16,8 +17,23 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Ends the program with 2 and one line.
 pub fn wrong_flags(message: String) -> ! {
-    tell(&format!("error: {message}"));
+    tell_error(&message);
     std::process::exit(2)
+}
+
+/// The colours of a terminal.
+pub const RED: Style = AnsiColor::Red.on_default().bold();
+pub const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+pub const GREEN: Style = AnsiColor::Green.on_default().bold();
+
+/// Prints the error line.
+pub fn tell_error(message: &str) {
+    let _ = writeln!(anstream::stderr(), "{RED}error:{RED:#} {}", plain(message));
+}
+
+/// Prints one line for people that begins with a word in colour.
+pub fn say_in_colour(colour: Style, word: &str, rest: &str) {
+    let _ = writeln!(anstream::stdout(), "{colour}{}{colour:#}{}", plain(word), plain(rest));
 }
 
 /// Prints one line for people on standard output. A reader that has gone away is no failure.
@@ -320,7 +336,8 @@ fn cannot_write(name: &str, error: &io::Error) -> Failure {
         ErrorKind::NotFound => format!("can't write {name}: its folder is not there; create it first"),
         ErrorKind::IsADirectory => format!("can't write {name}: it is a folder; name a file"),
         ErrorKind::BrokenPipe => format!("can't write {name}: its reader has gone away"),
-        _ => format!("can't write {name}: {error}"),
+        // What made the temporary file adds its path.
+        _ => format!("can't write {name}: {}", error.to_string().split(" at path ").next().unwrap_or_default()),
     }
     .into()
 }

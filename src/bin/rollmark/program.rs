@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, Shared};
 use rollmark::store::StoreError;
 use rollmark::sync::SyncError;
 
-use crate::output::{Failure, tell, wrong_flags};
+use crate::output::{Failure, tell, tell_error, wrong_flags};
 
 /// Becomes ready when SIGINT or SIGTERM asks the program to stop, with the exit code for it.
 pub type Stop = Shared<BoxFuture<'static, u8>>;
@@ -124,7 +124,7 @@ pub fn end(result: Result<u8, Failure>, stopped: Option<u8>) -> ! {
         }
         (Ok(code), None) => code,
         (Err(error), None) => {
-            tell(&format!("error: {}", with_reason(&error)));
+            tell_error(&with_reason(&error));
             1
         }
     };

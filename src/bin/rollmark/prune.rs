@@ -29,7 +29,9 @@ pub async fn run(flags: Flags) -> Result<u8, Failure> {
     let (store, school) = flags.store.open_existing().await?;
     let before = flags.before;
     if !flags.yes {
-        confirm(&format!("The history of school {school} from before {before} is deleted; its marks stay.")).await?;
+        let what =
+            format!("This deletes history from before {before} in the school with the key {school}. Its marks stay.");
+        confirm(&what).await?;
     }
     let pruned = store.prune(&school, before).await?;
     if flags.json {

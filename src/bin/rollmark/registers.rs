@@ -42,7 +42,7 @@ pub async fn run(mut flags: Flags) -> Result<u8, Failure> {
         return Ok(0);
     }
     if registers.is_empty() {
-        say(&format!("{}: every register that was read is taken", flags.date));
+        say(&format!("{}: none of the registers that were read is left to take", flags.date));
     }
     for register in registers {
         let session = register.session.map(|session| format!(" ({session})")).unwrap_or_default();

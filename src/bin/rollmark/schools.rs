@@ -1,6 +1,7 @@
 //! A file of schools: their settings are the flags of `sync`.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -27,7 +28,10 @@ const NOT_IN_A_FILE: [&str; 6] = ["api-key", "client-secret", "school", "now", "
 /// The error is one line without secrets.
 pub fn read_schools(path: &Path, now: Option<DateTime<Utc>>, dry_run: bool) -> Result<Vec<School>, String> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| format!("can't read {shown}: {error}"))?;
+    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => format!("can't read {shown}: it is not UTF-8 text"),
+        _ => format!("can't read {shown}: {error}"),
+    })?;
     let mut file: Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error
             .span()

@@ -53,7 +53,7 @@ fn parse_fault(text: &str) -> Result<Fault, String> {
         "no-codes" => Fault::NoCodes,
         status => {
             let (status, wait) = status.split_once(':').map_or((status, None), |(status, wait)| (status, Some(wait)));
-            let wrong = || "not a fault; --help lists them".to_owned();
+            let wrong = || "not a fault that a tenant can have here".to_owned();
             let status = status.parse().ok().filter(|status| (200..600).contains(status)).ok_or_else(wrong)?;
             Fault::Status(status, wait.map(str::parse).transpose().map_err(|_| wrong())?)
         }

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
 use futures::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
-use rollmark::model::{SchoolId, StudentId};
+use rollmark::model::{SchoolId, StudentId, Zone};
 use rollmark::rules::Window;
 use rollmark::sync::{
     AttendanceSync, Guards, Planned, PlannedChange, PlannedChanges, SavedPlan, Sweep, SyncEvent, SyncReport,
@@ -16,7 +15,7 @@ use rollmark::sync::{
 };
 
 use crate::check;
-use crate::flags::{LONGEST_WAIT, ReadFlags, StoreFlags, StorePlace, parse_date};
+use crate::flags::{LONGEST_WAIT, ReadFlags, StoreFlags, StorePlace, parse_date, parse_id};
 use crate::output::{Failure, Needed, Output, check_targets, is_standard_output, json, say, tell, wrong_flags};
 use crate::program::{Stop, unless_stopped};
 
@@ -37,7 +36,7 @@ pub struct Flags {
     #[command(flatten)]
     read: ReadFlags,
     /// Only this student; can be repeated [default: all]
-    #[arg(long = "student", value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long = "student", value_name = "ID", value_parser = parse_id)]
     students: Vec<String>,
     #[command(flatten)]
     store: StoreFlags,
@@ -63,7 +62,7 @@ pub struct Flags {
     #[arg(long, value_name = "DATE", value_parser = parse_date, requires = "sweep")]
     sweep_from: Option<NaiveDate>,
     /// In how many nights every older date is read [default: 14]
-    #[arg(long, value_name = "M", requires = "sweep")]
+    #[arg(long, value_name = "M", value_parser = parse_nights, requires = "sweep")]
     sweep_nights: Option<NonZeroU32>,
     /// Plans and prints, writes nothing
     #[arg(long)]
@@ -99,6 +98,7 @@ pub async fn run(mut flags: Flags, stop: &Stop) -> Result<u8, Failure> {
 pub async fn execute(flags: &mut Flags, stop: &Stop, listener: Listener) -> Result<Executed, Failure> {
     let source = flags.read.source()?;
     let rules = flags.read.rules();
+    let zone = rules.zone().clone();
     let window = flags.read.window();
     flags.check_targets().unwrap_or_else(|error| wrong_flags(error));
     let mut outputs = unless_stopped(stop, Outputs::open(flags)).await?;
@@ -111,7 +111,7 @@ pub async fn execute(flags: &mut Flags, stop: &Stop, listener: Listener) -> Resu
     let mut planned_changes = Vec::new();
     let report = sync
         .run_with(flags.request(window), |planned| {
-            planned_changes = sentences(&planned.plan.changes, &flags.closed);
+            planned_changes = sentences(&planned.plan.changes, &flags.closed, &zone);
             outputs.prepare(planned, || sync.save_plan(planned))
         })
         .await?;
@@ -189,13 +189,17 @@ impl Flags {
     }
 }
 
-fn sentences(changes: &PlannedChanges, closed: &[NaiveDate]) -> Vec<String> {
+fn parse_nights(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| "not a number of nights; 14 is one".to_owned())
+}
+
+fn sentences(changes: &PlannedChanges, closed: &[NaiveDate], zone: &Zone) -> Vec<String> {
     const MOST: usize = 50;
     let sentence = |change: PlannedChange| {
         let text = |mark: Option<String>| mark.unwrap_or("no mark".to_owned());
         let key = &change.key;
         let why = match &change.after {
-            Some(after) => after.decision().to_string(),
+            Some(after) => after.decision().in_school_time(zone),
             None if closed.contains(&key.date) => "the school was closed on that date".to_owned(),
             None => "the source no longer has it".to_owned(),
         };

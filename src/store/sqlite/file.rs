@@ -59,7 +59,7 @@ fn locate(path: &Path) -> Outcome<Option<PathBuf>> {
     }
     // SQLite takes these for something other than a file.
     if path == Path::new(":memory:") || path.to_string_lossy().starts_with("file:") {
-        let what = "is not named by a path; name a file (one of that very name is written ./NAME)";
+        let what = "is not the path of a file; name a file (write ./NAME if it is really called that)";
         return refused(path, StoreErrorKind::CannotOpen, what);
     }
     let unreachable = |error| cannot(path, "can't be reached; check the path, its links and the permissions", &error);

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use chrono::NaiveDate;
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
 use page::page;
 use rollmark::codes::CodeTable;
 use rollmark::explain::{Diagnosis, Expected, Finding, Question, SessionDiagnosis};
@@ -15,7 +14,7 @@ use rollmark::support::Support;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::flags::{CodeFlags, ReadFlags, StoreFlags, StorePlace, parse_date, warn_without_runs};
+use crate::flags::{CodeFlags, ReadFlags, StoreFlags, StorePlace, parse_date, parse_id, warn_without_runs};
 use crate::output::{
     Failure, Meaning, Needed, Output, check_targets, is_standard_output, say, say_json, tell, wrong_flags,
 };
@@ -27,7 +26,7 @@ Example:
   ISAMS_API_KEY=… rollmark diagnose --url https://school.isams.cloud --student 4733683260 --date 2026-11-20 --expected M")]
 pub struct Flags {
     /// The student
-    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "ID", value_parser = parse_id)]
     student: String,
     /// The school date
     #[arg(long, value_name = "DATE", value_parser = parse_date)]
