@@ -171,7 +171,7 @@ impl Words<'_> {
         match (evidence, texts.as_slice()) {
             (Evidence::OutsideWindow { is_ahead, .. }, _) => {
                 let wait = if *is_ahead { "wait for that day, or " } else { "" };
-                capitalised(&format!("{wait}run a sync for that date only, from {date} to {date}."))
+                capitalised(&format!("{wait}run a sync for that date only (--from {date} --to {date})."))
             }
             (Evidence::StoreBehindSource { .. }, _) => format!(
                 "Run a sync that covers {date}. If the store still differs after it, look at what that run withheld."

@@ -145,7 +145,7 @@ struct JsonReading<'a, S> {
 }
 
 impl<S: Sink> JsonReading<'_, S> {
-    /// Takes a key of an object whose first key is this. One that comes twice has two values, and nothing tells which
+    /// Takes a key of an object whose first key is this. One that comes twice has two values, and nothing says which
     /// counts; several elements of one name are an array. Names are found in any case, and in containers and records
     /// attributes count like elements.
     fn take_key(&mut self, key: &str, at: At, first_key: usize) -> Result<(), SourceError> {

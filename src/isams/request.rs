@@ -89,7 +89,7 @@ impl BatchRequest {
         format: Format,
         suspicious_rows: Option<u64>,
     ) -> Result<Vec<Self>, SourceError> {
-        // In JSON an empty container can be left out (verified), so that nothing tells it from one that is missing.
+        // In JSON an empty container can be left out (verified), so it looks the same as one that is missing.
         let must_be_there = if format == Format::Xml { &*self.kinds } else { &[] };
         if let Some(missing) = must_be_there.iter().find(|kind| !rows.iter().any(|(found, _)| found == *kind)) {
             let cure = match missing {

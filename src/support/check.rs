@@ -456,7 +456,7 @@ fn precedence(register: &Register, missing_stamps: u64, has_stamps: bool) -> Che
     )
     .advise(
         Verdict::Look,
-        "Look at some with a diagnosis. Where the student was away, save the out-of-school record again: the one that was \
+        "Diagnose a few of these marks. Where the student was away, save the out-of-school record again: the one that was \
          saved last is shown.",
     )
 }
