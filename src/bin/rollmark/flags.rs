@@ -553,6 +553,7 @@ struct StorePassword {
     store_password_file: Option<SecretFile>,
 }
 
+#[cfg(feature = "postgres")]
 impl StorePassword {
     fn secret(&self) -> Option<&str> {
         self.store_password_file.as_ref().map(|file| &*file.secret)
